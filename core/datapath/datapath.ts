@@ -1,0 +1,71 @@
+import type { Ip } from '#core/ip/address.ts'
+import type { Cidr } from '#core/ip/cidr.ts'
+import type { PublicKey } from '#core/wireguard/key.ts'
+
+/**
+ * The datapath port: what encrypts, seen from the agent. Implemented by the userspace datapath (supervisor and keeper),
+ * the kernel's (netlink), and a fake for tests; `test/contract/datapath.ts` runs against each.
+ *
+ * Routes, rules, addresses and nftables are not the datapath's: steering is the same for all of them.
+ */
+export interface Datapath {
+  readonly kind: 'userspace' | 'kernel' | 'fake'
+  /** Tries the real thing. Never throws for a missing capability: it says which. */
+  probe(): Promise<ProbeResult>
+  /**
+   * Makes the device and its peers as described; applies only the differences, so it may be called with the same value
+   * at any time. A peer that stays keeps its sessions; an allowed IP that moves between peers is never without a peer.
+   * @throws Fault `datapath.*` with what to do; what was there before keeps working.
+   */
+  apply(device: WireguardDevice): Promise<void>
+  /** Undefined when there is no such device. */
+  observe(name: string): Promise<WireguardState | undefined>
+  /** Removes the device with all its keys. Done when it is gone. */
+  remove(name: string): Promise<void>
+  close(): Promise<void>
+}
+
+export type ProbeResult =
+  | { readonly usable: true }
+  | { readonly usable: false; readonly missing: string; readonly remedy: string }
+
+export interface WireguardDevice {
+  readonly name: string
+  /** 32 bytes; the caller keeps ownership. */
+  readonly privateKey: Uint8Array
+  readonly listenPort: number
+  /** Firewall mark of what the device sends (cilium.md 1.4: 0xE00). */
+  readonly mark: number
+  readonly mtu: number
+  readonly peers: readonly WireguardPeer[]
+}
+
+export interface WireguardPeer {
+  readonly publicKey: PublicKey
+  readonly endpoint: Endpoint
+  readonly allowedIps: readonly Cidr[]
+  /** Seconds, 0 is off. */
+  readonly persistentKeepalive: number
+}
+
+export interface Endpoint {
+  readonly ip: Ip
+  readonly port: number
+}
+
+export interface WireguardState {
+  readonly name: string
+  readonly publicKey: PublicKey
+  readonly listenPort: number
+  readonly peers: readonly WireguardPeerState[]
+}
+
+export interface WireguardPeerState {
+  readonly publicKey: PublicKey
+  readonly endpoint: Endpoint | undefined
+  readonly allowedIps: readonly Cidr[]
+  /** Milliseconds since the epoch; undefined: never. */
+  readonly lastHandshake: number | undefined
+  readonly rxBytes: bigint
+  readonly txBytes: bigint
+}

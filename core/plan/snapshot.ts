@@ -1,0 +1,104 @@
+import type { Family, Ip } from '#core/ip/address.ts'
+import type { Cidr } from '#core/ip/cidr.ts'
+import type { Mac } from '#core/ip/mac.ts'
+import type { Level } from '#core/transition/level.ts'
+import type { PublicKey } from '#core/wireguard/key.ts'
+
+/**
+ * What an agent knows, as one immutable value. `plan` (plan.ts) is a function of it and of nothing else.
+ *
+ * Whoever builds the next snapshot keeps the *same object* for every peer, endpoint, `self` and `config` that did not
+ * change: the planner remembers what it made of an object, so one event costs one object's work.
+ */
+export interface Snapshot {
+  readonly config: PlanConfig
+  readonly self: OwnNode
+  /** Every other CiliumNode; order does not matter. */
+  readonly peers: readonly Peer[]
+  readonly endpoints: readonly LocalEndpoint[]
+}
+
+/** One value per address family; a family that is absent is not used. */
+export interface PerFamily<T> {
+  readonly 4?: T
+  readonly 6?: T
+}
+
+/** The node that this agent runs on. */
+export interface OwnNode {
+  readonly name: string
+  /** The address that peers reach this node by (`InternalIP`). */
+  readonly nodeIps: PerFamily<Ip>
+  /** `CiliumInternalIP`: reserved in the pod CIDR, carried by `cilium_host`. */
+  readonly internalIps: PerFamily<Ip>
+  readonly podCidrs: readonly Cidr[]
+  /** Bytes: of the device that has the node IP. */
+  readonly underlayMtu: number
+  /** Undefined while this node has no key pair (encryption off, or not made yet). */
+  readonly publicKey: PublicKey | undefined
+  /** Own level, as persisted and published (core/transition). */
+  readonly level: Level
+  /** A label of the opt-out selector is on this node: its host addresses stay outside `nodeEncryption`. */
+  readonly optedOut: boolean
+}
+
+/** Another node, as its CiliumNode says. Texts that others wrote are judged by the planner, not by the reader. */
+export interface Peer {
+  readonly name: string
+  readonly nodeIps: PerFamily<Ip>
+  readonly internalIps: PerFamily<Ip>
+  readonly podCidrs: readonly Cidr[]
+  /** Annotation `network.cilium.io/wg-pub-key` as it stands; undefined when there is none. */
+  readonly publicKeyText: string | undefined
+  /** `spec.encryption.key`: 255 is WireGuard; 0 (or absent) beside a key: opted out of node encryption. */
+  readonly encryptionKey: number
+  /** Annotation `pellicle.io/encryption-level`; undefined when absent or malformed. */
+  readonly level: Level | undefined
+}
+
+/** A pod on this node. */
+export interface LocalEndpoint {
+  readonly ips: PerFamily<Ip>
+  /** The host's end of its veth pair, `lxc…`. */
+  readonly device: string
+  /** Of the pod's own end. */
+  readonly mac: Mac
+}
+
+export interface PlanConfig {
+  readonly encryption: {
+    /** What the cluster is asked for; what this node does is `self.level`. */
+    readonly enabled: boolean
+    readonly type: 'wireguard'
+    readonly nodeEncryption: boolean
+    /** UDP, cilium.md 2.1: 51871 */
+    readonly listenPort: number
+    /** Seconds, 0 is off. */
+    readonly persistentKeepalive: number
+  }
+  /** What pods see of a node when they leave the cluster: true is the node's address. */
+  readonly masquerade: { readonly 4: boolean; readonly 6: boolean }
+  /** Every prefix that pods may ever get, both families. Without one the agent does not start (design.md 4.9). */
+  readonly clusterCidrs: readonly Cidr[]
+  readonly tunnel: { readonly vni: number; readonly port: number }
+  /** Of packets that are already encrypted; cilium.md 1.4: 0xE00/0xF00. Never bits 14 and 15 (design.md 4.4). */
+  readonly mark: { readonly bits: number; readonly mask: number }
+  /** Which packets the profile puts on the wire: pod packets directly in WireGuard. (Later: VXLAN inside it.) */
+  readonly shape: 'direct'
+  /** Bytes of one super packet that pods may send, so that one UDP send holds it encrypted (design.md 4.11). */
+  readonly gsoMaxSize: number
+}
+
+/** Cilium's own numbers; the agent overrides what the ConfigMap names. */
+export const DEFAULTS = {
+  listenPort: 51871,
+  tunnel: { vni: 1, port: 8472 },
+  mark: { bits: 0xe00, mask: 0xf00 },
+  shape: 'direct',
+  gsoMaxSize: 59_000,
+} as const satisfies Partial<PlanConfig> & { readonly listenPort: number }
+
+export const FAMILIES: readonly Family[] = [4, 6]
+
+/** `spec.encryption.key` of a WireGuard node (cilium.md 2.2). */
+export const STATIC_ENCRYPT_KEY = 255

@@ -1,0 +1,37 @@
+# `make` alone lists everything. Every target does its own set-up.
+SHELL := /bin/bash
+NODE := node_modules/.bin/node
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab test lint fix image bench clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install and build what everything else needs (a no-op when nothing is to do)
+	@tools/setup.sh
+
+demo: setup ## four nodes, encryption on, traffic seen on the wire: the whole thing in a minute and a half
+	@$(NODE) tools/demo/main.ts
+
+lab: setup ## a four-node Kubernetes cluster and a shell in examples/ with kubectl, cilium, pellicle
+	@bin/pellicle lab up && bin/pellicle lab shell
+
+test: setup ## all tests; SUITES=unit,contract,engine,interop,scenarios picks some
+	@$(NODE) tools/test/main.ts $(SUITES)
+
+lint: setup ## types, lint, format, import boundaries, unused code, generated files up to date
+	@tools/lint.sh
+
+fix: setup ## format, sort imports, bring generated files up to date
+	@PATH="$(CURDIR)/node_modules/.bin:$$PATH" biome check --write .
+	@cd engine && cargo fmt
+	@for f in tools/update-*.ts; do $(NODE) $$f || exit 1; done
+
+image: setup ## the container image as an OCI archive in build/images/
+	@$(NODE) tools/image/main.ts
+
+bench: setup ## throughput beside the peers, in the same run
+	@$(NODE) bench/main.ts
+
+clean: ## remove what was built in this folder (not the cache of Kubernetes programs)
+	@rm -rf build node_modules engine/target

@@ -1,0 +1,46 @@
+import { type Application, buildApplication, ExitCode, run, text_en } from '@stricli/core'
+import { describeFault, Fault } from '#core/fault/fault.ts'
+import type { CliContext, ProgramName } from './context.ts'
+import { rootRoutes } from './routes.ts'
+
+/** A command that has said all there is to say and ends with this code. */
+export class Exit extends Error {
+  readonly code: number
+
+  constructor(code: number) {
+    super(`exit ${code}`)
+    this.code = code
+  }
+}
+
+export function buildCli(program: ProgramName, verbose = false): Application<CliContext> {
+  const failure = (error: unknown): string => {
+    if (error instanceof Exit) return ''
+    const stack = error instanceof Error && (verbose || !(error instanceof Fault)) ? `\n${error.stack ?? ''}` : ''
+    return `Error: ${describeFault(error)}${stack}`
+  }
+  return buildApplication(rootRoutes, {
+    name: program,
+    scanner: { caseStyle: 'allow-kebab-for-camel', allowArgumentEscapeSequence: true },
+    documentation: { caseStyle: 'convert-camel-to-kebab', disableAnsiColor: true },
+    completion: { includeAliases: false },
+    localization: {
+      text: {
+        ...text_en,
+        exceptionWhileRunningCommand: failure,
+        commandErrorResult: failure,
+        exceptionWhileLoadingCommandFunction: failure,
+      },
+    },
+    determineExitCode: (error) => (error instanceof Exit ? error.code : 1),
+  })
+}
+
+/** Runs one command line and sets the exit code: 0 done, 1 failed, 2 not understood. */
+export async function runCli(inputs: readonly string[], context: CliContext): Promise<void> {
+  const app = buildCli(context.program, context.env['PELLICLE_VERBOSE'] !== undefined)
+  await run(app, inputs, context)
+  const code = context.process.exitCode
+  if (code === ExitCode.InvalidArgument || code === ExitCode.UnknownCommand) context.process.exitCode = 2
+  else if (typeof code === 'number' && code < 0) context.process.exitCode = 1
+}

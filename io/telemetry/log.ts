@@ -1,0 +1,94 @@
+import { pino } from 'pino'
+import { formatLogfmt } from './logfmt.ts'
+
+/**
+ * What our processes say about themselves. One line each, logfmt (`time=… level=warning msg="…"`) or JSON.
+ * Fields are for machines: names in kebab-case, no key material (what looks like one is replaced).
+ */
+export interface Log {
+  debug(message: string, fields?: Fields): void
+  info(message: string, fields?: Fields): void
+  warn(message: string, fields?: Fields): void
+  error(message: string, fields?: Fields): void
+  /** The same log with fields that every line gets. */
+  with(fields: Fields): Log
+}
+
+export type Fields = Readonly<Record<string, unknown>>
+
+export interface LogOptions {
+  readonly format?: 'logfmt' | 'json'
+  readonly level?: LogLevel
+  /** Gets whole lines; default is standard output (a container's log). */
+  readonly write?: (line: string) => void
+  /** Milliseconds since the epoch. */
+  readonly now?: () => number
+}
+
+export type LogLevel = 'debug' | 'info' | 'warning' | 'error'
+
+/** Whatever is called so is a secret, at whatever depth up to two. */
+const SECRET = [
+  'privateKey',
+  'private-key',
+  'presharedKey',
+  'preshared-key',
+  'token',
+  'secret',
+  'keys',
+  'authorization',
+]
+const REDACTED = '[redacted]'
+
+/** Cilium's spellings of the levels, by pino's numbers. */
+const LEVEL_NAMES: Readonly<Record<number, LogLevel>> = { 20: 'debug', 30: 'info', 40: 'warning', 50: 'error' }
+const PINO_NAMES = { debug: 'debug', info: 'info', warning: 'warn', error: 'error' } as const
+
+export function createLog(options: LogOptions = {}): Log {
+  const write = options.write ?? ((line: string) => process.stdout.write(line))
+  const now = options.now ?? Date.now
+  const logfmt = (options.format ?? 'logfmt') === 'logfmt'
+  const logger = pino(
+    {
+      level: PINO_NAMES[options.level ?? 'info'],
+      base: null,
+      messageKey: 'msg',
+      timestamp: () => `,"time":${JSON.stringify(new Date(now()).toISOString())}`,
+      formatters: { level: (_label, number) => ({ level: LEVEL_NAMES[number] ?? 'error' }) },
+      redact: {
+        paths: SECRET.flatMap((name) => [`["${name}"]`, `*["${name}"]`, `*.*["${name}"]`]),
+        censor: REDACTED,
+      },
+    },
+    { write: (line: string) => write(logfmt ? formatLogfmt(JSON.parse(line) as Fields) : line) },
+  )
+  return wrap(logger)
+}
+
+/** For tests and for places that must stay quiet. */
+export const SILENT: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  with: () => SILENT,
+}
+
+function wrap(logger: pino.Logger): Log {
+  return {
+    debug: (message, fields) => logger.debug(clean(fields), message),
+    info: (message, fields) => logger.info(clean(fields), message),
+    warn: (message, fields) => logger.warn(clean(fields), message),
+    error: (message, fields) => logger.error(clean(fields), message),
+    with: (fields) => wrap(logger.child(clean(fields))),
+  }
+}
+
+/** Bytes are never spelt out: they might be a key. Absent values are left out. */
+function clean(fields: Fields = {}): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(fields)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => [name, ArrayBuffer.isView(value) ? `[${value.byteLength} bytes]` : value]),
+  )
+}

@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { CONFIG_KEYS, type ConfigKey, defaultText, parseConfig } from './config.ts'
+import { parseDuration } from './duration.ts'
+import { nearest } from './nearest.ts'
+import { formatSelector, parseSelector, selects } from './selector.ts'
+
+const LEAST = { 'pellicle-cluster-cidrs': '10.244.0.0/16' }
+
+function faultsOf(data: Record<string, string>): string[] {
+  const parsed = parseConfig({ ...LEAST, ...data })
+  return parsed.ok ? [] : parsed.error.map((fault) => `${fault.field}: ${fault.message} | ${fault.remedy}`)
+}
+
+test('the least that is needed gives the defaults', () => {
+  const parsed = parseConfig(LEAST)
+  assert(parsed.ok)
+  const { config } = parsed.value
+  assert.equal(config.encryption, 'none')
+  assert.deepEqual(config.clusterCidrs, ['10.244.0.0/16'])
+  assert.deepEqual(config.mark.encrypt, { bits: 0xe00, mask: 0xf00 })
+  assert.equal(config.ipam, 'kubernetes')
+  assert.equal(config.optOut[0]?.key, 'node-role.kubernetes.io/control-plane')
+})
+
+test('what the chart writes for WireGuard is read', () => {
+  const parsed = parseConfig({
+    'pellicle-cluster-cidrs': '10.244.0.0/16,fd00:10:244::/56',
+    'enable-wireguard': 'true',
+    'encrypt-node': 'true',
+    'enable-ipv6': 'true',
+    'wireguard-persistent-keepalive': '25s',
+    'node-encryption-opt-out-labels': '',
+    'log-opt': '{"format":"json"}',
+    'pellicle-profile': '1.14.5',
+    mtu: '',
+  })
+  assert(parsed.ok)
+  const { config } = parsed.value
+  assert.equal(config.encryption, 'wireguard')
+  assert.equal(config.nodeEncryption, true)
+  assert.equal(config.persistentKeepalive, 25)
+  assert.deepEqual(config.optOut, [])
+  assert.equal(config.logFormat, 'json')
+  assert.equal(config.profile, '1.14.5')
+  assert.equal(config.mtu, 0)
+})
+
+test('without cluster prefixes nothing starts, and the fault says why', () => {
+  const parsed = parseConfig({})
+  assert(!parsed.ok)
+  assert.match(parsed.error[0]?.message ?? '', /pellicle-cluster-cidrs.*default route/)
+})
+
+for (const [name, value, expected] of [
+  ['enable-wireguard', 'yes', /not "true" or "false"/],
+  ['enable-ipsec', 'true', /not built yet/],
+  ['enable-encryption-strict-mode-egress', 'true', /strict mode/],
+  ['enable-host-firewall', 'true', /no host firewall/],
+  ['enable-policy', 'always', /NetworkPolicy is not enforced/],
+  ['routing-mode', 'native', /native routing/],
+  ['tunnel-protocol', 'geneve', /Geneve/],
+  ['tunnel-port', '0', /whole number/],
+  ['mtu', '700', /too little/],
+  ['mtu', '-1', /whole number/],
+  ['wireguard-persistent-keepalive', '25', /duration/],
+  ['wireguard-persistent-keepalive', '500ms', /whole seconds/],
+  ['ipam', 'eni', /"kubernetes" or "cluster-pool"/],
+  ['pellicle-mark-encrypt', '0x4000/0x4000', /0xc000/],
+  ['pellicle-mark-encrypt', '0xe00/0xd00', /within the mask/],
+  ['pellicle-cluster-cidrs', '10.244.0.0', /prefixes/],
+  ['node-encryption-opt-out-labels', 'a==b==c', /label selector/],
+] as const) {
+  test(`${name}=${value} is refused by field, with a remedy`, () => {
+    const faults = faultsOf({ [name]: value })
+    assert.equal(faults.length, 1, faults.join('\n'))
+    assert.match(faults[0] ?? '', expected)
+    assert.ok(faults[0]?.startsWith(`${name}:`))
+    assert.ok(!faults[0]?.endsWith('| undefined'))
+  })
+}
+
+test('all faults come at once, and an unknown key names its neighbour', () => {
+  assert.equal(faultsOf({ mtu: 'x', debug: 'x', 'routing-mode': 'x' }).length, 3)
+  const parsed = parseConfig({ ...LEAST, 'enable-wiregaurd': 'true' })
+  assert(parsed.ok)
+  assert.deepEqual(parsed.value.unknown, [{ key: 'enable-wiregaurd', nearest: 'enable-wireguard' }])
+})
+
+test('cluster-pool needs a pool that fits', () => {
+  assert.match(faultsOf({ ipam: 'cluster-pool' })[0] ?? '', /cluster-pool needs it/)
+  assert.match(faultsOf({ ipam: 'cluster-pool', 'cluster-pool-ipv4-cidr': '10.0.0.0/28' })[0] ?? '', /smaller than one/)
+  assert.match(
+    faultsOf({ ipam: 'cluster-pool', 'cluster-pool-ipv4-cidr': '10.0.0.0/8 10.1.0.0/16' })[0] ?? '',
+    /overlaps/,
+  )
+})
+
+test('the text of every default reads back as that default', () => {
+  for (const name of Object.keys(CONFIG_KEYS) as ConfigKey[]) {
+    const parsed = parseConfig({ ...LEAST, ...(name in LEAST ? {} : { [name]: defaultText(name) }) })
+    assert(parsed.ok, name)
+    const plain = parseConfig(LEAST)
+    assert(plain.ok)
+    assert.deepEqual(parsed.value.config, plain.value.config, name)
+  }
+})
+
+test('any text in any key gives a value or faults, never an exception', () => {
+  const keys = fc.constantFrom(...Object.keys(CONFIG_KEYS), '__proto__', 'constructor', 'x')
+  fc.assert(
+    fc.property(fc.dictionary(keys, fc.string()), (data) => {
+      const parsed = parseConfig(data)
+      if (!parsed.ok)
+        for (const fault of parsed.error) assert.ok(fault.remedy !== undefined && fault.field !== undefined)
+    }),
+    { seed: 1, numRuns: 500 },
+  )
+})
+
+test('a selector reads back from its own text and never throws', () => {
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      const selector = parseSelector(text)
+      if (selector !== undefined) assert.deepEqual(parseSelector(formatSelector(selector)), selector)
+    }),
+    { seed: 2, numRuns: 1000 },
+  )
+  const selector = parseSelector('a=b, c!=d,e in (f, g),!h,node-role.kubernetes.io/control-plane')
+  assert(selector !== undefined)
+  assert.equal(formatSelector(selector), 'a=b,c!=d,e in (f,g),!h,node-role.kubernetes.io/control-plane')
+  assert.equal(selects(selector, { a: 'b', e: 'g', 'node-role.kubernetes.io/control-plane': '' }), true)
+  assert.equal(selects(selector, { a: 'b', e: 'g', h: '', 'node-role.kubernetes.io/control-plane': '' }), false)
+  assert.equal(selects([], {}), true)
+})
+
+test('durations are read as Go writes them', () => {
+  assert.equal(parseDuration('1m30s'), 90_000)
+  assert.equal(parseDuration('0'), 0)
+  assert.equal(parseDuration('0s'), 0)
+  assert.equal(parseDuration('5'), undefined)
+  assert.equal(parseDuration('-5s'), undefined)
+})
+
+test('the nearest name is a likely slip or none', () => {
+  assert.equal(nearest('encrpytion', ['debug', 'encryption']), 'encryption')
+  assert.equal(nearest('foo', ['encryption', 'debug']), undefined)
+})

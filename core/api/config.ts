@@ -1,0 +1,252 @@
+import { Fault } from '#core/fault/fault.ts'
+import { fail, ok, type Result } from '#core/fault/result.ts'
+import { type Cidr, cidrFamily, lengthOf, overlaps } from '#core/ip/cidr.ts'
+import {
+  BOOL,
+  CIDRS,
+  DURATION,
+  type FieldType,
+  integer,
+  LOG_OPT,
+  MARK,
+  oneOf,
+  RELEASE,
+  SELECTOR,
+  TEXT,
+} from './config-fields.ts'
+import { CONFIG_MAP, CONTROL_PLANE_LABEL } from './names.ts'
+import { nearest } from './nearest.ts'
+import { formatSelector, parseSelector, type Selector } from './selector.ts'
+
+/**
+ * ConfigMap `cilium-config` as a typed value: Cilium's keys by their names (cilium.md 3.2), ours begin with `pellicle-`.
+ * Agent and operator read the same text. What is not written has the default of {@link CONFIG_KEYS}.
+ */
+export interface AgentConfig {
+  readonly encryption: 'none' | 'wireguard'
+  /** `encrypt-node` */
+  readonly nodeEncryption: boolean
+  /** Nodes with these labels keep their own host traffic out of `nodeEncryption`. No requirement: none is left out. */
+  readonly optOut: Selector
+  /** Whole seconds, 0 is off. */
+  readonly persistentKeepalive: number
+  readonly ipv4: boolean
+  readonly ipv6: boolean
+  readonly masquerade: { readonly 4: boolean; readonly 6: boolean }
+  readonly routingMode: 'tunnel'
+  readonly tunnelProtocol: 'vxlan'
+  readonly tunnelPort: number
+  readonly ipam: 'kubernetes' | 'cluster-pool'
+  readonly pool: {
+    readonly 4: { readonly cidrs: readonly Cidr[]; readonly maskSize: number }
+    readonly 6: { readonly cidrs: readonly Cidr[]; readonly maskSize: number }
+  }
+  /** Every prefix that pods may ever get; never empty. */
+  readonly clusterCidrs: readonly Cidr[]
+  /** Bytes of the underlay; 0: ask the device. */
+  readonly mtu: number
+  /** Cilium release whose packet shapes and texts are produced; undefined: our own choice. */
+  readonly profile: string | undefined
+  readonly datapath: 'auto' | 'kernel' | 'userspace'
+  readonly mark: { readonly encrypt: Mark; readonly decrypt: Mark }
+  readonly clusterName: string
+  readonly debug: boolean
+  readonly logFormat: 'logfmt' | 'json'
+}
+
+export interface Mark {
+  readonly bits: number
+  readonly mask: number
+}
+
+const BY_DEFAULT_OUT: Selector = parseSelector(CONTROL_PLANE_LABEL) ?? []
+
+/** Every key that has a meaning: kind and default. */
+export const CONFIG_KEYS = {
+  'enable-wireguard': key(BOOL, false),
+  'enable-ipsec': key(BOOL, false),
+  'enable-ztunnel': key(BOOL, false),
+  'encrypt-node': key(BOOL, false),
+  'node-encryption-opt-out-labels': key(SELECTOR, BY_DEFAULT_OUT),
+  'wireguard-persistent-keepalive': key(DURATION, 0),
+  'enable-encryption-strict-mode': key(BOOL, false),
+  'enable-encryption-strict-mode-egress': key(BOOL, false),
+  'enable-encryption-strict-mode-ingress': key(BOOL, false),
+  'enable-host-firewall': key(BOOL, false),
+  'enable-policy': key(oneOf('never', 'default', 'always'), 'never'),
+  'enable-ipv4': key(BOOL, true),
+  'enable-ipv6': key(BOOL, false),
+  'enable-ipv4-masquerade': key(BOOL, true),
+  'enable-ipv6-masquerade': key(BOOL, true),
+  'routing-mode': key(oneOf('tunnel', 'native'), 'tunnel'),
+  'tunnel-protocol': key(oneOf('vxlan', 'geneve'), 'vxlan'),
+  'tunnel-port': key(integer(1, 65535), 8472),
+  ipam: key(oneOf('kubernetes', 'cluster-pool'), 'kubernetes'),
+  'cluster-pool-ipv4-cidr': key(CIDRS, []),
+  'cluster-pool-ipv4-mask-size': key(integer(1, 30), 24),
+  'cluster-pool-ipv6-cidr': key(CIDRS, []),
+  'cluster-pool-ipv6-mask-size': key(integer(1, 126), 120),
+  mtu: key(integer(0, 65535), 0),
+  'cluster-name': key(TEXT, 'default'),
+  debug: key(BOOL, false),
+  'log-opt': key(LOG_OPT, 'logfmt'),
+  'pellicle-cluster-cidrs': key(CIDRS, []),
+  'pellicle-profile': key<string | undefined>(RELEASE, undefined),
+  'pellicle-datapath': key(oneOf('auto', 'kernel', 'userspace'), 'auto'),
+  'pellicle-mark-encrypt': key(MARK, { bits: 0xe00, mask: 0xf00 }),
+  'pellicle-mark-decrypt': key(MARK, { bits: 0xd00, mask: 0xf00 }),
+} as const
+
+export type ConfigKey = keyof typeof CONFIG_KEYS
+
+export interface ParsedConfig {
+  readonly config: AgentConfig
+  /** Keys that stand there and mean nothing to us, with the key that may have been meant. */
+  readonly unknown: readonly { readonly key: string; readonly nearest: string | undefined }[]
+}
+
+/** All faults at once: whoever repairs a ConfigMap wants to do it one time. Blanks around a value do not count. */
+export function parseConfig(data: Readonly<Record<string, string>>): Result<ParsedConfig, readonly Fault[]> {
+  const faults: Fault[] = []
+  const complain = (name: string, sentence: string, remedy: string) =>
+    faults.push(new Fault('config.invalid', `${CONFIG_MAP}: ${name}: ${sentence}`, { field: name, remedy }))
+  const read = <K extends ConfigKey>(name: K): (typeof CONFIG_KEYS)[K]['standard'] => {
+    const { type, standard } = CONFIG_KEYS[name] as Key<(typeof CONFIG_KEYS)[K]['standard']>
+    const text = Object.hasOwn(data, name) ? data[name]?.trim() : undefined
+    // an empty selector is a decision (opt nobody out); any other empty value is a chart's way of saying nothing
+    if (text === undefined || (text === '' && name !== 'node-encryption-opt-out-labels')) return standard
+    const value = type.parse(text)
+    if (value === undefined) {
+      complain(name, `"${shorten(text)}" is not ${type.expects}`, `Set ${name} to ${type.expects}`)
+      return standard
+    }
+    return value
+  }
+  const refuse = (name: ConfigKey, wrong: boolean, sentence: string, remedy: string) => {
+    if (wrong) complain(name, sentence, remedy)
+  }
+
+  const wireguard = read('enable-wireguard')
+  const [ipv4, ipv6] = [read('enable-ipv4'), read('enable-ipv6')]
+  const clusterCidrs = read('pellicle-cluster-cidrs')
+  const keepalive = read('wireguard-persistent-keepalive')
+  const ipam = read('ipam')
+  const pool = {
+    4: { cidrs: read('cluster-pool-ipv4-cidr'), maskSize: read('cluster-pool-ipv4-mask-size') },
+    6: { cidrs: read('cluster-pool-ipv6-cidr'), maskSize: read('cluster-pool-ipv6-mask-size') },
+  }
+
+  for (const name of ['enable-ipsec', 'enable-ztunnel'] as const) {
+    refuse(name, read(name), 'this encryption is not built yet', 'Use encryption.type=wireguard')
+  }
+  for (const name of [
+    'enable-encryption-strict-mode',
+    'enable-encryption-strict-mode-egress',
+    'enable-encryption-strict-mode-ingress',
+  ] as const) {
+    refuse(
+      name,
+      read(name),
+      'strict mode is not an option here: with encryption on, nothing leaves in clear',
+      `Remove ${name}`,
+    )
+  }
+  refuse('enable-host-firewall', read('enable-host-firewall'), 'there is no host firewall', 'Remove it')
+  refuse('enable-policy', read('enable-policy') !== 'never', 'NetworkPolicy is not enforced', 'Set it to never')
+  refuse('routing-mode', read('routing-mode') === 'native', 'native routing is not built yet', 'Set it to tunnel')
+  refuse('tunnel-protocol', read('tunnel-protocol') === 'geneve', 'Geneve is not built', 'Set it to vxlan')
+  refuse('enable-ipv4', !ipv4 && !ipv6, 'enable-ipv4 and enable-ipv6 are both false', 'Set one of them to true')
+  refuse(
+    'wireguard-persistent-keepalive',
+    keepalive % 1000 !== 0 || keepalive > 65_535_000,
+    'WireGuard counts keepalives in whole seconds up to 65535',
+    'Set it to whole seconds, or 0s',
+  )
+  if (clusterCidrs.length === 0 && !faults.some((fault) => fault.field === 'pellicle-cluster-cidrs')) {
+    complain(
+      'pellicle-cluster-cidrs',
+      'it is missing: without it a pod CIDR that was not seen yet would leave by the default route',
+      'Set it to every prefix that pods may get, e.g. 10.244.0.0/16 (install finds it out by itself)',
+    )
+  }
+  for (const [family, on] of [
+    [4, ipv4],
+    [6, ipv6],
+  ] as const) {
+    if (on && clusterCidrs.length > 0 && !clusterCidrs.some((cidr) => cidrFamily(cidr) === family)) {
+      complain('pellicle-cluster-cidrs', `it has no IPv${family} prefix while enable-ipv${family} is true`, 'Add one')
+    }
+    const { cidrs, maskSize } = pool[family]
+    const name = `cluster-pool-ipv${family}-cidr` as const
+    if (ipam === 'cluster-pool' && on && cidrs.length === 0) complain(name, 'cluster-pool needs it', 'Set it')
+    for (const cidr of cidrs) {
+      if (cidrFamily(cidr) !== family) complain(name, `${cidr} is not IPv${family}`, `Write IPv${family} prefixes`)
+      else if (lengthOf(cidr) > maskSize) {
+        complain(name, `${cidr} is smaller than one node's /${maskSize}`, 'Take a larger prefix or a longer mask')
+      }
+    }
+    const twice = cidrs.find((a, i) => cidrs.some((b, j) => j > i && overlaps(a, b)))
+    if (twice !== undefined) complain(name, `${twice} overlaps another prefix of the pool`, 'Remove one of them')
+  }
+
+  const config: AgentConfig = {
+    encryption: wireguard ? 'wireguard' : 'none',
+    nodeEncryption: read('encrypt-node'),
+    optOut: read('node-encryption-opt-out-labels'),
+    persistentKeepalive: Math.floor(keepalive / 1000),
+    ipv4,
+    ipv6,
+    masquerade: { 4: read('enable-ipv4-masquerade'), 6: read('enable-ipv6-masquerade') },
+    routingMode: 'tunnel',
+    tunnelProtocol: 'vxlan',
+    tunnelPort: read('tunnel-port'),
+    ipam,
+    pool,
+    clusterCidrs,
+    mtu: read('mtu'),
+    profile: read('pellicle-profile'),
+    datapath: read('pellicle-datapath'),
+    mark: { encrypt: read('pellicle-mark-encrypt'), decrypt: read('pellicle-mark-decrypt') },
+    clusterName: read('cluster-name'),
+    debug: read('debug'),
+    logFormat: read('log-opt'),
+  }
+  // the least that IP asks for inside, and room for both encapsulations
+  const leastMtu = (ipv6 ? 1280 : 576) + 150
+  refuse(
+    'mtu',
+    config.mtu !== 0 && config.mtu < leastMtu,
+    `${config.mtu} leaves too little for a pod's packets`,
+    `Set it to 0 or at least ${leastMtu}`,
+  )
+  if (faults.length > 0) return fail(faults)
+  const unknown = Object.keys(data)
+    .filter((name) => !Object.hasOwn(CONFIG_KEYS, name))
+    .map((name) => ({ key: name, nearest: nearest(name, Object.keys(CONFIG_KEYS)) }))
+  return ok({ config, unknown })
+}
+
+/** For the writers of ConfigMaps: the text of a default. */
+export function defaultText(name: ConfigKey): string {
+  const value: string | number | boolean | undefined | Mark | readonly Cidr[] | Selector = CONFIG_KEYS[name].standard
+  if (value === undefined) return ''
+  if (name === 'node-encryption-opt-out-labels') return formatSelector(CONFIG_KEYS[name].standard)
+  if (name === 'log-opt') return `format=${value === 'json' ? 'json' : 'text'}`
+  if (name === 'wireguard-persistent-keepalive') return `${Number(value) / 1000}s`
+  if (typeof value !== 'object') return String(value)
+  if ('bits' in value) return `0x${value.bits.toString(16)}/0x${value.mask.toString(16)}`
+  return (value as readonly Cidr[]).join(' ')
+}
+
+interface Key<T> {
+  readonly type: FieldType<T & ({} | null)>
+  readonly standard: T
+}
+
+function key<T>(type: FieldType<T & ({} | null)>, standard: NoInfer<T>): Key<T> {
+  return { type, standard }
+}
+
+function shorten(text: string): string {
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text
+}

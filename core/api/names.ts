@@ -1,0 +1,36 @@
+import { LEVEL_ANNOTATION } from '#core/transition/level.ts'
+
+/** Names that other programs see: Cilium's where Cilium has one (the guides use them), ours under `pellicle.io/`. */
+
+export const NAMESPACE = 'kube-system'
+export const CONFIG_MAP = 'cilium-config'
+export const AGENT_DAEMONSET = 'cilium'
+export const AGENT_CONTAINER = 'cilium-agent'
+export const AGENT_LABEL = 'k8s-app=cilium'
+export const OPERATOR_DEPLOYMENT = 'cilium-operator'
+export const OPERATOR_LABEL = 'io.cilium/app=operator'
+export const OPERATOR_LEASE = 'cilium-operator-resource-lock'
+export const KEEPER_DAEMONSET = 'pellicle-keeper'
+
+export const CONTROL_PLANE_LABEL = 'node-role.kubernetes.io/control-plane'
+
+/** What `spec.encryption.key` says for WireGuard (cilium.md 2.2). */
+export const WIREGUARD_KEY_ID = 255
+
+export const ANNOTATION = {
+  /** On CiliumNode: the node's public key, base64. */
+  publicKey: 'network.cilium.io/wg-pub-key',
+  /** Read where the other is missing; never written. */
+  publicKeyAlias: 'io.cilium.network.wg-pub-key',
+  /** On CiliumNode, written by its agent: how far this node is on the way from clear to closed. */
+  level: LEVEL_ANNOTATION,
+  /** On CiliumNode: `requested` (written by the CLI's uninstall), then `done` or `failed: WHY` (written by the agent). */
+  cleanup: 'pellicle.io/cleanup',
+  /** On CiliumNode, written by its agent: version of the agent. */
+  agentVersion: 'pellicle.io/agent-version',
+  /** On CiliumNode, written by its agent: which datapath encrypts. */
+  datapath: 'pellicle.io/datapath',
+} as const
+
+/** Values of {@link ANNOTATION.cleanup}. */
+export const CLEANUP = { requested: 'requested', done: 'done', failed: 'failed: ' } as const

@@ -36,8 +36,12 @@ export function errorAnswer(error: unknown, cniVersion: string): CniAnswer {
       : error instanceof Fault
         ? [error.code === 'ipam.full' ? NO_ADDRESS : 5, error.remedy]
         : [5, undefined]
-  const msg = error instanceof Fault ? describeFault(new Error(error.message, { cause: error.cause })) : messageOf(error)
-  return { exitCode: 1, output: JSON.stringify({ cniVersion, code, msg, ...(details === undefined ? {} : { details }) }) }
+  const msg =
+    error instanceof Fault ? describeFault(new Error(error.message, { cause: error.cause })) : messageOf(error)
+  return {
+    exitCode: 1,
+    output: JSON.stringify({ cniVersion, code, msg, ...(details === undefined ? {} : { details }) }),
+  }
 }
 
 function messageOf(error: unknown): string {

@@ -1,0 +1,257 @@
+import { createHash } from 'node:crypto'
+import { describeFault } from '#core/fault/fault.ts'
+import { compareIp, type Ip } from '#core/ip/address.ts'
+import { type Mac, macFromBytes } from '#core/ip/mac.ts'
+import type { Log } from '#io/telemetry/log.ts'
+import { type Endpoint, type Endpoints, endpointKey } from '../endpoints.ts'
+import type { PodDevice, PodDevices } from '../ports.ts'
+import { CniError, NOT_AS_MADE, NOT_AVAILABLE, TRY_AGAIN } from './error.ts'
+import type { CniRequest } from './request.ts'
+import { addResult } from './result.ts'
+
+/** What pods on this node get; undefined until the agent knows its pod CIDR and its underlay. */
+export interface PodSettings {
+  readonly mtu: number
+  readonly gsoMaxSize: number
+  /** One address for each family in use, given that `taken` are not free. Throws Fault `ipam.full`. */
+  allocate(taken: ReadonlySet<Ip>): readonly { readonly ip: Ip; readonly gateway: Ip }[]
+}
+
+export interface PodsDeps {
+  readonly endpoints: Endpoints
+  readonly devices: PodDevices
+  readonly log: Log
+  settings(): PodSettings | undefined
+  /** Why the agent cannot serve now; undefined when it can. */
+  notReady(): string | undefined
+  /** Resolves when the node's network is programmed with the endpoints as they are now. */
+  programmed(): Promise<void>
+  /** True when the network namespace at that path still exists. */
+  namespaceExists(netns: string): Promise<boolean>
+}
+
+/**
+ * The commands of CNI on this node's pods. Calls for the same container and device run one after the other, all others
+ * beside each other; an address counts as taken from the moment it is chosen.
+ */
+export class Pods {
+  readonly #deps: PodsDeps
+  readonly #queues = new Map<string, Promise<unknown>>()
+  /** Chosen, not yet in the file. */
+  readonly #choosing = new Set<Ip>()
+
+  constructor(deps: PodsDeps) {
+    this.#deps = deps
+  }
+
+  /** Returns what the executable prints; empty where CNI expects nothing. */
+  async handle(request: CniRequest): Promise<string> {
+    switch (request.command) {
+      case 'ADD':
+        return JSON.stringify(await this.#serial(request, () => this.#add(request)))
+      case 'DEL':
+        await this.#serial(request, () => this.remove(request.containerId, request.ifname))
+        return ''
+      case 'CHECK':
+        await this.#serial(request, () => this.#check(request))
+        return ''
+      case 'GC':
+        await this.#collect(request)
+        return ''
+      case 'STATUS':
+        this.#status()
+        return ''
+      case 'VERSION':
+        throw new CniError(4, 'VERSION is answered by the executable itself')
+    }
+  }
+
+  /** DEL: any number of times, whatever is left of the pod. */
+  async remove(containerId: string, ifname: string): Promise<void> {
+    const { endpoints, devices, log } = this.#deps
+    const endpoint = endpoints.get(containerId, ifname)
+    // after a lost endpoints file the device's name still tells whose it was
+    await devices.remove(endpoint?.device ?? deviceName(containerId, ifname))
+    if (endpoint === undefined) return
+    await endpoints.remove([endpoint])
+    log.info('pod has left', { pod: endpoint.pod, device: endpoint.device })
+    // addresses may be given away again at once: whatever still routes to the old device is replaced by then
+    this.#deps.programmed().catch((error: unknown) => {
+      log.warn(`routes of a pod that left are still there: ${describeFault(error)}`, { device: endpoint.device })
+    })
+  }
+
+  /**
+   * Gives back what no pod has any more: endpoints whose device and namespace are both gone, devices that no endpoint
+   * names. Done at start, before the first ADD.
+   */
+  async reclaim(): Promise<void> {
+    const { endpoints, devices, log, namespaceExists } = this.#deps
+    const present = new Set(await devices.list())
+    const lost: Endpoint[] = []
+    for (const endpoint of endpoints.all()) {
+      if (present.has(endpoint.device)) continue
+      // never made, or its namespace (which takes the pair with it) is gone
+      if (!endpoint.ready || !(await namespaceExists(endpoint.netns))) lost.push(endpoint)
+      else log.warn('a running pod has lost its network device', remedyFields(endpoint))
+    }
+    if (lost.length > 0) {
+      await endpoints.remove(lost)
+      log.info('addresses of pods that are gone are free again', { count: lost.length })
+    }
+    const known = new Set(endpoints.all().map(({ device }) => device))
+    for (const device of present) {
+      if (known.has(device)) continue
+      log.warn('a pod device that belongs to no known pod is removed', { device })
+      await devices.remove(device)
+    }
+  }
+
+  #status(): void {
+    const reason = this.#deps.notReady()
+    if (reason !== undefined) throw new CniError(NOT_AVAILABLE, `pods cannot get a network now: ${reason}`)
+  }
+
+  async #add(request: CniRequest): Promise<object> {
+    const { endpoints, devices, log } = this.#deps
+    const settings = this.#deps.settings()
+    const reason = this.#deps.notReady()
+    if (settings === undefined || reason !== undefined) {
+      throw new CniError(TRY_AGAIN, `the agent cannot serve pods yet: ${reason ?? 'it does not know its node yet'}`)
+    }
+    const { containerId, ifname, netns, config } = request
+    const before = endpoints.get(containerId, ifname)
+    if (before?.ready === true) {
+      if (before.netns === netns && (await devices.check(podDevice(before, settings))).length === 0) {
+        return addResult(before, netns, settings.mtu, config.cniVersion)
+      }
+      if (before.netns !== netns && (await devices.list()).includes(before.device)) {
+        const message = `container ${containerId} already has ${ifname}, in another network namespace`
+        throw new CniError(4, message, 'DEL comes before a second ADD')
+      }
+    }
+    // left by an ADD that did not come to its end
+    if (before !== undefined) await this.remove(containerId, ifname)
+    const endpoint = this.#choose(request, settings)
+    try {
+      await endpoints.put(endpoint)
+      await devices.add(podDevice(endpoint, settings))
+      await endpoints.put({ ...endpoint, ready: true })
+      await this.#deps.programmed()
+    } catch (error) {
+      await this.#undo(endpoint)
+      throw error
+    } finally {
+      for (const { ip } of endpoint.ips) this.#choosing.delete(ip)
+    }
+    log.info('pod has joined', {
+      pod: endpoint.pod,
+      device: endpoint.device,
+      ips: endpoint.ips.map(({ ip }) => ip).join(),
+    })
+    return addResult(endpoint, netns, settings.mtu, config.cniVersion)
+  }
+
+  /** Synchronous up to the reservation: two ADDs never choose the same address. */
+  #choose(request: CniRequest, settings: PodSettings): Endpoint {
+    const taken = new Set<Ip>(this.#choosing)
+    for (const { ips } of this.#deps.endpoints.all()) for (const { ip } of ips) taken.add(ip)
+    const ips = settings.allocate(taken)
+    for (const { ip } of ips) this.#choosing.add(ip)
+    const { containerId, ifname, netns, args } = request
+    const device = deviceName(containerId, ifname)
+    const name = args['K8S_POD_NAME'] ?? ''
+    return {
+      containerId,
+      ifname,
+      netns,
+      device,
+      mac: macFor(`pod ${device}`),
+      hostMac: macFor(`host ${device}`),
+      ips: [...ips].sort((a, b) => compareIp(a.ip, b.ip)),
+      pod: name === '' ? '' : `${args['K8S_POD_NAMESPACE'] ?? ''}/${name}`,
+      ready: false,
+    }
+  }
+
+  async #undo(endpoint: Endpoint): Promise<void> {
+    try {
+      await this.#deps.devices.remove(endpoint.device)
+      await this.#deps.endpoints.remove([endpoint])
+    } catch (error) {
+      // what is left here is given back by the next DEL, GC or start
+      this.#deps.log.warn(`the traces of a failed ADD are still there: ${describeFault(error)}`, {
+        pod: endpoint.pod,
+        device: endpoint.device,
+      })
+    }
+  }
+
+  async #check(request: CniRequest): Promise<void> {
+    const settings = this.#deps.settings()
+    if (settings === undefined) throw new CniError(TRY_AGAIN, 'the agent does not know its node yet')
+    const endpoint = this.#deps.endpoints.get(request.containerId, request.ifname)
+    if (endpoint === undefined)
+      throw new CniError(3, `container ${request.containerId} has no ${request.ifname} of ours`)
+    const wrong = await this.#deps.devices.check(podDevice({ ...endpoint, netns: request.netns }, settings))
+    const differs = [...wrong, ...resultDiffers(request.config.prevResult, endpoint)]
+    if (differs.length > 0) throw new CniError(NOT_AS_MADE, `not as it was made: ${differs.join('; ')}`)
+  }
+
+  async #collect(request: CniRequest): Promise<void> {
+    const valid = request.config.validAttachments
+    if (valid === undefined) throw new CniError(7, 'GC without cni.dev/valid-attachments')
+    const keep = new Set(valid.map(({ containerID, ifname }) => `${containerID}/${ifname}`))
+    const failures: unknown[] = []
+    for (const { containerId, ifname } of this.#deps.endpoints.all()) {
+      const key = endpointKey({ containerId, ifname })
+      if (keep.has(key) || this.#queues.has(key)) continue
+      await this.#serial({ containerId, ifname }, () => this.remove(containerId, ifname)).catch((e) => failures.push(e))
+    }
+    if (failures.length > 0) throw failures[0]
+  }
+
+  #serial<T>(of: { containerId: string; ifname: string }, work: () => Promise<T>): Promise<T> {
+    const key = endpointKey(of)
+    const before = this.#queues.get(key) ?? Promise.resolve()
+    const mine = before.then(work, work)
+    const settled = mine.catch(() => undefined)
+    this.#queues.set(key, settled)
+    void settled.then(() => {
+      if (this.#queues.get(key) === settled) this.#queues.delete(key)
+    })
+    return mine
+  }
+}
+
+/** `lxc` and 12 hex digits: the same for the same container and device, so that a lost file loses no device. */
+export function deviceName(containerId: string, ifname: string): string {
+  return `lxc${digest(`${containerId}/${ifname}`).toString('hex').slice(0, 12)}`
+}
+
+export function podDevice(endpoint: Endpoint, settings: { mtu: number; gsoMaxSize: number }): PodDevice {
+  const { netns, device, ifname, hostMac, mac, ips } = endpoint
+  return { netns, device, ifname, hostMac, mac, ips, mtu: settings.mtu, gsoMaxSize: settings.gsoMaxSize }
+}
+
+/** Locally administered, unicast. */
+function macFor(text: string): Mac {
+  const bytes = digest(text).subarray(0, 6)
+  bytes[0] = ((bytes[0] ?? 0) & 0xfc) | 0x02
+  return macFromBytes(bytes)
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}
+
+function resultDiffers(previous: unknown, endpoint: Endpoint): string[] {
+  const ips = (previous as { ips?: { address?: string }[] } | null | undefined)?.ips
+  if (!Array.isArray(ips)) return []
+  const said = ips.map(({ address }) => (address ?? '').replace(/\/.*/, ''))
+  return endpoint.ips.filter(({ ip }) => !said.includes(ip)).map(({ ip }) => `prevResult lacks ${ip}`)
+}
+
+function remedyFields(endpoint: Endpoint): Record<string, unknown> {
+  return { pod: endpoint.pod, device: endpoint.device, remedy: 'delete the pod: its replacement gets a new device' }
+}

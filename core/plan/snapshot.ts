@@ -1,7 +1,7 @@
 import type { Family, Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import type { Mac } from '#core/ip/mac.ts'
-import type { Level } from '#core/transition/level.ts'
+import type { Announcement } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 
 /**
@@ -32,12 +32,14 @@ export interface OwnNode {
   /** `CiliumInternalIP`: reserved in the pod CIDR, carried by `cilium_host`. */
   readonly internalIps: PerFamily<Ip>
   readonly podCidrs: readonly Cidr[]
-  /** Bytes: of the device that has the node IP. */
+  /** The device that has the node IP; undefined while unknown. */
+  readonly underlayDevice: string | undefined
+  /** Bytes: of that device. */
   readonly underlayMtu: number
   /** Undefined while this node has no key pair (encryption off, or not made yet). */
   readonly publicKey: PublicKey | undefined
-  /** Own level, as persisted and published (core/transition). */
-  readonly level: Level
+  /** Own level and epoch, as persisted and published (core/transition). */
+  readonly announcement: Announcement
   /** A label of the opt-out selector is on this node: its host addresses stay outside `nodeEncryption`. */
   readonly optedOut: boolean
 }
@@ -52,8 +54,8 @@ export interface Peer {
   readonly publicKeyText: string | undefined
   /** `spec.encryption.key`: 255 is WireGuard; 0 (or absent) beside a key: opted out of node encryption. */
   readonly encryptionKey: number
-  /** Annotation `pellicle.io/encryption-level`; undefined when absent or malformed. */
-  readonly level: Level | undefined
+  /** `parseAnnouncement` of the annotation `pellicle.io/encryption-level`; undefined when absent or malformed. */
+  readonly announcement: Announcement | undefined
 }
 
 /** A pod on this node. */
@@ -67,7 +69,7 @@ export interface LocalEndpoint {
 
 export interface PlanConfig {
   readonly encryption: {
-    /** What the cluster is asked for; what this node does is `self.level`. */
+    /** What the cluster is asked for; what this node does is `self.announcement.level`. */
     readonly enabled: boolean
     readonly type: 'wireguard'
     readonly nodeEncryption: boolean

@@ -1,6 +1,6 @@
 /**
- * How far a node has come on the way from clear to encrypted. Every node publishes its own (annotation
- * {@link LEVEL_ANNOTATION}); the rules for going up and down are in `next-level.ts`.
+ * How far a node has come on the way from clear to encrypted. Every node publishes its own; the rules for going up and
+ * down are in next-level.ts.
  *
  * | level | receives | sends |
  * |---|---|---|
@@ -16,10 +16,26 @@ export const RECEIVING = 1
 export const SENDING = 2
 export const CLOSED = 3
 
-/** On the CiliumNode, the level as one decimal digit. */
+/** On the CiliumNode: `LEVEL.EPOCH`, two decimal numbers, such as `3.1`. */
 export const LEVEL_ANNOTATION = 'pellicle.io/encryption-level'
 
-/** Undefined when `text` is none of `0` to `3`. */
-export function parseLevel(text: string | undefined): Level | undefined {
-  return text !== undefined && /^[0-3]$/.test(text) ? (Number(text) as Level) : undefined
+/** What a node publishes about itself, always both together. */
+export interface Announcement {
+  readonly level: Level
+  /**
+   * Which change of mind this is: even while the cluster is asked to be clear, odd while it is asked to be encrypted.
+   * It only grows. A step that takes something away waits for peers of the *same* epoch, so that no two nodes can act
+   * on opposite wishes (next-level.ts).
+   */
+  readonly epoch: number
+}
+
+export function formatAnnouncement({ level, epoch }: Announcement): string {
+  return `${level}.${epoch}`
+}
+
+/** Undefined when `text` is absent or not of that form. */
+export function parseAnnouncement(text: string | undefined): Announcement | undefined {
+  const match = /^([0-3])\.(0|[1-9][0-9]{0,8})$/.exec(text ?? '')
+  return match === null ? undefined : { level: Number(match[1]) as Level, epoch: Number(match[2]) }
 }

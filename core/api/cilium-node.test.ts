@@ -17,7 +17,7 @@ const OWN = {
   bootId: '2b9a0f7e-0000-4000-8000-000000000000',
   publicKey: KEY,
   keyId: 255,
-  level: 2,
+  announcement: { level: 2, epoch: 1 },
 } as const
 
 test('what a node announces is what the others read', () => {
@@ -27,13 +27,13 @@ test('what a node announces is what the others read', () => {
   assert.deepEqual(read.podCidrs, OWN.podCidrs)
   assert.equal(read.publicKey, KEY)
   assert.equal(read.keyId, 255)
-  assert.equal(read.level, 2)
+  assert.deepEqual(read.announcement, { level: 2, epoch: 1 })
   assert.equal(read.bootId, OWN.bootId)
   assert.deepEqual(read.problems, [])
 })
 
 test('key id 0 and no public key are published as absent', () => {
-  const node = announceNode({ ...OWN, keyId: 0, publicKey: undefined, level: undefined })
+  const node = announceNode({ ...OWN, keyId: 0, publicKey: undefined, announcement: undefined })
   assert.equal('encryption' in node.spec, false)
   assert.deepEqual(node.metadata.annotations, {})
   assert.equal(readCiliumNode(node).publicKey, undefined)

@@ -3,7 +3,7 @@ import { Fault } from '#core/fault/fault.ts'
 import { fail, ok, type Result } from '#core/fault/result.ts'
 import { type Ip, parseIp } from '#core/ip/address.ts'
 import { type Cidr, parseCidr } from '#core/ip/cidr.ts'
-import { type Level, parseLevel } from '#core/transition/level.ts'
+import { type Announcement, formatAnnouncement, parseAnnouncement } from '#core/transition/level.ts'
 import { type PublicKey, parsePublicKey } from '#core/wireguard/key.ts'
 import { ANNOTATION } from './names.ts'
 import type { OwnerReference, Resource } from './object.ts'
@@ -109,7 +109,8 @@ export interface NodeAnnouncement {
   /** `spec.encryption.key`; 0 when absent. */
   readonly keyId: number
   readonly bootId: string | undefined
-  readonly level: Level | undefined
+  /** The encryption level and its epoch (core/transition). */
+  readonly announcement: Announcement | undefined
   readonly cleanup: string | undefined
   readonly problems: readonly Fault[]
 }
@@ -175,7 +176,7 @@ export function readCiliumNode(node: CiliumNode): NodeAnnouncement {
     publicKeyText: keyText,
     keyId: node.spec.encryption?.key ?? 0,
     bootId: node.spec.bootid,
-    level: parseLevel(annotations[ANNOTATION.level]),
+    announcement: parseAnnouncement(annotations[ANNOTATION.level]),
     cleanup: annotations[ANNOTATION.cleanup],
     problems,
   }
@@ -195,7 +196,7 @@ export interface OwnAnnouncement {
   readonly publicKey: PublicKey | undefined
   /** 0 is published as absent, as Cilium does. */
   readonly keyId: number
-  readonly level: Level | undefined
+  readonly announcement: Announcement | undefined
   /** More annotations, by full name. */
   readonly annotations?: Readonly<Record<string, string>>
 }
@@ -212,7 +213,7 @@ export function announceNode(own: OwnAnnouncement): CiliumNode {
       annotations: {
         ...own.annotations,
         ...(own.publicKey === undefined ? {} : { [ANNOTATION.publicKey]: own.publicKey }),
-        ...(own.level === undefined ? {} : { [ANNOTATION.level]: String(own.level) }),
+        ...(own.announcement === undefined ? {} : { [ANNOTATION.level]: formatAnnouncement(own.announcement) }),
       },
       ownerReferences: [{ ...owner }],
     },

@@ -28,6 +28,18 @@ test('what the writer wrote the reader reads, across growth', () => {
   assert.throws(() => writer.patchU32le(writer.length - 3, 1), TypeError)
 })
 
+test('bytes that make the buffer grow are put into the new one', () => {
+  assert.deepEqual(
+    [
+      ...new Writer(2)
+        .u8(9)
+        .put(Uint8Array.of(1, 2, 3))
+        .finish(),
+    ],
+    [9, 1, 2, 3],
+  )
+})
+
 test('an overrun names the offset', () => {
   const reader = new Reader(Uint8Array.of(1, 2, 3))
   reader.skip(2)

@@ -55,7 +55,8 @@ export class Writer {
   }
 
   put(bytes: Uint8Array): this {
-    this.#bytes.set(bytes, this.#grow(bytes.length))
+    const at = this.#grow(bytes.length) // first: it may replace the buffer
+    this.#bytes.set(bytes, at)
     return this
   }
 

@@ -1,0 +1,116 @@
+import { formatColumns } from './columns.ts'
+import { type EncryptionStatus, encryptionCells } from './encryption-status.ts'
+
+/**
+ * The agent's answer to `/v1/healthz`: Cilium's StatusResponse as far as its parts have a meaning here, and ours under
+ * `pellicle`. `cilium-dbg status` prints it, the cluster CLI collects it from every node.
+ */
+export interface AgentStatus {
+  readonly cilium: StateMessage
+  readonly kubernetes: StateMessage
+  readonly 'cni-file': StateMessage
+  readonly ipam: {
+    readonly status: string
+    /** Addresses in use, with what has each. */
+    readonly allocations: Readonly<Record<string, string>>
+  }
+  readonly routing: {
+    readonly 'inter-host-routing-mode': string
+    readonly 'intra-host-routing-mode': string
+  }
+  readonly masquerading: {
+    readonly mode: string
+    readonly 'enabled-protocols': { readonly ipv4: boolean; readonly ipv6: boolean }
+  }
+  readonly controllers: readonly ControllerStatus[]
+  readonly encryption: EncryptionStatus
+  readonly pellicle: PellicleStatus
+}
+
+export interface StateMessage {
+  readonly state: 'Ok' | 'Warning' | 'Failure' | 'Disabled'
+  readonly msg?: string
+}
+
+export interface ControllerStatus {
+  readonly name: string
+  readonly 'consecutive-failure-count'?: number
+  readonly 'last-failure-msg'?: string
+}
+
+export interface PellicleStatus {
+  readonly version: string
+  readonly node: string
+  readonly datapath: string
+  /** core/transition: 0 clear … 3 closed. */
+  readonly level: number
+  /** The level in words, with what it waits for. */
+  readonly phase: string
+  readonly 'network-policy': 'not enforced'
+  /** Sentences, each with what to do; also those about other nodes. */
+  readonly problems: readonly string[]
+  readonly peers: readonly PeerStatus[]
+}
+
+export interface PeerStatus {
+  readonly node: string
+  /** Undefined: has published no key that can be used. */
+  readonly 'public-key'?: string
+  readonly 'last-handshake-time'?: string
+  /** `idle`: no traffic was tried, so nothing is wrong. */
+  readonly state: 'ok' | 'idle' | 'no handshake' | 'no key'
+}
+
+/** `cilium-dbg status`: the lines of cilium.md 3.5 that mean something here, in Cilium's order, then ours. */
+export function formatAgentStatus(status: AgentStatus, options: { verbose?: boolean } = {}): string {
+  const { ipam, routing, masquerading, pellicle } = status
+  const protocols = masquerading['enabled-protocols']
+  const failing = status.controllers.filter((controller) => (controller['consecutive-failure-count'] ?? 0) > 0)
+  const shown = options.verbose === true ? status.controllers : failing
+  const lines: string[][] = [
+    ['Kubernetes:', ...stateCells(status.kubernetes)],
+    ['CNI Config file:', ...stateCells(status['cni-file'])],
+    ['Cilium:', ...stateCells(status.cilium)],
+    ['IPAM:', ipam.status, ''],
+    ...(options.verbose === true ? [['Allocated addresses:'], ...allocationLines(ipam.allocations)] : []),
+    ['Routing:', `Network: ${routing['inter-host-routing-mode']}   Host: ${routing['intra-host-routing-mode']}`],
+    ['Masquerading:', `${masquerading.mode} [IPv4: ${onOff(protocols.ipv4)}, IPv6: ${onOff(protocols.ipv6)}]`],
+    ['Controller Status:', `${status.controllers.length - failing.length}/${status.controllers.length} healthy`],
+    ...shown.map((controller) => [`  ${controller.name}`, controller['last-failure-msg'] ?? 'healthy']),
+    ['Datapath:', pellicle.datapath],
+    ['NetworkPolicy:', pellicle['network-policy']],
+    ['Encryption:', ...encryptionCells(status.encryption)],
+    ['Encryption phase:', pellicle.phase],
+    ...peerLines(pellicle.peers, options.verbose === true),
+    ...pellicle.problems.map((problem) => ['Problem:', problem]),
+  ]
+  return formatColumns(lines)
+}
+
+function stateCells({ state, msg }: StateMessage): string[] {
+  return [state, msg ?? '']
+}
+
+function allocationLines(allocations: Readonly<Record<string, string>>): string[][] {
+  return Object.entries(allocations).map(([ip, owner]) => [`  ${ip} (${owner})`])
+}
+
+function peerLines(peers: readonly PeerStatus[], verbose: boolean): string[][] {
+  if (!verbose) {
+    const silent = peers.filter(({ state }) => state === 'no handshake' || state === 'no key')
+    return silent.length === 0 ? [] : [['Unreachable nodes:', silent.map((p) => `${p.node} (${p.state})`).join(', ')]]
+  }
+  if (peers.length === 0) return []
+  return [
+    ['Nodes:'],
+    ...peers.map((peer) => [
+      `  ${peer.node}`,
+      peer.state,
+      peer['last-handshake-time'] === undefined ? '' : `last handshake ${peer['last-handshake-time']}`,
+    ]),
+  ]
+}
+
+function onOff(on: boolean): string {
+  return on ? 'Enabled' : 'Disabled'
+}

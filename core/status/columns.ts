@@ -32,5 +32,5 @@ function pad(cell: string, width: number): string {
 
 /** In characters, not UTF-16 units. */
 function lengthOf(text: string): number {
-  return [...text].length
+  return Array.from(text).length
 }

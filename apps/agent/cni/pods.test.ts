@@ -269,7 +269,7 @@ test('the socket: one line in, one line out', async () => {
     assert.equal(answer.exitCode, 0)
     assert.match(answer.output, /10\.244\.1\.2/)
     assert.equal((JSON.parse(await talk('nonsense\n')) as CniAnswer).exitCode, 1)
-    assert.equal((JSON.parse(await talk(`${'x'.repeat(2 * 1024 * 1024)}`)) as CniAnswer).exitCode, 1)
+    assert.equal((JSON.parse(await talk('x'.repeat(2 * 1024 * 1024))) as CniAnswer).exitCode, 1)
   } finally {
     await server.close()
   }

@@ -62,8 +62,9 @@ export class Pods {
         this.#status()
         return ''
       case 'VERSION':
-        throw new CniError(4, 'VERSION is answered by the executable itself')
+        break
     }
+    throw new CniError(4, 'VERSION is answered by the executable itself')
   }
 
   /** DEL: any number of times, whatever is left of the pod. */
@@ -86,13 +87,13 @@ export class Pods {
    * names. Done at start, before the first ADD.
    */
   async reclaim(): Promise<void> {
-    const { endpoints, devices, log, namespaceExists } = this.#deps
+    const { endpoints, devices, log } = this.#deps
     const present = new Set(await devices.list())
     const lost: Endpoint[] = []
     for (const endpoint of endpoints.all()) {
       if (present.has(endpoint.device)) continue
       // never made, or its namespace (which takes the pair with it) is gone
-      if (!endpoint.ready || !(await namespaceExists(endpoint.netns))) lost.push(endpoint)
+      if (!endpoint.ready || !(await this.#deps.namespaceExists(endpoint.netns))) lost.push(endpoint)
       else log.warn('a running pod has lost its network device', remedyFields(endpoint))
     }
     if (lost.length > 0) {

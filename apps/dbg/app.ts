@@ -1,0 +1,119 @@
+import {
+  type Application,
+  buildApplication,
+  buildCommand,
+  buildRouteMap,
+  ExitCode,
+  type FlagParametersForType,
+  run,
+  text_en,
+} from '@stricli/core'
+import { describeFault, Fault } from '#core/fault/fault.ts'
+import type { DbgContext } from './context.ts'
+import { OUTPUT_BRIEF, type Output, parseOutput } from './output.ts'
+
+export interface OutputFlags {
+  readonly output: Output | undefined
+}
+const outputFlags: FlagParametersForType<OutputFlags, DbgContext> = {
+  output: { kind: 'parsed', parse: parseOutput, brief: OUTPUT_BRIEF, optional: true },
+}
+
+export interface StatusFlags extends OutputFlags {
+  readonly verbose: boolean
+  readonly brief: boolean
+}
+const statusCommand = buildCommand<StatusFlags, [], DbgContext>({
+  loader: async () => (await import('./commands/status.ts')).status,
+  parameters: {
+    flags: {
+      ...outputFlags,
+      verbose: { kind: 'boolean', brief: 'All addresses, controllers and nodes', default: false, withNegated: false },
+      brief: { kind: 'boolean', brief: 'One word: OK, or what is wrong', default: false, withNegated: false },
+    },
+    aliases: { o: 'output' },
+  },
+  docs: { brief: 'What the agent of this node does' },
+})
+
+const encryptStatusCommand = buildCommand<OutputFlags, [], DbgContext>({
+  loader: async () => (await import('./commands/encrypt-status.ts')).encryptStatus,
+  parameters: { flags: outputFlags, aliases: { o: 'output' } },
+  docs: { brief: 'How traffic of this node is encrypted' },
+})
+
+const versionCommand = buildCommand<OutputFlags, [], DbgContext>({
+  loader: async () => (await import('./commands/version.ts')).version,
+  parameters: { flags: outputFlags, aliases: { o: 'output' } },
+  docs: { brief: 'The version of this program and of the agent' },
+})
+
+const debuginfoCommand = buildCommand<OutputFlags, [], DbgContext>({
+  loader: async () => (await import('./commands/debuginfo.ts')).debuginfo,
+  parameters: { flags: outputFlags, aliases: { o: 'output' } },
+  docs: { brief: 'Everything the agent knows, without keys' },
+})
+
+export interface CleanupFlags {
+  readonly force: boolean
+}
+const cleanupCommand = buildCommand<CleanupFlags, [], DbgContext>({
+  loader: async () => (await import('./commands/cleanup.ts')).cleanup,
+  parameters: {
+    flags: {
+      force: {
+        kind: 'boolean',
+        brief: 'Do it: pods of this node lose their network',
+        default: false,
+        withNegated: false,
+      },
+    },
+    aliases: { f: 'force' },
+  },
+  docs: { brief: 'Remove devices, routes, rules, tables, keys and CNI configuration of this node' },
+})
+
+const routes = buildRouteMap<string, DbgContext>({
+  routes: {
+    status: statusCommand,
+    encrypt: buildRouteMap<string, DbgContext>({
+      routes: { status: encryptStatusCommand },
+      docs: { brief: 'Transparent encryption' },
+    }),
+    version: versionCommand,
+    debuginfo: debuginfoCommand,
+    cleanup: cleanupCommand,
+  },
+  docs: { brief: 'The tool of the agent on this node' },
+})
+
+export function buildDbg(program: string): Application<DbgContext> {
+  const failure = (error: unknown): string =>
+    `Error: ${describeFault(error)}${error instanceof Error && !(error instanceof Fault) ? `\n${error.stack ?? ''}` : ''}`
+  return buildApplication<DbgContext>(routes, {
+    name: program,
+    scanner: {
+      caseStyle: 'allow-kebab-for-camel',
+      // a word with a third of its letters wrong is still recognised
+      distanceOptions: { threshold: 4, weights: { insertion: 1, deletion: 1, substitution: 1, transposition: 1 } },
+    },
+    documentation: { caseStyle: 'convert-camel-to-kebab', disableAnsiColor: true },
+    localization: {
+      text: {
+        ...text_en,
+        exceptionWhileRunningCommand: failure,
+        commandErrorResult: failure,
+        exceptionWhileLoadingCommandFunction: failure,
+      },
+    },
+    determineExitCode: () => 1,
+  })
+}
+
+/** Exit code: 0 done, 1 failed, 2 not understood. */
+export async function runDbg(inputs: readonly string[], context: DbgContext): Promise<void> {
+  await run(buildDbg(context.program), inputs, context)
+  const code = context.process.exitCode
+  if (code === ExitCode.InvalidArgument || code === ExitCode.UnknownCommand) context.process.exitCode = 2
+  else if (typeof code === 'number' && code < 0) context.process.exitCode = 1
+}

@@ -1,0 +1,13 @@
+import { type AgentStatus, formatAgentStatus } from '#core/status/agent-status.ts'
+import type { StatusFlags } from '../app.ts'
+import type { DbgContext } from '../context.ts'
+import { formatOutput } from '../output.ts'
+
+export async function status(this: DbgContext, flags: StatusFlags): Promise<void> {
+  const answer = (await this.agent.get('/v1/healthz')) as AgentStatus
+  const { stdout } = this.process
+  if (flags.output !== undefined) stdout.write(await formatOutput(flags.output, answer))
+  else if (flags.brief) stdout.write(`${answer.cilium.state === 'Ok' ? 'OK' : (answer.cilium.msg ?? 'error')}\n`)
+  else stdout.write(formatAgentStatus(answer, { verbose: flags.verbose }))
+  if (answer.cilium.state !== 'Ok') this.process.exitCode = 1
+}

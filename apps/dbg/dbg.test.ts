@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { AgentStatus } from '#core/status/agent-status.ts'
+import { SocketAgentClient } from './agent-client.ts'
+import { runDbg } from './app.ts'
+import type { AgentClient } from './context.ts'
+
+const KEY = 'qCzNE4dZv6MsMgdk0xFlT8q72c3ZIArvtyFDNlly4gA='
+const STATUS: AgentStatus = {
+  cilium: { state: 'Ok', msg: '0.1.0' },
+  kubernetes: { state: 'Ok' },
+  'cni-file': { state: 'Ok' },
+  ipam: { status: 'IPv4: 1/254 allocated from 10.244.1.0/24', allocations: {} },
+  routing: { 'inter-host-routing-mode': 'Tunnel [vxlan]', 'intra-host-routing-mode': 'Legacy' },
+  masquerading: { mode: 'nftables', 'enabled-protocols': { ipv4: true, ipv6: false } },
+  controllers: [],
+  encryption: {
+    mode: 'Wireguard',
+    wireguard: {
+      'node-encryption': 'Disabled',
+      interfaces: [{ name: 'cilium_wg0', 'listen-port': 51871, 'public-key': KEY, 'peer-count': 3 }],
+    },
+  },
+  pellicle: {
+    version: '0.1.0',
+    node: 'kind-worker2',
+    datapath: 'userspace',
+    level: 3,
+    phase: 'closed',
+    'network-policy': 'not enforced',
+    problems: [],
+    peers: [],
+  },
+}
+
+async function dbg(line: string, agent?: AgentClient): Promise<{ out: string; err: string; code: unknown }> {
+  const result = { out: '', err: '' }
+  const process = {
+    stdout: { write: (text: string) => void (result.out += text) },
+    stderr: { write: (text: string) => void (result.err += text) },
+    exitCode: null as number | string | null,
+  }
+  const standard: AgentClient = {
+    get: async (path) => (path === '/v1/healthz' ? STATUS : { path }),
+    post: async () => ({ removed: ['cilium_wg0'] }),
+  }
+  await runDbg(line.split(' '), { process, program: 'cilium', agent: agent ?? standard })
+  return { ...result, code: process.exitCode }
+}
+
+test('what the guide greps', async () => {
+  const { out, code } = await dbg('status')
+  assert.equal(code, 0)
+  assert.equal(
+    out
+      .split('\n')
+      .find((line) => line.includes('Encryption:'))
+      ?.replace(/ {3,}/g, '   '),
+    `Encryption:   Wireguard   [NodeEncryption: Disabled, cilium_wg0 (Pubkey: ${KEY}, Port: 51871, Peers: 3)]`,
+  )
+})
+
+test('output for machines', async () => {
+  assert.deepEqual(JSON.parse((await dbg('status -o json')).out), STATUS)
+  assert.deepEqual(JSON.parse((await dbg('encrypt status -o json')).out), STATUS.encryption)
+  assert.equal((await dbg('version -o jsonpath={$.Daemon.Version}')).out, '0.1.0')
+  assert.match((await dbg('encrypt status --output yaml')).out, /^mode: Wireguard$/m)
+  assert.match((await dbg('encrypt status')).out, /^\tNumber of peers: 3$/m)
+  assert.equal((await dbg('status --brief')).out, 'OK\n')
+})
+
+test('a slip is answered with what was meant', async () => {
+  const flag = await dbg('status --verbos')
+  assert.equal(flag.code, 2)
+  assert.match(flag.err, /--verbose/)
+  assert.match((await dbg('status --ouput json')).err, /--output/)
+  const command = await dbg('statsu')
+  assert.equal(command.code, 2)
+  assert.match(command.err, /status/)
+  assert.match((await dbg('encrypt stauts')).err, /status/)
+  assert.match((await dbg('status -o jsn')).err, /none of json/)
+})
+
+test('an agent that does not answer is a clear error', async () => {
+  const away = new SocketAgentClient('/nonexistent/cilium.sock')
+  const { err, out, code } = await dbg('status', away)
+  assert.equal(out, '')
+  assert.equal(code, 1)
+  assert.match(err, /^Error: the agent of this node does not answer at \/nonexistent\/cilium\.sock: .*kubectl/)
+  assert.equal(err.split('\n').filter((line) => line.startsWith('    at ')).length, 0)
+})
+
+test('cleanup asks for a yes', async () => {
+  const asked = await dbg('cleanup')
+  assert.equal(asked.code, 1)
+  assert.match(asked.err, /--force/)
+  assert.equal((await dbg('cleanup --force')).out, 'removed cilium_wg0\n')
+})

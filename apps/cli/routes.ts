@@ -1,9 +1,11 @@
 import { buildRouteMap, type Command, type RouteMap } from '@stricli/core'
 import { labRoutes } from './commands/lab/routes.ts'
+import { statusCommand } from './commands/status/command.ts'
 import { versionCommand } from './commands/version/command.ts'
 import type { CliContext } from './context.ts'
 
 const routes: Record<string, Command<CliContext> | RouteMap<CliContext>> = {
+  status: statusCommand,
   version: versionCommand,
 }
 

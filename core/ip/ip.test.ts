@@ -124,4 +124,7 @@ test('a computed Ethernet address is unicast, local and stable', () => {
   assert.equal(macToBytes(mac)[0]! & 3, 2)
   assert.equal(parseMac('0E:04:0a:f4:01:9B'), mac)
   assert.equal(parseMac('0e:04'), undefined)
+  const nodes = Array.from({ length: 5000 }, (_, n) => macOfIp(ip(`fd00:10:244:${n.toString(16)}::1`)))
+  assert.equal(new Set(nodes).size, 5000)
+  assert.ok(nodes.every((node) => (macToBytes(node)[0]! & 3) === 2))
 })

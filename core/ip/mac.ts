@@ -20,11 +20,16 @@ export function macFromBytes(bytes: Uint8Array): Mac {
 
 /**
  * The address that every node computes for the device that owns `ip`, so that neighbour entries need no exchange and a
- * device made again keeps its address: locally administered, then the last five bytes of the IP (of an IPv4 address
- * after the family, of an IPv6 address its end).
+ * device made again keeps its address. Locally administered; then, of an IPv4 address, 4 and its bytes; of an IPv6
+ * address 40 bits of FNV-1a over all of it, since nodes' addresses often differ in the middle only (`fd00:1:N::1`).
  */
 export function macOfIp(ip: Ip): Mac {
   const bytes = ipToBytes(ip)
-  const tail = bytes.length === 4 ? [4, ...bytes] : [...bytes.subarray(11)]
-  return macFromBytes(Uint8Array.from([0x0e, ...tail]))
+  if (bytes.length === 4) return macFromBytes(Uint8Array.from([0x0e, 4, ...bytes]))
+  let hash = 0xcbf29ce484222325n
+  for (const byte of bytes) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n)
+  hash ^= hash >> 40n
+  return macFromBytes(
+    Uint8Array.from([0x0e, ...[32n, 24n, 16n, 8n, 0n].map((shift) => Number((hash >> shift) & 255n))]),
+  )
 }

@@ -1,0 +1,62 @@
+import type { AddressPlan, LinkPlan } from '#core/host/host-plan.ts'
+import { FAMILY_BITS } from '#core/ip/address.ts'
+import { CLOSED, RECEIVING } from '#core/transition/level.ts'
+import { gsoMaxSize, podGso, podMtu, vxlanMtu, wireguardMtu } from './mtu.ts'
+import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE, WIREGUARD_DEVICE } from './names.ts'
+import { vxlanMac } from './peer-objects.ts'
+import { FAMILIES, type LocalEndpoint, type Snapshot } from './snapshot.ts'
+
+/** While anything may come or go in clear. */
+export function hasVxlan(snapshot: Snapshot): boolean {
+  return snapshot.self.announcement.level < CLOSED
+}
+
+/** While anything may come or go encrypted. */
+export function hasWireguard(snapshot: Snapshot): boolean {
+  return snapshot.self.announcement.level >= RECEIVING && snapshot.self.publicKey !== undefined
+}
+
+export function links(snapshot: Snapshot): readonly LinkPlan[] {
+  const { config, self } = snapshot
+  const local = self.nodeIps[4] ?? self.nodeIps[6]
+  const mac = vxlanMac(self.internalIps)
+  const list: LinkPlan[] = [{ kind: 'veth', name: HOST_DEVICE, peer: HOST_PEER_DEVICE, mtu: self.underlayMtu }]
+  if (hasVxlan(snapshot) && local !== undefined && mac !== undefined) {
+    list.push({
+      kind: 'vxlan',
+      name: VXLAN_DEVICE,
+      mtu: vxlanMtu(snapshot),
+      mac,
+      vni: config.tunnel.vni,
+      port: config.tunnel.port,
+      local,
+    })
+  }
+  if (hasWireguard(snapshot)) {
+    list.push({ kind: 'given', name: WIREGUARD_DEVICE, mtu: wireguardMtu(snapshot), gsoMaxSize: gsoMaxSize(config) })
+  }
+  return list
+}
+
+/** The host's end; the pod's own is {@link podNetwork}'s. */
+export function podLink(snapshot: Snapshot, endpoint: LocalEndpoint): LinkPlan {
+  return { kind: 'given', name: endpoint.device, mtu: podMtu(snapshot), ...podGso(snapshot) }
+}
+
+/**
+ * The encryption device carries the internal IP as well, so that kube-proxy's masquerading, which takes an address of the
+ * device that a packet leaves by, finds one that peers accept and answer to by the same way (design.md 4.3).
+ */
+export function addresses(snapshot: Snapshot): readonly AddressPlan[] {
+  const devices = [
+    HOST_DEVICE,
+    ...(hasVxlan(snapshot) ? [VXLAN_DEVICE] : []),
+    ...(hasWireguard(snapshot) ? [WIREGUARD_DEVICE] : []),
+  ]
+  return devices.flatMap((device) =>
+    FAMILIES.flatMap((family) => {
+      const ip = snapshot.self.internalIps[family]
+      return ip === undefined ? [] : [{ device, ip, length: FAMILY_BITS[family] }]
+    }),
+  )
+}

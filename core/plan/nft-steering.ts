@@ -1,0 +1,193 @@
+import type { NftTablePlan } from '#core/host/host-plan.ts'
+import type { Family } from '#core/ip/address.ts'
+import { CLOSED } from '#core/transition/level.ts'
+import type { JudgedPeer } from './judged-peer.ts'
+import { hasVxlan } from './links.ts'
+import {
+  HOST_DEVICE,
+  HOST_PEER_DEVICE,
+  POD_DEVICE_PREFIX,
+  STEERING_TABLE,
+  VXLAN_DEVICE,
+  WIREGUARD_DEVICE,
+} from './names.ts'
+import { drop, NFT, nftBody, nftChain, nftCounters, nftSet } from './nft-text.ts'
+import { familiesOf, ofFamily } from './own-node.ts'
+import { FAMILIES, type Snapshot } from './snapshot.ts'
+
+/**
+ * The table of the node itself: what may enter and leave, and by which address (docs/adr/0004-steering.md has a
+ * picture). It does not depend on the pods, so that a pod's coming and going does not write 5,000 nodes again.
+ *
+ * Where it stands beside kube-proxy: filters at `raw` (-300) before its DNAT (-100), at postrouting 300 after its
+ * masquerading (100), so that addresses are those on the wire; our source NAT at 95, before its own.
+ */
+export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]): NftTablePlan {
+  const chains = [
+    enter(snapshot),
+    ...(hasVxlan(snapshot) ? [fromVxlan()] : []),
+    fromWireguard(),
+    forward(snapshot),
+    arrived(),
+    leave(snapshot),
+    intoWireguard(snapshot),
+    ...sourceNat(snapshot),
+  ]
+  return {
+    family: 'inet',
+    name: STEERING_TABLE,
+    body: nftBody([...nftCounters(chains), ...sets(snapshot, peers), ...chains]),
+  }
+}
+
+function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[] {
+  return FAMILIES.flatMap((family) => {
+    const { type } = NFT[family]
+    const ips = (list: readonly JudgedPeer[]) => list.flatMap((peer) => peer.nodeIps[family] ?? [])
+    return [
+      nftSet(`cluster${family}`, type, true, ofFamily(config.clusterCidrs, family)),
+      nftSet(`own${family}`, type, true, ofFamily(self.podCidrs, family)),
+      nftSet(`nodes${family}`, type, false, ips(peers)),
+      nftSet(`hosts${family}`, type, false, ips(peers.filter((peer) => peer.hosts))),
+    ]
+  })
+}
+
+const both = (rule: (ip: 'ip' | 'ip6', family: Family) => string) =>
+  FAMILIES.map((family) => rule(NFT[family].ip, family))
+
+/** Devices inside the node; what uses them is not on the wire. */
+function inside(direction: 'iifname' | 'oifname'): string[] {
+  return ['lo', `${POD_DEVICE_PREFIX}*`, HOST_DEVICE, HOST_PEER_DEVICE].map((name) => `${direction} "${name}" accept`)
+}
+
+function isClosed(snapshot: Snapshot): boolean {
+  return snapshot.self.announcement.level === CLOSED
+}
+
+/** Before routing and DNAT. */
+function enter(snapshot: Snapshot): string {
+  const underlay = snapshot.self.nodeIps[4] === undefined ? 6 : 4
+  return nftChain('enter', 'type filter hook prerouting priority raw; policy accept;', [
+    `iifname "${WIREGUARD_DEVICE}" goto from_wireguard`,
+    hasVxlan(snapshot) ? `iifname "${VXLAN_DEVICE}" goto from_vxlan` : undefined,
+    ...inside('iifname'),
+    // VXLAN has no sender that could be checked but the outer one
+    hasVxlan(snapshot)
+      ? `udp dport ${snapshot.config.tunnel.port} ${NFT[underlay].ip} saddr != @nodes${underlay} fib daddr type local ${drop('vxlan_from_stranger')}`
+      : undefined,
+    ...(isClosed(snapshot)
+      ? [
+          ...both((ip, n) => `${ip} saddr @cluster${n} ${drop('entered_in_clear')}`),
+          ...both((ip, n) => `${ip} saddr @nodes${n} ${ip} daddr @cluster${n} ${drop('entered_in_clear')}`),
+        ]
+      : []),
+  ])
+}
+
+/** Inner sources: a pod of another node, never one of ours and never anybody outside. */
+function fromVxlan(): string {
+  return nftChain('from_vxlan', undefined, [
+    ...both((ip, n) => `${ip} saddr @own${n} ${drop('vxlan_wrong_source')}`),
+    ...both((ip, n) => `${ip} saddr != @cluster${n} ${drop('vxlan_wrong_source')}`),
+  ])
+}
+
+/** The engine has checked that the source belongs to the peer; that it is not ours holds even if it had not. */
+function fromWireguard(): string {
+  return nftChain('from_wireguard', undefined, [
+    ...both((ip, n) => `${ip} saddr @own${n} ${drop('decrypted_wrong_source')}`),
+  ])
+}
+
+function forward(snapshot: Snapshot): string {
+  const { port } = snapshot.config.tunnel
+  return nftChain('forward', 'type filter hook forward priority filter; policy accept;', [
+    `iifname "${WIREGUARD_DEVICE}" goto arrived`,
+    hasVxlan(snapshot) ? `iifname "${VXLAN_DEVICE}" goto arrived` : undefined,
+    // else a pod could write frames that the next node takes for ours, since masquerading gives them our address
+    ...both(
+      (ip, n) => `iifname "${POD_DEVICE_PREFIX}*" udp dport ${port} ${ip} daddr @nodes${n} ${drop('vxlan_by_pod')}`,
+    ),
+  ])
+}
+
+/** What came through a tunnel is for this node: its pods, or a Service's endpoint that kube-proxy chose. */
+function arrived(): string {
+  return nftChain('arrived', undefined, [
+    `oifname "${POD_DEVICE_PREFIX}*" accept`,
+    'ct status dnat accept',
+    drop('arrived_for_others'),
+  ])
+}
+
+/** After routing and source NAT, forwarded and the node's own alike: the last look before the wire. */
+function leave(snapshot: Snapshot): string {
+  const { bits, mask } = snapshot.config.mark
+  const closed = isClosed(snapshot)
+  return nftChain('leave', 'type filter hook postrouting priority 300; policy accept;', [
+    `oifname "${WIREGUARD_DEVICE}" goto into_wireguard`,
+    ...inside('oifname'),
+    ...(closed
+      ? [
+          ...both((ip, n) => `${ip} daddr @cluster${n} ${drop('would_leave_in_clear')}`),
+          ...both((ip, n) => `${ip} saddr @cluster${n} ${ip} daddr @nodes${n} ${drop('would_leave_in_clear')}`),
+        ]
+      : []),
+    ...(closed && snapshot.config.encryption.nodeEncryption && !snapshot.self.optedOut
+      ? [
+          `meta mark & ${hex(mask)} == ${hex(bits)} accept`,
+          'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept',
+          ...both((ip, n) => `${ip} daddr @hosts${n} ${drop('host_would_leave_in_clear')}`),
+        ]
+      : []),
+  ])
+}
+
+function intoWireguard(snapshot: Snapshot): string {
+  const { bits, mask } = snapshot.config.mark
+  return nftChain('into_wireguard', undefined, [
+    `meta mark & ${hex(mask)} == ${hex(bits)} ${drop('loop')}`,
+    // group reports of the kernel: the device is silent until somebody talks (design.md 4.10)
+    `ip daddr 224.0.0.0/4 ${drop('multicast')}`,
+    `ip6 daddr ff00::/8 ${drop('multicast')}`,
+  ])
+}
+
+/** A mark of kube-proxy that the first NAT makes void would stay on the packet and on what encapsulates it. */
+const CLEAR_MARKS = 'meta mark set meta mark & 0xffff3fff'
+
+function sourceNat(snapshot: Snapshot): string[] {
+  const { config, self } = snapshot
+  const families = familiesOf(snapshot)
+  const leaving = families.flatMap((n) => {
+    const { ip } = NFT[n]
+    return [
+      // to nodes whatever `masquerade` says: an answer to a pod's own address would be refused in clear
+      `${ip} saddr @own${n} ${ip} daddr @nodes${n} ${CLEAR_MARKS} masquerade`,
+      config.masquerade[n] ? `${ip} saddr @own${n} ${ip} daddr != @cluster${n} ${CLEAR_MARKS} masquerade` : undefined,
+    ]
+  })
+  const tunnel = FAMILIES.flatMap((n) => {
+    const { ip } = NFT[n]
+    const [node, internal] = [self.nodeIps[n], self.internalIps[n]]
+    return [
+      `${ip} saddr @own${n} accept`,
+      node === undefined ? undefined : `${ip} saddr ${node} ${ip} daddr @hosts${n} accept`,
+      internal === undefined ? undefined : `${ip} saddr != @own${n} ${CLEAR_MARKS} snat ${ip} to ${internal}`,
+    ]
+  })
+  return [
+    nftChain('source_nat', 'type nat hook postrouting priority srcnat - 5; policy accept;', [
+      `oifname "${WIREGUARD_DEVICE}" goto tunnel_nat`,
+      hasVxlan(snapshot) ? `oifname "${VXLAN_DEVICE}" goto tunnel_nat` : undefined,
+      ...inside('oifname'),
+      ...leaving,
+    ]),
+    nftChain('tunnel_nat', undefined, tunnel),
+  ]
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`
+}

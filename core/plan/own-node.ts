@@ -1,0 +1,106 @@
+import { compareIp, type Family, type Ip } from '#core/ip/address.ts'
+import { type Cidr, cidrFamily, containsCidr, containsIp } from '#core/ip/cidr.ts'
+import { CLEAR } from '#core/transition/level.ts'
+import { CONFIG_OBJECT, nodeObject, type Problem } from './problem.ts'
+import { FAMILIES, type Snapshot } from './snapshot.ts'
+
+/** kube-proxy marks with 0x4000 what it masquerades, kubelet with 0x8000 what it drops (design.md 4.4). */
+const KUBERNETES_MARKS = 0xc000
+
+/** The families that pods of this node have addresses of. */
+export function familiesOf(snapshot: Snapshot): readonly Family[] {
+  return FAMILIES.filter((family) => snapshot.self.internalIps[family] !== undefined)
+}
+
+export function ofFamily(cidrs: readonly Cidr[], family: Family): readonly Cidr[] {
+  return cidrs.filter((cidr) => cidrFamily(cidr) === family)
+}
+
+export function inAny(cidrs: readonly Cidr[], ip: Ip): boolean {
+  return cidrs.some((cidr) => containsIp(cidr, ip))
+}
+
+/** Why no plan can be made at all; while there is one, what is there stays as it is. */
+export function refusals({ config, self }: Snapshot): readonly Problem[] {
+  const problems: Problem[] = []
+  const own = (code: string, message: string, remedy: string) =>
+    problems.push({ code, object: nodeObject(self.name), message, remedy })
+  if (config.clusterCidrs.length === 0) {
+    problems.push({
+      code: 'config.cluster-cidrs.missing',
+      object: CONFIG_OBJECT,
+      message: 'the cluster CIDRs are not known, so a pod CIDR not seen yet would leave by the default route in clear',
+      remedy: 'Set the cluster CIDRs at install (--set pellicle.clusterCIDRs) and restart the agents',
+    })
+  }
+  const { bits, mask } = config.mark
+  if (bits === 0 || (bits & ~mask) !== 0 || (mask & KUBERNETES_MARKS) !== 0) {
+    problems.push({
+      code: 'config.mark.invalid',
+      object: CONFIG_OBJECT,
+      message: `the mark 0x${bits.toString(16)}/0x${mask.toString(16)} is zero, outside its mask, or touches bits 14 and 15, which belong to kube-proxy and kubelet`,
+      remedy: 'Choose a mark such as 0xe00/0xf00',
+    })
+  }
+  const nodeIps = [self.nodeIps[4], self.nodeIps[6]].filter((ip) => ip !== undefined).sort(compareIp)
+  if (nodeIps.length === 0) {
+    own(
+      'node.ip.missing',
+      `node ${self.name} has no address`,
+      `Give node ${self.name} an InternalIP (kubelet --node-ip)`,
+    )
+  }
+  for (const ip of nodeIps) {
+    if (!inAny(config.clusterCidrs, ip)) continue
+    own(
+      'node.ip.in-cluster-cidr',
+      `node address ${ip} lies inside the cluster CIDRs ${config.clusterCidrs.join(', ')}, which are for pods alone`,
+      'Use pod CIDRs that do not overlap the network of the nodes',
+    )
+  }
+  if (self.podCidrs.length === 0) {
+    own(
+      'node.pod-cidr.missing',
+      `node ${self.name} has no pod CIDR`,
+      'Let the controller manager allocate one (--allocate-node-cidrs) or choose another IPAM mode',
+    )
+  }
+  for (const cidr of self.podCidrs) {
+    if (config.clusterCidrs.some((outer) => containsCidr(outer, cidr))) continue
+    own(
+      'node.pod-cidr.outside',
+      `pod CIDR ${cidr} of node ${self.name} is not inside the cluster CIDRs ${config.clusterCidrs.join(', ')}`,
+      'Add it to the cluster CIDRs and restart the agents',
+    )
+  }
+  for (const family of FAMILIES) {
+    const ip = self.internalIps[family]
+    if (ip === undefined || inAny(self.podCidrs, ip)) continue
+    own(
+      'node.internal-ip.outside',
+      `internal IP ${ip} of node ${self.name} is not inside its pod CIDRs ${self.podCidrs.join(', ')}`,
+      'Remove the persisted address, so that the agent takes another, and restart it',
+    )
+  }
+  if (self.podCidrs.length > 0 && familiesOf({ config, self, peers: [], endpoints: [] }).length === 0) {
+    own(
+      'node.internal-ip.missing',
+      `node ${self.name} has no internal IP`,
+      'Free an address in the pod CIDR; the agent takes it by itself',
+    )
+  }
+  return problems
+}
+
+/** What is wrong with this node without keeping a plan from being made. */
+export function ownProblems({ self }: Snapshot): readonly Problem[] {
+  if (self.announcement.level === CLEAR || self.publicKey !== undefined) return []
+  return [
+    {
+      code: 'node.key.missing',
+      object: nodeObject(self.name),
+      message: `node ${self.name} has no WireGuard key, so its pods reach no other node`,
+      remedy: "See the agent's log for why the key file could not be made or read",
+    },
+  ]
+}

@@ -1,0 +1,105 @@
+import type { Family, Ip } from '#core/ip/address.ts'
+import { type Cidr, containsCidr } from '#core/ip/cidr.ts'
+import { CLEAR, type Level } from '#core/transition/level.ts'
+import { type PublicKey, parsePublicKey } from '#core/wireguard/key.ts'
+import { inAny } from './own-node.ts'
+import { nodeObject, type Problem } from './problem.ts'
+import { FAMILIES, type Peer, type PerFamily, type PlanConfig } from './snapshot.ts'
+
+/** What one peer's own words are worth, before they are compared with what others say. */
+export interface PeerFacts {
+  readonly peer: Peer
+  /** Undefined when there is no usable key. */
+  readonly key: PublicKey | undefined
+  readonly level: Level
+  readonly nodeIps: PerFamily<Ip>
+  readonly internalIps: PerFamily<Ip>
+  readonly podCidrs: readonly Cidr[]
+  readonly optedOut: boolean
+  readonly problems: readonly Problem[]
+}
+
+const known = new WeakMap<PlanConfig, WeakMap<Peer, PeerFacts>>()
+
+/** Remembered by the identity of both. */
+export function factsOf(config: PlanConfig, peer: Peer): PeerFacts {
+  let ofConfig = known.get(config)
+  if (ofConfig === undefined) {
+    ofConfig = new WeakMap()
+    known.set(config, ofConfig)
+  }
+  let facts = ofConfig.get(peer)
+  if (facts === undefined) {
+    facts = judge(config, peer)
+    ofConfig.set(peer, facts)
+  }
+  return facts
+}
+
+function judge(config: PlanConfig, peer: Peer): PeerFacts {
+  const problems: Problem[] = []
+  const { name } = peer
+  const tell = (code: string, message: string, remedy: string) =>
+    problems.push({ code, object: nodeObject(name), message, remedy })
+
+  const key = peer.publicKeyText === undefined ? undefined : parsePublicKey(peer.publicKeyText)
+  if (peer.publicKeyText !== undefined && key === undefined) {
+    tell(
+      'peer.key.invalid',
+      `node ${name} announces a public key that is not the base64 of 32 bytes, or is all zero`,
+      `Restart the agent of ${name}; it announces its own key again`,
+    )
+  }
+  const podCidrs = peer.podCidrs.filter((cidr) => {
+    const inside = config.clusterCidrs.some((outer) => containsCidr(outer, cidr))
+    if (!inside) {
+      tell(
+        'peer.pod-cidr.outside',
+        `pod CIDR ${cidr} of node ${name} is not inside the cluster CIDRs ${config.clusterCidrs.join(', ')} and is left out`,
+        'Add it to the cluster CIDRs and restart the agents',
+      )
+    }
+    return inside
+  })
+  // An internal IP outside the node's own pod CIDRs could be somebody else's: traffic for it would be drawn away.
+  const internalIps = accepted(peer.internalIps, (ip) => {
+    const inside = inAny(podCidrs, ip)
+    if (!inside) {
+      tell(
+        'peer.internal-ip.outside',
+        `internal IP ${ip} of node ${name} is not inside its pod CIDRs and is left out`,
+        `Restart the agent of ${name}`,
+      )
+    }
+    return inside
+  })
+  const nodeIps = accepted(peer.nodeIps, (ip) => {
+    const inside = inAny(config.clusterCidrs, ip)
+    if (inside) {
+      tell(
+        'peer.ip.in-cluster-cidr',
+        `address ${ip} of node ${name} lies inside the cluster CIDRs and is left out`,
+        'Use pod CIDRs that do not overlap the network of the nodes',
+      )
+    }
+    return !inside
+  })
+  if (
+    nodeIps[4] === undefined &&
+    nodeIps[6] === undefined &&
+    problems.every((p) => p.code !== 'peer.ip.in-cluster-cidr')
+  ) {
+    tell('peer.ip.missing', `node ${name} announces no address`, `Give node ${name} an InternalIP (kubelet --node-ip)`)
+  }
+  const level = peer.announcement?.level ?? CLEAR
+  return { peer, key, level, nodeIps, internalIps, podCidrs, optedOut: peer.encryptionKey === 0, problems }
+}
+
+function accepted(ips: PerFamily<Ip>, accept: (ip: Ip) => boolean): PerFamily<Ip> {
+  const result: { [family in Family]?: Ip } = {}
+  for (const family of FAMILIES) {
+    const ip = ips[family]
+    if (ip !== undefined && accept(ip)) result[family] = ip
+  }
+  return result
+}

@@ -1,0 +1,123 @@
+import type { WireguardPeer } from '#core/datapath/datapath.ts'
+import { type FdbPlan, type NeighbourPlan, type RoutePlan, TABLE_STEERING } from '#core/host/host-plan.ts'
+import type { Ip } from '#core/ip/address.ts'
+import { type Cidr, cidrFamily, hostCidr } from '#core/ip/cidr.ts'
+import { macOfIp } from '#core/ip/mac.ts'
+import { endpointIp, type JudgedPeer, tunnelIp } from './judged-peer.ts'
+import { vxlanMtu, wireguardMtu } from './mtu.ts'
+import { VXLAN_DEVICE, WIREGUARD_DEVICE } from './names.ts'
+import { METRIC, TABLE_MAIN } from './routes.ts'
+import { FAMILIES, type OwnNode, type PerFamily, type PlanConfig, type Snapshot } from './snapshot.ts'
+
+/** Everything in a plan that is there because of one peer; nothing in it depends on another. */
+export interface PeerObjects {
+  readonly routes: readonly RoutePlan[]
+  readonly neighbours: readonly NeighbourPlan[]
+  readonly fdb: readonly FdbPlan[]
+  readonly wireguard: WireguardPeer | undefined
+}
+
+const made = new WeakMap<JudgedPeer, { config: PlanConfig; self: OwnNode; objects: PeerObjects }>()
+
+export function objectsOf(snapshot: Snapshot, judged: JudgedPeer): PeerObjects {
+  const { config, self } = snapshot
+  const before = made.get(judged)
+  if (before?.config === config && before.self === self) return before.objects
+  const clear = judged.path === 'clear'
+  const objects: PeerObjects = {
+    routes: clear ? clearRoutes(snapshot, judged) : judged.path === 'encrypted' ? steeringRoutes(snapshot, judged) : [],
+    neighbours: clear ? neighboursOf(self, judged) : [],
+    fdb: clear ? fdbOf(self, judged) : [],
+    wireguard: wireguardOf(snapshot, judged),
+  }
+  made.set(judged, { config, self, objects })
+  return objects
+}
+
+/** In table 201, never in main: see rules.ts. */
+function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
+  const { self } = snapshot
+  const mtu = wireguardMtu(snapshot)
+  const route = (destination: Cidr, source: Ip | undefined): RoutePlan[] =>
+    source === undefined
+      ? []
+      : [
+          {
+            table: TABLE_STEERING,
+            destination,
+            type: 'unicast',
+            device: WIREGUARD_DEVICE,
+            source,
+            metric: METRIC,
+            mtu,
+          },
+        ]
+  const hosts = judged.hosts
+    ? FAMILIES.flatMap((family) => {
+        const ip = judged.nodeIps[family]
+        return ip === undefined ? [] : route(hostCidr(ip), self.nodeIps[family])
+      })
+    : []
+  return [...judged.podCidrs.flatMap((cidr) => route(cidr, self.internalIps[cidrFamily(cidr)])), ...hosts]
+}
+
+function clearRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
+  const mtu = vxlanMtu(snapshot)
+  return judged.podCidrs.flatMap((destination) => {
+    const family = cidrFamily(destination)
+    const via = judged.internalIps[family]
+    const source = snapshot.self.internalIps[family]
+    if (via === undefined || source === undefined) return []
+    return [
+      {
+        table: TABLE_MAIN,
+        destination,
+        type: 'unicast' as const,
+        device: VXLAN_DEVICE,
+        via,
+        onlink: true as const,
+        source,
+        metric: METRIC,
+        mtu,
+      },
+    ]
+  })
+}
+
+/** Every node computes it from the same addresses, so a device that is made anew keeps it (design.md 4.6). */
+export function vxlanMac(internalIps: PerFamily<Ip>) {
+  const ip = internalIps[4] ?? internalIps[6]
+  return ip === undefined ? undefined : macOfIp(ip)
+}
+
+function neighboursOf(self: OwnNode, judged: JudgedPeer): readonly NeighbourPlan[] {
+  const mac = vxlanMac(judged.internalIps)
+  return FAMILIES.flatMap((family) => {
+    const ip = judged.internalIps[family]
+    const used = ip !== undefined && mac !== undefined && self.internalIps[family] !== undefined
+    return used ? [{ device: VXLAN_DEVICE, ip, mac }] : []
+  })
+}
+
+function fdbOf(self: OwnNode, judged: JudgedPeer): readonly FdbPlan[] {
+  const mac = vxlanMac(judged.internalIps)
+  const destination = tunnelIp(self, judged.nodeIps)
+  return mac === undefined || destination === undefined ? [] : [{ device: VXLAN_DEVICE, mac, destination }]
+}
+
+/**
+ * The node's own addresses are always among the allowed ones, as in Cilium: a peer that was told of `nodeEncryption`
+ * earlier than we may already send from them.
+ */
+function wireguardOf({ config, self }: Snapshot, judged: JudgedPeer): WireguardPeer | undefined {
+  const ip = endpointIp(self, judged.nodeIps)
+  if (judged.key === undefined || ip === undefined) return undefined
+  const single = (ips: PerFamily<Ip>) =>
+    FAMILIES.flatMap((family) => (ips[family] === undefined ? [] : hostCidr(ips[family])))
+  return {
+    publicKey: judged.key,
+    endpoint: { ip, port: config.encryption.listenPort },
+    allowedIps: [...judged.podCidrs, ...single(judged.internalIps), ...single(judged.nodeIps)],
+    persistentKeepalive: config.encryption.persistentKeepalive,
+  }
+}

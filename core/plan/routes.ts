@@ -1,0 +1,68 @@
+import type { RoutePlan, RulePlan } from '#core/host/host-plan.ts'
+import { TABLE_STEERING } from '#core/host/host-plan.ts'
+import { cidrFamily, hostCidr } from '#core/ip/cidr.ts'
+import { RECEIVING } from '#core/transition/level.ts'
+import { familiesOf } from './own-node.ts'
+import { FAMILIES, type LocalEndpoint, type Snapshot } from './snapshot.ts'
+
+export const TABLE_MAIN = 254
+/** The kernel's own for IPv6, so that both families look alike. */
+export const METRIC = 1024
+/** Worse than anything that somebody would choose. */
+export const BLACKHOLE_METRIC = 1_000_000
+/** After `local` (0), long before main (32766). */
+export const STEERING_RULE_PRIORITY = 201
+
+/**
+ * What keeps a packet for a pod that has no better route from taking the default route (design.md section 4): in main,
+ * which is also what remains when table 201 is emptied by a device that went away.
+ */
+export function blackholes(snapshot: Snapshot): readonly RoutePlan[] {
+  const used = new Set(familiesOf(snapshot))
+  return snapshot.config.clusterCidrs
+    .filter((cidr) => used.has(cidrFamily(cidr)))
+    .map((destination) => ({ table: TABLE_MAIN, destination, type: 'blackhole', metric: BLACKHOLE_METRIC }))
+}
+
+export function podRoutes(snapshot: Snapshot, endpoint: LocalEndpoint): readonly RoutePlan[] {
+  return FAMILIES.flatMap((family) => {
+    const ip = endpoint.ips[family]
+    const source = snapshot.self.internalIps[family]
+    if (ip === undefined || source === undefined) return []
+    return [
+      {
+        table: TABLE_MAIN,
+        destination: hostCidr(ip),
+        type: 'unicast' as const,
+        device: endpoint.device,
+        source,
+        metric: METRIC,
+      },
+    ]
+  })
+}
+
+/**
+ * "Not marked" reaches the steering table: what is encrypted already carries the mark and goes by main. Without it the
+ * encrypted packets of `nodeEncryption` would enter the device again (design.md 4.1).
+ */
+export function steeringRules(snapshot: Snapshot): readonly RulePlan[] {
+  const { config, self } = snapshot
+  if (self.announcement.level < RECEIVING) return []
+  return familiesOf(snapshot)
+    .concat(FAMILIES.filter((family) => hostsIn(snapshot, family)))
+    .filter((family, index, all) => all.indexOf(family) === index)
+    .map((family) => ({
+      family,
+      priority: STEERING_RULE_PRIORITY,
+      mark: config.mark.bits,
+      mask: config.mark.mask,
+      invert: true,
+      table: TABLE_STEERING,
+    }))
+}
+
+/** Whether host addresses of that family may be steered: pods need not have the family for that. */
+function hostsIn({ config, self }: Snapshot, family: 4 | 6): boolean {
+  return config.encryption.nodeEncryption && !self.optedOut && self.nodeIps[family] !== undefined
+}

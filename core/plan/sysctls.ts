@@ -1,0 +1,41 @@
+import type { SysctlPlan } from '#core/host/host-plan.ts'
+import { hasVxlan, hasWireguard } from './links.ts'
+import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE, WIREGUARD_DEVICE } from './names.ts'
+import { familiesOf } from './own-node.ts'
+import type { LocalEndpoint, Snapshot } from './snapshot.ts'
+
+/**
+ * `rp_filter`: the kernel takes the larger of `all` and the device's, and what is decrypted comes in by another device
+ * than answers leave by (design.md 4.6). Sources are checked by us instead (nft-steering.ts, nft-pods.ts).
+ * `addr_gen_mode` 1 is "none": no link-local address, hence no router solicitations or reports of our own (4.10).
+ */
+export function sysctls(snapshot: Snapshot): readonly SysctlPlan[] {
+  const { config, self } = snapshot
+  const devices = [
+    HOST_DEVICE,
+    HOST_PEER_DEVICE,
+    ...(hasVxlan(snapshot) ? [VXLAN_DEVICE] : []),
+    ...(hasWireguard(snapshot) ? [WIREGUARD_DEVICE] : []),
+  ]
+  const list: SysctlPlan[] = [{ path: 'net/ipv4/conf/all/rp_filter', value: '0' }]
+  for (const device of devices) {
+    list.push({ path: `net/ipv4/conf/${device}/rp_filter`, value: '0' })
+    list.push({ path: `net/ipv6/conf/${device}/addr_gen_mode`, value: '1' })
+  }
+  // Encrypted packets of a peer come in here while the way back to its address leads into the encryption device; 2
+  // still asks that there is any way back.
+  if (config.encryption.nodeEncryption && hasWireguard(snapshot) && self.underlayDevice !== undefined) {
+    list.push({ path: `net/ipv4/conf/${self.underlayDevice}/rp_filter`, value: '2' })
+  }
+  for (const family of familiesOf(snapshot)) {
+    list.push({ path: family === 4 ? 'net/ipv4/ip_forward' : 'net/ipv6/conf/all/forwarding', value: '1' })
+  }
+  return list
+}
+
+export function podSysctls(endpoint: LocalEndpoint): readonly SysctlPlan[] {
+  return [
+    { path: `net/ipv4/conf/${endpoint.device}/rp_filter`, value: '0' },
+    { path: `net/ipv6/conf/${endpoint.device}/addr_gen_mode`, value: '1' },
+  ]
+}

@@ -1,0 +1,95 @@
+import { type Ip, requireIp } from '#core/ip/address.ts'
+import { requireCidr } from '#core/ip/cidr.ts'
+import { macOfIp } from '#core/ip/mac.ts'
+import { DEFAULTS, type LocalEndpoint, type Peer, type PlanConfig, type Snapshot } from '#core/plan/snapshot.ts'
+import type { Level } from '#core/transition/level.ts'
+import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
+
+/** Clusters as snapshots: node `n` has node IP 172.18.0.n+2, pod CIDR 10.244.n.0/24, internal IP 10.244.n.1, and alike in IPv6. */
+
+export const ip = (text: string): Ip => requireIp(text, 'test')
+export const cidr = (text: string) => requireCidr(text, 'test')
+
+/** A different one per number; nobody has its private key. */
+export function keyOf(n: number): PublicKey {
+  const bytes = new Uint8Array(32).fill(7)
+  new DataView(bytes.buffer).setUint32(0, n + 1)
+  return publicKeyOf(bytes)
+}
+
+const high = (n: number) => n >> 8
+const low = (n: number) => n & 255
+const hex = (n: number) => n.toString(16)
+
+export const nodeIpsOf = (n: number) => ({
+  4: ip(`172.18.${high(n + 2)}.${low(n + 2)}`),
+  6: ip(`fc00:18::${hex(n + 2)}`),
+})
+export const podCidrsOf = (n: number) => [
+  cidr(`10.${244 + high(n)}.${low(n)}.0/24`),
+  cidr(`fd00:10:244:${hex(n)}::/64`),
+]
+export const internalIpsOf = (n: number) => ({
+  4: ip(`10.${244 + high(n)}.${low(n)}.1`),
+  6: ip(`fd00:10:244:${hex(n)}::1`),
+})
+
+export const CONFIG: PlanConfig = {
+  encryption: {
+    enabled: true,
+    type: 'wireguard',
+    nodeEncryption: false,
+    listenPort: DEFAULTS.listenPort,
+    persistentKeepalive: 0,
+  },
+  masquerade: { 4: true, 6: true },
+  clusterCidrs: [cidr('10.224.0.0/11'), cidr('fd00:10:244::/48')],
+  tunnel: DEFAULTS.tunnel,
+  mark: DEFAULTS.mark,
+  shape: DEFAULTS.shape,
+  gsoMaxSize: DEFAULTS.gsoMaxSize,
+}
+
+export function peerOf(n: number, level: Level | undefined, change: Partial<Peer> = {}): Peer {
+  return {
+    name: `node-${n}`,
+    nodeIps: nodeIpsOf(n),
+    internalIps: internalIpsOf(n),
+    podCidrs: podCidrsOf(n),
+    publicKeyText: level === undefined || level === 0 ? undefined : keyOf(n),
+    encryptionKey: level === undefined || level === 0 ? 0 : 255,
+    announcement: level === undefined ? undefined : { level, epoch: 1 },
+    ...change,
+  }
+}
+
+export function endpointOf(n: number, pod: number): LocalEndpoint {
+  const ips = { 4: ip(`10.${244 + high(n)}.${low(n)}.${pod}`), 6: ip(`fd00:10:244:${hex(n)}::${hex(pod)}`) }
+  return { ips, device: `lxc${n}x${pod}`, mac: macOfIp(ips[4]) }
+}
+
+/** As seen by node `n`. */
+export function snapshotOf(
+  n: number,
+  level: Level,
+  peers: readonly Peer[],
+  change: { config?: Partial<PlanConfig>; self?: Partial<Snapshot['self']>; endpoints?: readonly LocalEndpoint[] } = {},
+): Snapshot {
+  return {
+    config: { ...CONFIG, ...change.config },
+    self: {
+      name: `node-${n}`,
+      nodeIps: nodeIpsOf(n),
+      internalIps: internalIpsOf(n),
+      podCidrs: podCidrsOf(n),
+      underlayDevice: 'eth0',
+      underlayMtu: 1500,
+      publicKey: level === 0 ? undefined : keyOf(n),
+      announcement: { level, epoch: level === 0 ? 0 : 1 },
+      optedOut: false,
+      ...change.self,
+    },
+    peers,
+    endpoints: change.endpoints ?? [endpointOf(n, 10)],
+  }
+}

@@ -74,7 +74,9 @@ export class Terminal implements AsyncDisposable {
           `${this.#ended ? 'the terminal ended' : `${seconds} s passed`} without ${pattern}:\n${this.output}`,
         )
       }
-      await Promise.race([this.#changed.promise, new Promise((resolve) => setTimeout(resolve, left))])
+      const timer = setTimeout(() => this.#wake(), left)
+      await this.#changed.promise
+      clearTimeout(timer)
     }
     return this.output
   }

@@ -1,0 +1,99 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+const root = new URL('../..', import.meta.url).pathname
+const pellicle = join(root, 'bin/pellicle')
+
+/** A real cluster of its own for one scenario; ended with the test, also after failure. */
+export class Lab implements AsyncDisposable {
+  readonly name: string
+  /** PATH and KUBECONFIG of the lab, as `pellicle lab env` gives them. */
+  readonly env: NodeJS.ProcessEnv
+
+  private constructor(name: string, env: NodeJS.ProcessEnv) {
+    this.name = name
+    this.env = env
+  }
+
+  static async up(name: string, flags: readonly string[] = []): Promise<Lab> {
+    await run(pellicle, ['lab', 'up', '--name', name, ...flags], { maxBuffer: 1 << 24 })
+    const { stdout } = await run('bash', ['-c', `eval "$(${pellicle} lab env --name ${name})" && env -0`])
+    const env = Object.fromEntries(
+      stdout
+        .split('\0')
+        .filter((pair) => pair.includes('='))
+        .map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]),
+    )
+    return new Lab(name, env)
+  }
+
+  /** Runs bash on the machine with the lab's environment, in examples/. Rejects with both outputs on failure. */
+  async sh(script: string, seconds = 120): Promise<string> {
+    const options = { env: this.env, cwd: this.examples, maxBuffer: 1 << 26, timeout: seconds * 1000 }
+    try {
+      return (await run('bash', ['-euo', 'pipefail', '-c', script], options)).stdout
+    } catch (error) {
+      const { stdout, stderr } = error as { stdout?: string; stderr?: string }
+      throw new Error(`failed: ${script}\n${stdout ?? ''}${stderr ?? ''}`, { cause: error })
+    }
+  }
+
+  /** Runs bash inside a node. */
+  async node(node: string, script: string, seconds = 60): Promise<string> {
+    const args = ['lab', 'exec', '--name', this.name, node, '--', 'bash', '-c', script]
+    return (await run(pellicle, args, { maxBuffer: 1 << 26, timeout: seconds * 1000 })).stdout
+  }
+
+  /** Starts a program inside a node; the caller ends it. */
+  start(node: string, ...command: string[]): ChildProcess {
+    return spawn(pellicle, ['lab', 'exec', '--name', this.name, node, '--', ...command], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: this.env,
+    })
+  }
+
+  get examples(): string {
+    return join(root, 'examples')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await run(pellicle, ['lab', 'down', '--name', this.name])
+  }
+}
+
+/** What a lab needs; undefined when everything is there. */
+export function labMissing(): string | undefined {
+  if (process.getuid?.() !== 0) return 'root (a lab makes namespaces)'
+  if (!existsSync('/dev/net/tun')) return '/dev/net/tun'
+  return undefined
+}
+
+/** A lab for this test, or the test skipped with what is missing. */
+export async function labFor(t: TestContext, name: string, flags: readonly string[] = []): Promise<Lab | undefined> {
+  const missing = labMissing()
+  if (missing !== undefined) {
+    t.skip(`needs ${missing}`)
+    return undefined
+  }
+  return await Lab.up(name, flags)
+}
+
+/** Repeats until `check` gives something or the time is up; the last error is the cause. */
+export async function eventually<T>(what: string, seconds: number, check: () => Promise<T | undefined>): Promise<T> {
+  const deadline = Date.now() + seconds * 1000
+  let last: unknown
+  for (;;) {
+    try {
+      const value = await check()
+      if (value !== undefined) return value
+    } catch (error) {
+      last = error
+    }
+    if (Date.now() > deadline) throw new Error(`not within ${seconds} s: ${what}`, { cause: last })
+    await new Promise((resolve) => setTimeout(resolve, 250))
+  }
+}

@@ -1,0 +1,94 @@
+import { join } from 'node:path'
+import type { Datapath, ProbeResult, WireguardDevice, WireguardState } from '#core/datapath/datapath.ts'
+import { describeFault, Fault } from '#core/fault/fault.ts'
+import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
+import { wireguardCrypto } from '#io/crypto/wireguard-crypto.ts'
+import { exchange } from './line-socket.ts'
+import { SupervisorClient } from './supervisor.ts'
+import { diffUapi } from './uapi-diff.ts'
+import { formatEndpoint, parseGet, parseSetAnswer, type UapiDevice } from './uapi-text.ts'
+
+export interface UserspaceOptions {
+  /** The supervisor's socket. */
+  readonly supervisorSocket?: string
+  /** Folder of the WireGuard control sockets. */
+  readonly controlFolder?: string
+  readonly timeoutMs?: number
+}
+
+/**
+ * The userspace datapath: devices by the supervisor, keys and peers by the keeper's WireGuard control socket. It keeps
+ * nothing that could not be asked again, so an agent may start anew at any time.
+ */
+export class UserspaceDatapath implements Datapath {
+  readonly kind = 'userspace'
+  readonly #supervisor: SupervisorClient
+  readonly #controlFolder: string
+  readonly #timeoutMs: number
+  /** What each peer was told to be reached by, so that roaming is not undone. */
+  readonly #endpoints = new Map<PublicKey, string>()
+
+  constructor(options: UserspaceOptions = {}) {
+    this.#timeoutMs = options.timeoutMs ?? 30_000
+    this.#supervisor = new SupervisorClient(
+      options.supervisorSocket ?? '/run/pellicle/supervisor.sock',
+      this.#timeoutMs,
+    )
+    this.#controlFolder = options.controlFolder ?? '/var/run/wireguard'
+  }
+
+  async probe(): Promise<ProbeResult> {
+    try {
+      await this.#supervisor.status()
+      return { usable: true }
+    } catch (error) {
+      const remedy = error instanceof Fault ? error.remedy : undefined
+      const missing = error instanceof Fault ? error.message : describeFault(error)
+      return { usable: false, missing, remedy: remedy ?? 'See the log of DaemonSet pellicle-keeper.' }
+    }
+  }
+
+  async apply(device: WireguardDevice): Promise<void> {
+    const { name, mtu, listenPort, mark } = device
+    await this.#supervisor.addDevice({ name, mtu, listenPort, mark })
+    const lines = diffUapi(device, await this.#get(name), this.#endpoints)
+    if (lines.length > 0) parseSetAnswer(await this.#control(name, `set=1\n${lines.join('\n')}\n\n`))
+    this.#endpoints.clear()
+    for (const { publicKey, endpoint } of device.peers) this.#endpoints.set(publicKey, formatEndpoint(endpoint))
+  }
+
+  async observe(name: string): Promise<WireguardState | undefined> {
+    const { devices } = await this.#supervisor.status()
+    if (!devices.some((device) => device.name === name)) return undefined
+    const { privateKeyHex, listenPort, peers } = await this.#get(name)
+    if (privateKeyHex === undefined) return undefined
+    const publicKey = publicKeyOf(wireguardCrypto.importKey(Buffer.from(privateKeyHex, 'hex')).publicKey)
+    return { name, publicKey, listenPort, peers }
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#supervisor.removeDevice(name)
+    this.#endpoints.clear()
+  }
+
+  async close(): Promise<void> {
+    // no connection outlives its question
+  }
+
+  async #get(name: string): Promise<UapiDevice> {
+    return parseGet(await this.#control(name, 'get=1\n\n'))
+  }
+
+  async #control(name: string, text: string): Promise<string> {
+    const path = join(this.#controlFolder, `${name}.sock`)
+    try {
+      return await exchange(path, text, (answer) => answer.endsWith('\n\n'), this.#timeoutMs)
+    } catch (error) {
+      throw new Fault('datapath.keeper.away', `the keeper of ${name} does not answer at ${path}`, {
+        field: path,
+        remedy: 'The supervisor starts it again by itself; its log is that of DaemonSet pellicle-keeper.',
+        cause: error,
+      })
+    }
+  }
+}

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { judgeValue, judgeValues } from './values.ts'
+
+test("the guide's install line is taken as it is", () => {
+  assert.deepEqual(judgeValues({ encryption: { enabled: true, type: 'wireguard' } }), { faults: [], notes: [] })
+})
+
+test('all that the chart itself sets is supported', () => {
+  const judged = judgeValues({
+    pellicle: { clusterCIDRs: ['10.244.0.0/16'], profile: '1.14.5', datapath: 'auto' },
+    tolerations: [{ operator: 'Exists' }],
+    resources: { limits: { memory: '130Mi' } },
+    updateStrategy: { rollingUpdate: { maxUnavailable: 2 } },
+    operator: { replicas: 1, nodeSelector: { 'kubernetes.io/os': 'linux' } },
+    extraConfig: { 'node-encryption-opt-out-labels': '' },
+  })
+  assert.deepEqual(judged, { faults: [], notes: [] })
+})
+
+for (const [path, value] of [
+  ['encryption.strictMode.enabled', true],
+  ['encryption.strictMode.egress.enabled', true],
+  ['encryption.ztunnel.caAddress', 'https://x'],
+  ['hostFirewall.enabled', true],
+  ['policyEnforcementMode', 'always'],
+  ['policyEnforcementMode', 'default'],
+  ['authentication.mutual.spire.enabled', true],
+  ['k8sNetworkPolicy.enabled', true],
+] as const) {
+  test(`${path}=${value} promises what is not kept, and is refused`, () => {
+    const verdict = judgeValue(path, value)
+    assert.equal(verdict.kind, 'refused')
+  })
+}
+
+for (const [path, value] of [
+  ['encryption.strictMode.enabled', false],
+  ['policyEnforcementMode', 'never'],
+  ['authentication.enabled', false],
+  ['hubble.relay.enabled', true],
+  ['kubeProxyReplacement', true],
+  ['encryption.ipsec.secretName', 'x'],
+  ['operator.prometheus.enabled', true],
+] as const) {
+  test(`${path}=${value} is accepted without meaning`, () => {
+    assert.equal(judgeValue(path, value).kind, 'meaningless')
+  })
+}
+
+test('a slip names the nearest value', () => {
+  assert.deepEqual(judgeValue('encrpytion.enabled', true), { kind: 'unknown', nearest: 'encryption' })
+  assert.deepEqual(judgeValue('encryption.enabeld', true), { kind: 'unknown', nearest: 'encryption.enabled' })
+  assert.deepEqual(judgeValue('pellicle.clusterCidrs', []), { kind: 'unknown', nearest: 'pellicle.clusterCIDRs' })
+  assert.deepEqual(judgeValue('zzzzzz', 1), { kind: 'unknown', nearest: undefined })
+})
+
+test('ipsec is refused while it is not built, also where it is only the default', () => {
+  for (const encryption of [{ enabled: true, type: 'ipsec' }, { enabled: true }, { enabled: true, type: 'ztunnel' }]) {
+    const { faults } = judgeValues({ encryption })
+    assert.deepEqual(
+      faults.map((fault) => [fault.code, fault.field]),
+      [['values.refused', 'encryption.type']],
+    )
+  }
+  assert.deepEqual(judgeValues({ encryption: { enabled: false, type: 'ipsec' } }).faults, [])
+})
+
+test('wrong types are refused by field, one fault each', () => {
+  const { faults } = judgeValues({
+    encryption: { enabled: 'yes', wireguard: { persistentKeepalive: '5' } },
+    MTU: 'big',
+    pellicle: { clusterCIDRs: ['10.0.0.0'] },
+  })
+  assert.deepEqual(
+    faults.map((fault) => fault.field),
+    ['encryption.enabled', 'encryption.wireguard.persistentKeepalive', 'pellicle.clusterCIDRs.0', 'MTU'],
+  )
+})
+
+test("one line is told for a whole subtree of Cilium's", () => {
+  const { faults, notes } = judgeValues({ hubble: { relay: { enabled: true }, ui: { enabled: true } } })
+  assert.deepEqual(faults, [])
+  assert.deepEqual(
+    notes.map((note) => note.path),
+    ['hubble'],
+  )
+})
+
+test('whatever is given, a judgement comes back', () => {
+  fc.assert(
+    fc.property(
+      fc.object({ key: fc.constantFrom('encryption', 'enabled', 'cni', 'x', '__proto__', 'a.b') }),
+      (values) => {
+        judgeValues(values)
+      },
+    ),
+    { seed: 3, numRuns: 500 },
+  )
+})

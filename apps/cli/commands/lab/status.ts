@@ -1,0 +1,23 @@
+import { labStatus } from '#apps/lab/status.ts'
+import { Exit } from '../../app.ts'
+import type { CliContext } from '../../context.ts'
+import type { StatusFlags } from './routes.ts'
+
+export async function status(this: CliContext, flags: StatusFlags): Promise<void> {
+  const found = await labStatus(flags.name, this.env)
+  if (flags.output === 'json') this.process.stdout.write(`${JSON.stringify(found, undefined, 2)}\n`)
+  else {
+    const write = (line: string): void => void this.process.stdout.write(`${line}\n`)
+    write(`Lab:         ${found.name} (${found.phase})`)
+    if (found.phase !== 'absent') {
+      write(`API server:  ${found.api}`)
+      write(`Kubeconfig:  ${found.kubeconfig}`)
+      for (const node of found.nodes) {
+        write(
+          `Node:        ${node.name.padEnd(22)} ${node.running ? 'running' : 'off'}  ${node.addresses.join(', ')}  pods ${node.podCidrs.join(', ')}`,
+        )
+      }
+    }
+  }
+  if (found.phase !== 'up') throw new Exit(1)
+}

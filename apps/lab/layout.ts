@@ -1,0 +1,94 @@
+/** What a lab consists of, from its options alone: names and addresses as kind and kubeadm choose them. */
+
+export type IpFamily = 'ipv4' | 'ipv6' | 'dual'
+
+export interface LabOptions {
+  readonly name: string
+  /** Nodes in all, the control plane's among them. */
+  readonly nodes: number
+  readonly family: IpFamily
+  /** N of 172.N.0.0/16, the network that the nodes share. */
+  readonly underlay: number
+}
+
+export interface LabLayout extends LabOptions {
+  readonly nodeList: readonly LabNode[]
+  /** Networks of this family's protocols, IPv4 first. */
+  readonly underlayNetworks: readonly UnderlayNetwork[]
+  readonly podCidrs: readonly string[]
+  readonly serviceCidrs: readonly string[]
+  /** First address of the Services: the API server as pods see it. */
+  readonly apiServiceAddresses: readonly string[]
+  readonly dnsAddresses: readonly string[]
+}
+
+export interface UnderlayNetwork {
+  readonly cidr: string
+  readonly prefix: number
+  readonly gateway: string
+}
+
+export interface LabNode {
+  readonly name: string
+  readonly index: number
+  readonly controlPlane: boolean
+  /** On eth0, IPv4 first. */
+  readonly addresses: readonly string[]
+  readonly podCidrs: readonly string[]
+}
+
+export const DEFAULT_LAB = 'kind'
+/** More would need other node CIDR sizes; two cores carry about ten. */
+export const MAX_NODES = 64
+
+export function layOut(options: LabOptions): LabLayout {
+  const { family, underlay, nodes, name } = options
+  const v4 = family !== 'ipv6'
+  const v6 = family !== 'ipv4'
+  const pick = (four: string, six: string): string[] => [...(v4 ? [four] : []), ...(v6 ? [six] : [])]
+  return {
+    ...options,
+    nodeList: Array.from({ length: nodes }, (_, index) => ({
+      name: nodeName(name, index),
+      index,
+      controlPlane: index === 0,
+      addresses: pick(`172.${underlay}.0.${index + 2}`, `fd00:172:${underlay}::${(index + 2).toString(16)}`),
+      podCidrs: pick(
+        `10.244.${index}.0/24`,
+        index === 0 ? 'fd00:10:244::/64' : `fd00:10:244:${index.toString(16)}::/64`,
+      ),
+    })),
+    underlayNetworks: [
+      ...(v4 ? [{ cidr: `172.${underlay}.0.0/16`, prefix: 16, gateway: `172.${underlay}.0.1` }] : []),
+      ...(v6 ? [{ cidr: `fd00:172:${underlay}::/64`, prefix: 64, gateway: `fd00:172:${underlay}::1` }] : []),
+    ],
+    podCidrs: pick('10.244.0.0/16', 'fd00:10:244::/56'),
+    serviceCidrs: pick('10.96.0.0/16', 'fd00:10:96::/112'),
+    apiServiceAddresses: pick('10.96.0.1', 'fd00:10:96::1'),
+    dnsAddresses: pick('10.96.0.10', 'fd00:10:96::a'),
+  }
+}
+
+/** kind's names: NAME-control-plane, NAME-worker, NAME-worker2, … */
+function nodeName(lab: string, index: number): string {
+  if (index === 0) return `${lab}-control-plane`
+  return `${lab}-worker${index === 1 ? '' : index}`
+}
+
+/** The URL of the API server as nodes reach it. */
+export function apiServerUrl(layout: LabLayout): string {
+  return `https://${bracketed(layout.nodeList[0]?.addresses[0] ?? '')}:6443`
+}
+
+export function bracketed(address: string): string {
+  return address.includes(':') ? `[${address}]` : address
+}
+
+/** The first N of 172.N.0.0/16 that none of the machine's routes (lines of `ip -4 route`) reaches into. */
+export function freeUnderlay(routes: string): number | undefined {
+  const taken = new Set(
+    Array.from(routes.matchAll(/\b172\.(\d+)\.\d+\.\d+(?:\/\d+)?/g), ([, second]) => Number(second)),
+  )
+  for (let second = 18; second < 32; second++) if (!taken.has(second)) return second
+  return undefined
+}

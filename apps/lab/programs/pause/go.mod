@@ -1,0 +1,3 @@
+module pellicle.io/lab/pause
+
+go 1.25.0

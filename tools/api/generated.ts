@@ -1,7 +1,7 @@
 import { stringify } from 'yaml'
 import { z } from 'zod'
 import { ciliumNodeSpecSchema, ciliumNodeStatusSchema } from '#core/api/cilium-node.ts'
-import { valuesSchema } from '#core/api/values.ts'
+import { chartSchema } from './values-schema.ts'
 
 /** What is made from the schemas in core/api: path below the root, and text. */
 export function generatedFiles(): ReadonlyMap<string, string> {
@@ -10,7 +10,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['deploy/crds/ciliumnodes.yaml', crd],
     // Helm takes nothing from outside the chart's folder
     ['deploy/chart/files/crds/ciliumnodes.yaml', crd],
-    ['deploy/chart/values.schema.json', `${JSON.stringify(valuesJsonSchema(), null, 2)}\n`],
+    ['deploy/chart/values.schema.json', `${JSON.stringify(chartSchema(), null, 2)}\n`],
   ])
 }
 
@@ -87,9 +87,4 @@ function structural(schema: unknown): unknown {
     } else out[key] = structural(value)
   }
   return out
-}
-
-/** For Helm: draft 7, and open, since Cilium's other values may stand beside ours. */
-export function valuesJsonSchema(): object {
-  return z.toJSONSchema(valuesSchema, { target: 'draft-7', io: 'input' })
 }

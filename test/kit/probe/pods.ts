@@ -1,0 +1,94 @@
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import type { Lab } from '#test/kit/lab.ts'
+
+const main = new URL('main.ts', import.meta.url).pathname
+
+/** What a probe counted, in packets; `longestRun` is the longest run of lost ones. */
+export interface ProbeResult {
+  readonly sent: number
+  readonly lost: number
+  readonly duplicates: number
+  readonly refused: number
+  readonly longestRun: number
+  readonly rate: number
+}
+
+/** A pod, where it runs, and the name of its network namespace there. */
+export interface Pod {
+  readonly node: string
+  readonly ip: string
+  readonly netns: string
+}
+
+/** Finds a pod by name (`namespace/name` or a name in `default`) and its network namespace on its node. */
+export async function findPod(lab: Lab, name: string): Promise<Pod> {
+  const [namespace, pod] = name.includes('/') ? (name.split('/') as [string, string]) : ['default', name]
+  const text = await lab.sh(`kubectl -n ${namespace} get pod ${pod} -o jsonpath='{.spec.nodeName} {.status.podIP}'`)
+  const [node, ip] = text.trim().split(' ') as [string, string]
+  const script = `for n in $(ip netns list | cut -d' ' -f1); do ip -n $n -o addr 2>/dev/null | grep -q " ${ip}/" && echo $n && exit; done; exit 1`
+  return { node, ip, netns: (await lab.node(node, script)).trim() }
+}
+
+/** Answers UDP in a pod's network namespace until disposed. */
+export async function startEcho(lab: Lab, pod: Pod, port: number): Promise<AsyncDisposable> {
+  const child = lab.start(pod.node, 'ip', 'netns', 'exec', pod.netns, process.execPath, main, 'echo', String(port))
+  await once(child.stdout as NodeJS.ReadableStream, 'data')
+  return { [Symbol.asyncDispose]: () => end(child) }
+}
+
+/** Sends on a strict schedule from one pod to another while something happens. */
+export class Probe {
+  readonly #child: ChildProcess
+  readonly #output: Promise<string>
+
+  constructor(
+    lab: Lab,
+    from: Pod,
+    to: { ip: string },
+    port: number,
+    options: { rate?: number; seconds?: number; text?: string } = {},
+  ) {
+    const flags = ['--rate', String(options.rate ?? 1000), '--seconds', String(options.seconds ?? 600)]
+    const text = options.text === undefined ? [] : ['--text', options.text]
+    this.#child = lab.start(
+      from.node,
+      'ip',
+      'netns',
+      'exec',
+      from.netns,
+      process.execPath,
+      main,
+      'send',
+      to.ip,
+      String(port),
+      ...flags,
+      ...text,
+    )
+    let output = ''
+    this.#child.stdout?.on('data', (chunk: Buffer) => {
+      output += chunk.toString()
+    })
+    this.#output = once(this.#child, 'close').then(() => output)
+  }
+
+  /** Ends the sending and counts. */
+  async stop(): Promise<ProbeResult> {
+    this.#child.stdin?.end()
+    return await this.result()
+  }
+
+  /** Waits for the given time to pass and counts. */
+  async result(): Promise<ProbeResult> {
+    const output = await this.#output
+    if (output.trim() === '') throw new Error('the probe printed nothing')
+    return JSON.parse(output) as ProbeResult
+  }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const closed = once(child, 'close')
+  child.stdin?.end()
+  await closed
+}

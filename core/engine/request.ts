@@ -115,6 +115,7 @@ export function decodeRequest(body: Uint8Array): { id: number; request: EngineRe
 
 function decodeBody(type: number, reader: Reader): EngineRequest {
   const op = (Object.keys(TYPES) as EngineRequest['op'][]).find((name) => TYPES[name] === type)
+  if (op === undefined) throw new Fault('engine.malformed', `unknown type 0x${type.toString(16)}`)
   switch (op) {
     case 'setPeer':
       return { op, peer: reader.u32le(), publicKey: publicKeyOf(reader.take(32)), endpoint: readEndpoint(reader) }
@@ -153,9 +154,8 @@ function decodeBody(type: number, reader: Reader): EngineRequest {
     }
     case 'dump':
     case 'counters':
+    default:
       return { op }
-    case undefined:
-      throw new Fault('engine.malformed', `unknown type 0x${type.toString(16)}`)
   }
 }
 

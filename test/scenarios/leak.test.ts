@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Capture } from '#test/kit/capture.ts'
+import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
+import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
+
+// Somebody listens between the nodes all the time: what pods say is heard while encryption is off, so the check can
+// fail, and never from the moment it is on.
+const NAME = 'leak'
+
+test('nothing is said in clear while encryption is on, and no packet is lost on the way there and back', {
+  timeout: 900_000,
+}, async (t) => {
+  await using lab = await labFor(t, NAME)
+  if (lab === undefined) return
+  await lab.sh('cilium install --set encryption.enabled=false && cilium status --wait', 300)
+  await runPods(lab, { a: `${NAME}-worker`, b: `${NAME}-worker2` })
+  const [a, b] = [await findPod(lab, 'a'), await findPod(lab, 'b')]
+  const service = await exposePod(lab, 'b')
+  await using _echo = await startEcho(lab, b, 7777)
+  const say = async (marker: string) => await sendMarker(lab, 'a', a, b, marker, [service])
+
+  await t.test('with encryption off the marker is on the wire', async () => {
+    await using wire = await Capture.start(lab, 'underlay')
+    await say('CLEAR-BEFORE-ALL')
+    assert.ok((await wire.count('CLEAR-BEFORE-ALL')) > 5)
+  })
+
+  await t.test('turning it on loses nothing', async (t) => {
+    const probe = new Probe(lab, a, b, 7777)
+    await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=wireguard', 300)
+    await everyNode(lab, 'closed')
+    const { sent, lost } = await probe.stop()
+    t.diagnostic(`turning on: ${lost} of ${sent} packets lost`)
+    assert.equal(lost, 0)
+  })
+
+  // One capture from here on, through everything that happens to our own programs.
+  await using closed = await Capture.start(lab, 'underlay')
+  await t.test('traffic goes on, through a Service too', async () => await say('MARKER-ENCRYPTED'))
+
+  for (const [what, script] of [
+    ['the agent is killed', `kill -9 $(pgrep -f cilium-agent | head -n 1)`],
+    ['the keeper is killed', `kill -9 $(pgrep -f keeper.js | head -n 1)`],
+    ['the engine is killed', `kill -9 $(pgrep -f 'pellicle-engine engine' | head -n 1)`],
+  ] as const) {
+    await t.test(`${what} under traffic`, async (t) => {
+      const probe = new Probe(lab, a, b, 7777, { text: 'MARKER-ENCRYPTED' })
+      await new Promise((resolve) => setTimeout(resolve, 1000))
+      await lab.node(`${NAME}-worker`, script)
+      await new Promise((resolve) => setTimeout(resolve, 4000))
+      const { sent, lost, longestRun } = await probe.stop()
+      t.diagnostic(`${what}: ${lost} of ${sent} packets lost, at most ${longestRun} in a row`)
+      await say('MARKER-ENCRYPTED')
+      await lab.sh('cilium status --wait', 120)
+    })
+  }
+
+  await t.test('a rolling update of the agents loses nothing', async (t) => {
+    const probe = new Probe(lab, a, b, 7777, { text: 'MARKER-ENCRYPTED' })
+    await lab.sh(
+      'kubectl -n kube-system rollout restart ds/cilium && kubectl -n kube-system rollout status ds/cilium --timeout=180s',
+      240,
+    )
+    const { sent, lost } = await probe.stop()
+    t.diagnostic(`rolling update of the agents: ${lost} of ${sent} packets lost`)
+    assert.equal(lost, 0)
+  })
+
+  await t.test('nothing of all that was on the wire in clear', async () => {
+    assert.equal(await closed.count('MARKER-ENCRYPTED'), 0)
+  })
+
+  await t.test('turning it off loses nothing, and the marker is back', async (t) => {
+    const probe = new Probe(lab, a, b, 7777)
+    await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
+    await everyNode(lab, 'off')
+    const { sent, lost } = await probe.stop()
+    t.diagnostic(`turning off: ${lost} of ${sent} packets lost`)
+    assert.equal(lost, 0)
+    await using wire = await Capture.start(lab, 'underlay')
+    await say('CLEAR-AFTER-ALL!')
+    assert.ok((await wire.count('CLEAR-AFTER-ALL!')) > 5)
+  })
+})
+
+/** Waits until every agent's status says that phase. */
+async function everyNode(lab: Lab, phase: 'closed' | 'off'): Promise<void> {
+  const level = phase === 'closed' ? '3' : '0'
+  await eventually(`every node is at level ${level}`, 120, async () => {
+    const levels = await lab.sh(
+      'kubectl get ciliumnodes -o jsonpath=\'{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-level}{"\\n"}{end}\'',
+    )
+    const all = levels.trim().split('\n')
+    return all.length === 4 && all.every((text) => text.startsWith(`${level}.`)) ? true : undefined
+  })
+}

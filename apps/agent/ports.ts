@@ -1,21 +1,27 @@
 import type { HostPlan } from '#core/host/host-plan.ts'
 import type { Ip } from '#core/ip/address.ts'
 import type { Mac } from '#core/ip/mac.ts'
+import type { PodNetwork } from '#core/plan/pod-network.ts'
 
 /**
  * What the agent needs of the kernel, in its own words; `kernel.ts` speaks to io/kernel, tests bring fakes.
  */
 export interface HostNetwork {
   /**
-   * Brings the node's network to `plan`, applying only differences. Returns how many changes that took.
-   * Rejects with a Fault that names the step; nothing that was closed is opened by a failure.
+   * Brings the node's network to `plan`, applying only differences, in an order that never opens it. What a device is
+   * missing for is left out and told. Rejects with a Fault that names the step.
    */
-  apply(plan: HostPlan): Promise<number>
-  /** Removes everything that is ours (an empty plan leaves nothing). */
-  clear(): Promise<void>
-  /** MTU of the device that carries `ip`; undefined when no device does. */
-  mtuOf(ip: Ip): Promise<number | undefined>
+  apply(plan: HostPlan): Promise<HostOutcome>
+  /** The device that carries `ip`; undefined when none does. */
+  underlay(ip: Ip): Promise<{ readonly device: string; readonly mtu: number } | undefined>
   close(): Promise<void>
+}
+
+export interface HostOutcome {
+  /** How many changes it took. */
+  readonly changes: number
+  /** Devices that are not there yet, made by somebody else. */
+  readonly waitingFor: readonly string[]
 }
 
 export interface PodDevices {
@@ -27,6 +33,8 @@ export interface PodDevices {
   list(): Promise<readonly string[]>
   /** Sentences on what differs from what {@link add} made; empty when all is as it should be. */
   check(pod: PodDevice): Promise<readonly string[]>
+  /** Takes the host's ends down or up: a pod keeps its device, but nothing passes. */
+  setUp(devices: readonly string[], up: boolean): Promise<void>
 }
 
 export interface PodDevice {
@@ -37,8 +45,6 @@ export interface PodDevice {
   readonly ifname: string
   readonly hostMac: Mac
   readonly mac: Mac
-  readonly mtu: number
-  readonly gsoMaxSize: number
-  /** Gateways are this node's internal IPs; reached by the host's end of the pair. */
-  readonly ips: readonly { readonly ip: Ip; readonly gateway: Ip }[]
+  /** What stands inside. */
+  readonly network: PodNetwork
 }

@@ -36,6 +36,9 @@ class FakeDevices implements PodDevices {
   async check(pod: PodDevice): Promise<string[]> {
     return this.made.has(pod.device) ? [] : [`${pod.device} is missing`]
   }
+  async setUp(): Promise<void> {
+    // nothing here asks for it
+  }
 }
 
 let folder: string
@@ -56,8 +59,7 @@ async function start(): Promise<void> {
     devices,
     log: SILENT,
     settings: () => ({
-      mtu: 1370,
-      gsoMaxSize: 59_000,
+      network: () => ({ mtu: 1370, addresses: [], routes: [], neighbours: [] }),
       allocate(taken) {
         const ip = FREE.find((candidate) => !taken.has(candidate))
         if (ip === undefined)

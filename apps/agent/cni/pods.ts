@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { describeFault } from '#core/fault/fault.ts'
 import { compareIp, type Ip } from '#core/ip/address.ts'
 import { type Mac, macFromBytes } from '#core/ip/mac.ts'
+import type { PodNetwork } from '#core/plan/pod-network.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import { type Endpoint, type Endpoints, endpointKey } from '../endpoints.ts'
 import type { PodDevice, PodDevices } from '../ports.ts'
@@ -11,10 +12,10 @@ import { addResult } from './result.ts'
 
 /** What pods on this node get; undefined until the agent knows its pod CIDR and its underlay. */
 export interface PodSettings {
-  readonly mtu: number
-  readonly gsoMaxSize: number
   /** One address for each family in use, given that `taken` are not free. Throws Fault `ipam.full`. */
   allocate(taken: ReadonlySet<Ip>): readonly { readonly ip: Ip; readonly gateway: Ip }[]
+  /** What stands inside such a pod. */
+  network(endpoint: Endpoint): PodNetwork
 }
 
 export interface PodsDeps {
@@ -124,7 +125,7 @@ export class Pods {
     const before = endpoints.get(containerId, ifname)
     if (before?.ready === true) {
       if (before.netns === netns && (await devices.check(podDevice(before, settings))).length === 0) {
-        return addResult(before, netns, settings.mtu, config.cniVersion)
+        return addResult(before, netns, settings.network(before).mtu, config.cniVersion)
       }
       if (before.netns !== netns && (await devices.list()).includes(before.device)) {
         const message = `container ${containerId} already has ${ifname}, in another network namespace`
@@ -150,7 +151,7 @@ export class Pods {
       device: endpoint.device,
       ips: endpoint.ips.map(({ ip }) => ip).join(),
     })
-    return addResult(endpoint, netns, settings.mtu, config.cniVersion)
+    return addResult(endpoint, netns, settings.network(endpoint).mtu, config.cniVersion)
   }
 
   /** Synchronous up to the reservation: two ADDs never choose the same address. */
@@ -230,9 +231,9 @@ export function deviceName(containerId: string, ifname: string): string {
   return `lxc${digest(`${containerId}/${ifname}`).toString('hex').slice(0, 12)}`
 }
 
-export function podDevice(endpoint: Endpoint, settings: { mtu: number; gsoMaxSize: number }): PodDevice {
-  const { netns, device, ifname, hostMac, mac, ips } = endpoint
-  return { netns, device, ifname, hostMac, mac, ips, mtu: settings.mtu, gsoMaxSize: settings.gsoMaxSize }
+export function podDevice(endpoint: Endpoint, settings: Pick<PodSettings, 'network'>): PodDevice {
+  const { netns, device, ifname, hostMac, mac } = endpoint
+  return { netns, device, ifname, hostMac, mac, network: settings.network(endpoint) }
 }
 
 /** Locally administered, unicast. */

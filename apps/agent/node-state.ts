@@ -1,0 +1,63 @@
+import { z } from 'zod'
+import { type Ip, parseIp } from '#core/ip/address.ts'
+import type { Announcement, Level } from '#core/transition/level.ts'
+import type { JsonFile } from '#io/store/json-file.ts'
+
+/** What this node must remember over a restart of its agent. Gone after a boot of the machine, as the kernel's state is. */
+export interface NodeState {
+  readonly version: 1
+  /** core/transition: as it was last decided; what peers see follows it. */
+  readonly announcement?: Announcement | undefined
+  /** Milliseconds since the epoch: when that level was entered. */
+  readonly since?: number | undefined
+  /** `CiliumInternalIP`s: kept, so that peers' neighbour entries stay right. */
+  readonly internalIps: readonly Ip[]
+}
+
+export const nodeStateSchema: z.ZodType<NodeState> = z.object({
+  version: z.literal(1),
+  announcement: z
+    .object({
+      level: z
+        .int()
+        .min(0)
+        .max(3)
+        .transform((level) => level as Level),
+      epoch: z.int().min(0),
+    })
+    .optional(),
+  since: z.number().optional(),
+  internalIps: z.array(
+    z.string().transform((text, context): Ip => {
+      const ip = parseIp(text)
+      if (ip !== undefined) return ip
+      context.addIssue(`"${text}" is no IP address`)
+      return z.NEVER
+    }),
+  ),
+})
+
+/** In memory and in its file, which is written first. */
+export class NodeStateStore {
+  readonly #file: JsonFile<NodeState>
+  #state: NodeState = { version: 1, internalIps: [] }
+
+  constructor(file: JsonFile<NodeState>) {
+    this.#file = file
+  }
+
+  get value(): NodeState {
+    return this.#state
+  }
+
+  async load(): Promise<void> {
+    this.#state = (await this.#file.read()) ?? this.#state
+  }
+
+  async change(fields: Partial<NodeState>): Promise<void> {
+    const next = { ...this.#state, ...fields }
+    if (JSON.stringify(next) === JSON.stringify(this.#state)) return
+    await this.#file.write(next)
+    this.#state = next
+  }
+}

@@ -19,8 +19,12 @@ export class Lab implements AsyncDisposable {
     this.env = env
   }
 
-  static async up(name: string, flags: readonly string[] = []): Promise<Lab> {
-    await run(pellicle, ['lab', 'up', '--name', name, ...flags], { maxBuffer: 1 << 24 })
+  /** `progress` says where the lab's own progress goes: into the error if it fails, or to this process' stderr. */
+  static async up(name: string, flags: readonly string[] = [], progress: 'keep' | 'inherit' = 'keep'): Promise<Lab> {
+    await refuseExisting(name)
+    const up = run(pellicle, ['lab', 'up', '--name', name, ...flags], { maxBuffer: 1 << 24 })
+    if (progress === 'inherit') up.child.stderr?.pipe(process.stderr, { end: false })
+    await up
     const { stdout } = await run('bash', ['-c', `eval "$(${pellicle} lab env --name ${name})" && env -0`])
     const env = Object.fromEntries(
       stdout
@@ -63,6 +67,15 @@ export class Lab implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await run(pellicle, ['lab', 'down', '--name', this.name])
   }
+}
+
+/** A scenario makes and ends its own lab: one of that name that somebody else uses is not touched. */
+async function refuseExisting(name: string): Promise<void> {
+  const there = await run(pellicle, ['lab', 'status', '--name', name]).then(
+    () => true,
+    () => false,
+  )
+  if (there) throw new Error(`a lab named ${name} is up; end it first: bin/pellicle lab down --name ${name}`)
 }
 
 /** What a lab needs; undefined when everything is there. */

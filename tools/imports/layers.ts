@@ -7,7 +7,8 @@ const LAYERS: Record<string, readonly string[]> = {
   apps: ['apps', 'io', 'core'],
   test: ['test', 'apps', 'io', 'core', 'tools'],
   bench: ['bench', 'test', 'apps', 'io', 'core', 'tools'],
-  tools: ['tools', 'apps', 'io', 'core'],
+  // the demo shows what scenarios prove, by the same kit
+  tools: ['tools', 'test', 'apps', 'io', 'core'],
 }
 
 export interface Violation {

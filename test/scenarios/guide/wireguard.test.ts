@@ -9,7 +9,7 @@ const GUIDE = new URL('../../vectors/guides/wireguard.txt', import.meta.url).pat
 const IN_AGENT = /root@kind-worker2:\/home\/cilium# $/
 
 test('the WireGuard guide runs word for word', { timeout: 600_000 }, async (t) => {
-  await using lab = await labFor(t, 'guide-wg')
+  await using lab = await labFor(t, 'kind')
   if (lab === undefined) return
   const guide = new GuideReader(readGuide(GUIDE))
   await using first = await Terminal.open({ cwd: lab.examples, env: lab.env })

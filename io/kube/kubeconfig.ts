@@ -126,7 +126,7 @@ export function chooseContext(files: readonly KubeconfigFile[], wanted?: string)
 function readFile(file: KubeconfigFile): z.infer<typeof fileSchema> | undefined {
   let content: unknown
   try {
-    content = parse(file.text)
+    content = parse(file.text, { logLevel: 'error' })
   } catch (error) {
     // the parser's message quotes the line, which may hold a token
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'malformed'

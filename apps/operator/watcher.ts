@@ -1,0 +1,127 @@
+import { CILIUM_NODES, parseCiliumNode, readCiliumNode } from '#core/api/cilium-node.ts'
+import type { AgentConfig } from '#core/api/config.ts'
+import { NODES, readNode } from '#core/api/node.ts'
+import { describeFault } from '#core/fault/fault.ts'
+import type { KubeClient } from '#io/kube/client.ts'
+import { EventRecorder } from '#io/kube/events.ts'
+import { Informer } from '#io/kube/informer.ts'
+import type { Log } from '#io/telemetry/log.ts'
+import { FINDING_REASONS, type Finding, findTroubles } from './findings.ts'
+import type { OperatorMetrics } from './metrics.ts'
+import { Orphans } from './orphans.ts'
+import { Troubles } from './troubles.ts'
+
+export interface WatcherOptions {
+  readonly client: KubeClient
+  readonly config: AgentConfig
+  readonly log: Log
+  readonly metrics: OperatorMetrics
+  /** Between two looks when nothing changes; standard 5 s. */
+  readonly periodMs?: number
+  /** How long a CiliumNode outlives its Node; standard 30 s. */
+  readonly graceMs?: number
+}
+
+/** Changes that come together are looked at together. */
+const SETTLE_MS = 200
+
+/** What the leading operator does until `signal` is aborted: watches nodes, tells what is wrong, deletes what is left over. */
+export async function watchCluster(options: WatcherOptions, signal: AbortSignal): Promise<void> {
+  const { client, config, log, metrics } = options
+  const recorder = new EventRecorder(client, 'pellicle.io/operator', (error) =>
+    log.debug('event not written', { error: describeFault(error) }),
+  )
+  const orphans = new Orphans(client)
+  const troubles = new Troubles()
+  let wake = Promise.withResolvers<void>()
+  const onChange = () => wake.resolve()
+  const onFailure = (error: unknown, retryInMs: number) =>
+    log.warn('watching the cluster failed, the last known state is kept', {
+      error: describeFault(error),
+      'retry-in-ms': Math.round(retryInMs),
+    })
+  const nodes = new Informer(client, NODES, { onChange, onFailure, keep: onlyWhatWeRead }).start()
+  const ciliumNodes = new Informer(client, CILIUM_NODES, { onChange, onFailure }).start()
+  try {
+    await Promise.race([Promise.all([nodes.synced, ciliumNodes.synced]), aborted(signal)])
+    while (!signal.aborted) {
+      wake = Promise.withResolvers<void>()
+      await look()
+      await Promise.race([wake.promise, pause(options.periodMs ?? 5000)])
+      await pause(SETTLE_MS)
+    }
+  } finally {
+    await Promise.all([nodes.stop(), ciliumNodes.stop()])
+  }
+
+  async function look(): Promise<void> {
+    const view = {
+      nodes: nodes.list().map(readNode),
+      announcements: ciliumNodes.list().flatMap((node) => {
+        const parsed = parseCiliumNode(node)
+        return parsed.ok ? [readCiliumNode(parsed.value)] : []
+      }),
+      config,
+    }
+    const report = troubles.update(client.clock.now(), findTroubles(view))
+    for (const finding of report.tell) await tell(finding)
+    for (const { reason, node } of report.resolved) log.info('resolved', { reason, node })
+    const counts = troubles.counts()
+    for (const reason of FINDING_REASONS) metrics.troubles.set({ reason }, counts.get(reason) ?? 0)
+    metrics.nodes.set(view.nodes.length)
+    const stale = Math.max(nodes.health().staleMs, ciliumNodes.health().staleMs)
+    metrics.stale.set(stale / 1000)
+    // an old copy decides nothing that cannot be taken back
+    if (stale > 0) return
+    try {
+      const names = new Set(view.nodes.map((node) => node.name))
+      for (const name of await orphans.sweep(ciliumNodes.list(), names, options.graceMs, signal)) {
+        metrics.deleted.inc()
+        log.info('deleted the CiliumNode of a node that is gone', { node: name })
+      }
+    } catch (error) {
+      if (!signal.aborted) log.warn('left-over CiliumNode not deleted', { error: describeFault(error) })
+    }
+  }
+
+  async function tell(finding: Finding): Promise<void> {
+    log.warn(finding.sentence, { reason: finding.reason, node: finding.node, remedy: finding.remedy })
+    const uid = nodes.get(finding.node)?.metadata.uid
+    await recorder.record(
+      {
+        regarding: { apiVersion: 'v1', kind: 'Node', name: finding.node, ...(uid === undefined ? {} : { uid }) },
+        type: 'Warning',
+        reason: finding.reason,
+        action: 'Check',
+        note: `${finding.sentence}. ${finding.remedy}`,
+      },
+      signal,
+    )
+  }
+
+  async function pause(ms: number): Promise<void> {
+    await client.clock.sleep(ms, signal).catch(() => undefined)
+  }
+}
+
+/** Images, conditions and labels of a thousand nodes are most of their bytes. */
+function onlyWhatWeRead(node: Parameters<typeof readNode>[0]): Parameters<typeof readNode>[0] {
+  const { metadata, spec, status } = node
+  return {
+    metadata: {
+      name: metadata.name,
+      uid: metadata.uid,
+      resourceVersion: metadata.resourceVersion,
+      labels: metadata.labels,
+    },
+    ...(spec === undefined ? {} : { spec }),
+    status: { addresses: status?.addresses ?? [] },
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

@@ -6,6 +6,7 @@
 {{- define "pellicle.labels" -}}
 app.kubernetes.io/part-of: cilium
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+pellicle.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 

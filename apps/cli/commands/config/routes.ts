@@ -1,0 +1,50 @@
+import { buildCommand, buildRouteMap } from '@stricli/core'
+import type { CliContext } from '../../context.ts'
+import { type ClusterFlags, clusterFlags, text } from '../../flags.ts'
+
+export interface ChangeFlags extends ClusterFlags {
+  readonly restart: boolean
+}
+
+const restart = {
+  kind: 'boolean',
+  brief: 'Restart the agents, which read it only when they start',
+  default: true,
+} as const
+
+const view = buildCommand<ClusterFlags, [], CliContext>({
+  loader: async () => (await import('./config.ts')).view,
+  parameters: { flags: clusterFlags, aliases: { n: 'namespace' } },
+  docs: { brief: 'Show all keys, sorted' },
+})
+
+const set = buildCommand<ChangeFlags, [string, string], CliContext>({
+  loader: async () => (await import('./config.ts')).set,
+  parameters: {
+    flags: { ...clusterFlags, restart },
+    aliases: { n: 'namespace', r: 'restart' },
+    positional: {
+      kind: 'tuple',
+      parameters: [
+        { parse: text, brief: 'Key', placeholder: 'key' },
+        { parse: text, brief: 'Value', placeholder: 'value' },
+      ],
+    },
+  },
+  docs: { brief: 'Set one key and restart the agents' },
+})
+
+const remove = buildCommand<ChangeFlags, [string], CliContext>({
+  loader: async () => (await import('./config.ts')).remove,
+  parameters: {
+    flags: { ...clusterFlags, restart },
+    aliases: { n: 'namespace', r: 'restart' },
+    positional: { kind: 'tuple', parameters: [{ parse: text, brief: 'Key', placeholder: 'key' }] },
+  },
+  docs: { brief: 'Delete one key and restart the agents' },
+})
+
+export const configRoutes = buildRouteMap({
+  routes: { view, set, delete: remove },
+  docs: { brief: 'The ConfigMap that agents and operator read' },
+})

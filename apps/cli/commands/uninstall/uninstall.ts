@@ -1,0 +1,91 @@
+import { OPERATOR_LEASE } from '#core/api/names.ts'
+import { CRDS, LEASES, PODS } from '#core/api/resources.ts'
+import { Fault } from '#core/fault/fault.ts'
+import type { KubeClient } from '#io/kube/client.ts'
+import { type Cluster, connectCluster } from '../../cluster.ts'
+import type { CliContext } from '../../context.ts'
+import { helmOf } from '../../install/deploy.ts'
+import { examine, OUR_LABEL } from '../../install/foreign.ts'
+import { lookAround } from '../../install/surroundings.ts'
+import { Progress } from '../../output/progress.ts'
+import { cleanNodes, cleanupFault } from './cleanup.ts'
+import type { UninstallFlags } from './command.ts'
+
+const CRD = 'ciliumnodes.cilium.io'
+/** Of agents, keeper and operator. */
+const OUR_PODS = ['k8s-app=cilium', 'k8s-app=pellicle-keeper', 'name=cilium-operator']
+const GONE_MS = 90_000
+
+export async function uninstall(this: CliContext, flags: UninstallFlags): Promise<Error | undefined> {
+  const progress = new Progress(this, flags.interactive)
+  const cluster = await connectCluster(this, flags)
+  const { client, namespace } = cluster
+  const around = await lookAround(client, { namespace, release: flags.helmReleaseName, signal: this.signal })
+  const found = examine(around)
+  if (found.kind === 'foreign') {
+    throw new Fault('uninstall.foreign', `this is not ours to remove: ${found.fault.message}`, {
+      ...(found.fault.field === undefined ? {} : { field: found.fault.field }),
+      cause: undefined,
+    })
+  }
+  if (found.kind === 'ours') {
+    const state = await cleanNodes(client, {
+      clock: this.clock,
+      // without agents nobody would answer
+      duration: found.broken && around.release === undefined ? 0 : flags.waitDuration,
+      signal: this.signal,
+      onProgress: ({ done, waiting, failed }) =>
+        progress.pass(
+          `🧹 ${done.length} of ${done.length + waiting.length + failed.size} nodes are clean` +
+            (waiting.length === 0 ? '' : ` · waiting for ${waiting.join(', ')}`),
+        ),
+    })
+    progress.clear()
+    const fault = cleanupFault(state, this.program)
+    if (fault !== undefined && !flags.force) throw fault
+    if (fault !== undefined) progress.say(`⚠️  ${fault.message}: they stay closed`)
+    else progress.say(`🧹 ${state.done.length} nodes are clean`)
+  }
+  if (around.release !== undefined) {
+    await (await helmOf(this, cluster, flags)).uninstall(flags.helmReleaseName)
+    progress.say(`🔥 Release ${flags.helmReleaseName} is deleted`)
+  }
+  if (flags.wait) await podsGone(this, cluster, progress)
+  const crdGone = await deleteCrd(client, this.signal)
+  await client.delete(LEASES, OPERATOR_LEASE, { namespace, signal: this.signal })
+  if (crdGone) progress.say(`🔥 CRD ${CRD} is deleted`)
+  progress.say(
+    around.release === undefined && found.kind !== 'ours' && !crdGone
+      ? 'ℹ️  Nothing is installed'
+      : '✅ All is removed. Pods that run keep running, without a network until the next installation',
+  )
+  return undefined
+}
+
+/** An agent that still runs would write its CiliumNode anew, or hold what a next installation makes. */
+async function podsGone(context: CliContext, { client, namespace }: Cluster, progress: Progress): Promise<void> {
+  const end = context.clock.now() + GONE_MS
+  for (;;) {
+    const lists = await Promise.all(
+      OUR_PODS.map((labelSelector) => client.listAll(PODS, { namespace, labelSelector, signal: context.signal })),
+    )
+    const names = lists.flatMap((list) => list.items.map((pod) => pod.metadata.name))
+    if (names.length === 0) break
+    if (context.clock.now() > end) {
+      throw new Fault('uninstall.pods', `these pods do not end: ${names.join(', ')}`, {
+        field: names.map((name) => `pod/${name}`).join(', '),
+        remedy: 'Look at their nodes; delete them with kubectl delete pod --force if a node is gone, and run it again',
+      })
+    }
+    progress.pass(`⌛ Waiting for ${names.length} pods to end`)
+    await context.clock.sleep(300, context.signal)
+  }
+  progress.clear()
+}
+
+/** Only a CRD that our chart made: with it all CiliumNodes go. */
+async function deleteCrd(client: KubeClient, signal: AbortSignal): Promise<boolean> {
+  const crd = await client.find(CRDS, CRD, { signal })
+  if (crd?.metadata.labels?.[OUR_LABEL] === undefined) return false
+  return await client.delete(CRDS, CRD, { signal })
+}

@@ -1,0 +1,47 @@
+import { CILIUM_NODES } from '#core/api/cilium-node.ts'
+import { ANNOTATION } from '#core/api/names.ts'
+import { Fault } from '#core/fault/fault.ts'
+import type { KubeClient } from '#io/kube/client.ts'
+import { connectCluster } from '../../cluster.ts'
+import type { CliContext } from '../../context.ts'
+import { completeValues } from '../../install/complete.ts'
+import { deploy, judged, valuesOf } from '../../install/deploy.ts'
+import { examine } from '../../install/foreign.ts'
+import { lookAround } from '../../install/surroundings.ts'
+import { Progress } from '../../output/progress.ts'
+import { mergeValues, type Values } from '../../values/set.ts'
+import type { UpgradeFlags } from './command.ts'
+
+export async function upgrade(this: CliContext, flags: UpgradeFlags): Promise<Error | undefined> {
+  const progress = new Progress(this, flags.interactive)
+  const given = await valuesOf(flags, progress)
+  const cluster = await connectCluster(this, flags)
+  const around = await lookAround(cluster.client, {
+    namespace: cluster.namespace,
+    release: flags.helmReleaseName,
+    signal: this.signal,
+  })
+  const found = examine(around)
+  if (found.kind === 'foreign') throw found.fault
+  if (around.release === undefined) {
+    throw new Fault('upgrade.absent', `there is no release ${flags.helmReleaseName} in ${cluster.namespace}`, {
+      field: `release/${flags.helmReleaseName}`,
+      remedy: `Install it: ${this.program} install`,
+    })
+  }
+  const earlier = flags.resetValues ? {} : (around.release.values as Values)
+  const values = judged(given, mergeValues(earlier, given.given))
+  const complete = await completeValues(this, cluster.client, values, progress)
+  if (!flags.dryRun) await takeCleanupBack(cluster.client, this.signal)
+  return await deploy(this, cluster, flags, complete, progress)
+}
+
+/** An uninstall that was broken off leaves its request: agents would go on with it. */
+async function takeCleanupBack(client: KubeClient, signal: AbortSignal): Promise<void> {
+  const { items } = await client.listAll(CILIUM_NODES, { signal })
+  for (const node of items) {
+    if (node.metadata.annotations?.[ANNOTATION.cleanup] === undefined) continue
+    const patch = { metadata: { annotations: { [ANNOTATION.cleanup]: null } } }
+    await client.patch(CILIUM_NODES, node.metadata.name, patch, { signal })
+  }
+}

@@ -56,7 +56,7 @@ export function nextLevel(view: TransitionView): Transition {
     announcement === undefined ? [] : [{ name, ...announcement }],
   )
   const epoch = nextEpoch(wanted, own.epoch, announced)
-  const { to, needs } = wanted ? stepUp(own.level) : stepDown(own.level)
+  const { to, needs } = (wanted ? STEP_UP : STEP_DOWN)[own.level]
   const waitingFor = announced
     .filter((peer) => needs !== undefined && (peer.epoch !== epoch || !needs(peer.level)))
     .map(({ name }) => name)
@@ -92,30 +92,18 @@ interface StepRule {
   readonly needs: ((level: Level) => boolean) | undefined
 }
 
-function stepUp(level: Level): StepRule {
-  switch (level) {
-    case CLEAR:
-      return { to: RECEIVING, needs: undefined }
-    case RECEIVING:
-      return { to: SENDING, needs: (peer) => peer >= RECEIVING }
-    case SENDING:
-      return { to: CLOSED, needs: (peer) => peer >= SENDING }
-    case CLOSED:
-      return { to: CLOSED, needs: undefined }
-  }
+const STEP_UP: Readonly<Record<Level, StepRule>> = {
+  [CLEAR]: { to: RECEIVING, needs: undefined },
+  [RECEIVING]: { to: SENDING, needs: (peer) => peer >= RECEIVING },
+  [SENDING]: { to: CLOSED, needs: (peer) => peer >= SENDING },
+  [CLOSED]: { to: CLOSED, needs: undefined },
 }
 
-function stepDown(level: Level): StepRule {
-  switch (level) {
-    case CLOSED:
-      return { to: SENDING, needs: undefined }
-    case SENDING:
-      return { to: RECEIVING, needs: (peer) => peer <= SENDING }
-    case RECEIVING:
-      return { to: CLEAR, needs: (peer) => peer <= RECEIVING }
-    case CLEAR:
-      return { to: CLEAR, needs: undefined }
-  }
+const STEP_DOWN: Readonly<Record<Level, StepRule>> = {
+  [CLOSED]: { to: SENDING, needs: undefined },
+  [SENDING]: { to: RECEIVING, needs: (peer) => peer <= SENDING },
+  [RECEIVING]: { to: CLEAR, needs: (peer) => peer <= RECEIVING },
+  [CLEAR]: { to: CLEAR, needs: undefined },
 }
 
 function describe(

@@ -51,11 +51,12 @@ export class Device implements PeerContext {
   readonly indices: IndexTable<Peer>
   /** How many handshake messages ended how. */
   readonly verdicts = new Map<Verdict, number>()
+  /** Slots of the engine. */
+  maxPeers: number
   listenPort = 0
   mark = 0
   /** Counts whatever should be saved: configuration, endpoints, timestamps. */
   revision = 0
-  readonly #maxPeers: number
   readonly #load: Load
   readonly #peers = new Map<PublicKey, Peer>()
   readonly #slots = new Map<number, Peer>()
@@ -72,7 +73,7 @@ export class Device implements PeerContext {
     this.crypto = options.crypto
     this.random = options.random
     this.indices = new IndexTable(options.random)
-    this.#maxPeers = options.maxPeers
+    this.maxPeers = options.maxPeers
     this.#load = new Load(options.handshakeLimit ?? HANDSHAKE_LIMIT)
   }
 
@@ -105,8 +106,11 @@ export class Device implements PeerContext {
     this.#requests.push(request)
   }
 
-  changed(peer: Peer): void {
+  worthSaving(): void {
     this.revision++
+  }
+
+  changed(peer: Peer): void {
     this.#deadlines.set(peer, peer.timers.next())
   }
 
@@ -116,7 +120,7 @@ export class Device implements PeerContext {
    * @throws Fault `wireguard.peer.*`, nothing is changed then
    */
   configure(now: Now, change: DeviceChange, restored = false): void {
-    this.#validate(change)
+    this.check(change)
     this.revision++
     if (change.privateKey !== undefined) this.#setPrivateKey(change.privateKey)
     if (change.listenPort !== undefined) this.listenPort = change.listenPort
@@ -230,7 +234,8 @@ export class Device implements PeerContext {
     return 'unknown'
   }
 
-  #validate(change: DeviceChange): void {
+  /** @throws Fault `wireguard.peer.*` for a change that `configure` would refuse */
+  check(change: DeviceChange): void {
     const identity =
       change.privateKey === undefined || change.privateKey === 'none'
         ? undefined
@@ -263,8 +268,8 @@ export class Device implements PeerContext {
     if (change.privateKey !== undefined && ownKey !== undefined && !change.replacePeers && this.#peers.has(ownKey)) {
       throw new Fault('wireguard.peer.self', 'the new private key belongs to a peer', { field: 'private_key' })
     }
-    if (count > this.#maxPeers) {
-      throw new Fault('wireguard.peer.full', `${count} peers; the engine has room for ${this.#maxPeers}`)
+    if (count > this.maxPeers) {
+      throw new Fault('wireguard.peer.full', `${count} peers; the engine has room for ${this.maxPeers}`)
     }
   }
 
@@ -323,9 +328,9 @@ export class Device implements PeerContext {
   }
 
   #addPeer(publicKey: PublicKey): Peer {
-    if (this.#slots.size >= this.#maxPeers) this.#forgetLeaving()
+    if (this.#slots.size >= this.maxPeers) this.#forgetLeaving()
     // round and round: an event that was under way for a removed peer must not meet the next one
-    do this.#lastSlot = (this.#lastSlot + 1) % this.#maxPeers
+    do this.#lastSlot = (this.#lastSlot + 1) % this.maxPeers
     while (this.#slots.has(this.#lastSlot))
     const slot = this.#lastSlot
     const peer = new Peer(this, publicKey, slot)

@@ -39,8 +39,10 @@ export interface PeerContext {
   /** Undefined while the device has no private key. */
   readonly identity: Identity | undefined
   emit(request: EngineRequest): void
-  /** `timers` of this peer, its endpoint or its timestamps changed. */
+  /** The timers of this peer changed. */
   changed(peer: Peer): void
+  /** Its endpoint or its labels changed, which should outlive this process. */
+  worthSaving(): void
 }
 
 /** What became of a handshake message, for counters. */
@@ -261,7 +263,7 @@ export class Peer {
   /** The engine learnt a new endpoint from a data packet, and answers there already. */
   handleMoved(endpoint: EngineEndpoint): void {
     this.endpoint = endpoint
-    this.#context.changed(this)
+    this.#context.worthSaving()
   }
 
   /** The second half of reading an initiation: the static key in it is this peer's. */
@@ -287,6 +289,7 @@ export class Peer {
     const response = opened.next.writeResponse(ephemeral, this.#psk, NOTHING)
     if (response === undefined) return 'forged'
     this.lastReceivedLabel = new Uint8Array(opened.payload)
+    this.#context.worthSaving()
     this.#lastInitiationTaken = now.monotonic
     this.#move(from)
     // Both began at once: if each dropped its own session for the other's there would be none, so the smaller key gives way.
@@ -362,6 +365,7 @@ export class Peer {
     const written = writeInitiation(crypto, identity, remote, this.#ephemeral(), label)
     if (written === undefined) return
     this.lastSentLabel = label
+    this.#context.worthSaving()
     this.#handshake = { local: indices.allocate(this), state: written.next }
     const bytes = buildInitiation(this.#handshake.local, written.message)
     this.#signer.sign(now.monotonic, bytes)
@@ -433,7 +437,7 @@ export class Peer {
 
   #emitPeer(): void {
     this.#context.emit({ op: 'setPeer', peer: this.slot, publicKey: this.publicKey, endpoint: this.endpoint })
-    this.#context.changed(this)
+    this.#context.worthSaving()
   }
 
   #dropHandshake(): void {

@@ -40,9 +40,8 @@ export class Network {
     const made = plan(snapshot)
     if (!made.usable) {
       const [first] = made.problems
-      throw new Fault(first?.code ?? 'plan.refused', first?.message ?? 'no plan can be made', {
-        ...(first === undefined ? {} : { field: first.object, remedy: first.remedy }),
-      })
+      const why = first === undefined ? {} : { field: first.object, remedy: first.remedy }
+      throw new Fault(first?.code ?? 'plan.refused', first?.message ?? 'no plan can be made', why)
     }
     const { waitingFor, changes } = await this.#host.apply(made.host)
     let more = 0

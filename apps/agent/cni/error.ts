@@ -23,6 +23,12 @@ export const NO_ADDRESS = 100
 /** What CHECK found differs from what ADD made. */
 export const NOT_AS_MADE = 101
 
+const FAULT_CODES: Readonly<Record<string, number>> = {
+  'ipam.used-up': NO_ADDRESS,
+  'ipam.resting': TRY_AGAIN,
+  'agent.not-ready': TRY_AGAIN,
+}
+
 export interface CniAnswer {
   readonly exitCode: number
   /** What the executable prints on standard output; empty where CNI expects nothing. */
@@ -34,7 +40,7 @@ export function errorAnswer(error: unknown, cniVersion: string): CniAnswer {
     error instanceof CniError
       ? [error.code, error.details]
       : error instanceof Fault
-        ? [error.code === 'ipam.full' ? NO_ADDRESS : 5, error.remedy]
+        ? [FAULT_CODES[error.code] ?? 5, error.remedy]
         : [5, undefined]
   const msg =
     error instanceof Fault ? describeFault(new Error(error.message, { cause: error.cause })) : messageOf(error)

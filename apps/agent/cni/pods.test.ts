@@ -5,10 +5,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { Fault } from '#core/fault/fault.ts'
+import { unwrap } from '#core/fault/result.ts'
 import type { Ip } from '#core/ip/address.ts'
+import { requireCidr } from '#core/ip/cidr.ts'
+import { Ipam } from '#core/ipam/ipam.ts'
 import { JsonFile } from '#io/store/json-file.ts'
 import { SILENT } from '#io/telemetry/log.ts'
-import { Endpoints, endpointsSchema } from '../endpoints.ts'
+import { Endpoints, endpointKey, endpointsSchema } from '../endpoints.ts'
 import type { PodDevice, PodDevices } from '../ports.ts'
 import type { CniAnswer } from './error.ts'
 import { CONFLIST, installCni, removeCni } from './install.ts'
@@ -49,24 +52,28 @@ let pods: Pods
 let notReady: string | undefined
 let namespaces: Set<string>
 const GATEWAY = '10.244.1.1' as Ip
-const FREE = ['10.244.1.2', '10.244.1.3', '10.244.1.4'] as Ip[]
+/** Six addresses; the gateway has one of them. */
+const POOL = requireCidr('10.244.1.0/29', 'test')
 
 async function start(): Promise<void> {
   endpoints = new Endpoints(new JsonFile(join(folder, 'lib/endpoints.json'), endpointsSchema))
   await endpoints.load()
+  const internal = { 4: GATEWAY }
+  const allocations = Object.fromEntries(endpoints.all().map((one) => [endpointKey(one), { 4: one.ips[0]!.ip }]))
+  const ipam = unwrap(Ipam.fromJson([POOL], { internal, allocations, resting: [], next: [] }))
   pods = new Pods({
     endpoints,
     devices,
     log: SILENT,
     settings: () => ({
       network: () => ({ mtu: 1370, addresses: [], routes: [], neighbours: [] }),
-      allocate(taken) {
-        const ip = FREE.find((candidate) => !taken.has(candidate))
-        if (ip === undefined)
-          throw new Fault('ipam.full', 'all 3 addresses of 10.244.1.0/24 are in use', { remedy: 'x' })
+      allocate(owner) {
+        const { 4: ip } = unwrap(ipam.allocate(owner, 0))
+        assert.ok(ip !== undefined)
         return [{ ip, gateway: GATEWAY }]
       },
     }),
+    release: (owner) => void ipam.release(owner, 0),
     notReady: () => notReady,
     programmed: async () => undefined,
     namespaceExists: async (netns) => namespaces.has(netns),
@@ -130,18 +137,17 @@ test('two ADDs of one container at once make one device and give the same answer
   assert.equal(devices.adds, 1)
 })
 
-test('ADDs of different containers at once get different addresses', async () => {
-  const answers = await Promise.all(['a', 'b', 'c'].map((id) => call(line('ADD', id))))
+test('ADDs of different containers at once get different addresses, until there is none', async () => {
+  const answers = await Promise.all(['a', 'b', 'c', 'd', 'e'].map((id) => call(line('ADD', id))))
   const ips = answers.map(({ value }) => (value['ips'] as { address: string }[])[0]!.address)
-  assert.equal(new Set(ips).size, 3)
-  const full = await call(line('ADD', 'd'))
+  assert.equal(new Set(ips).size, 5)
+  const full = await call(line('ADD', 'f'))
   assert.equal(full.exitCode, 1)
-  assert.deepEqual(full.value, {
-    cniVersion: '1.0.0',
-    code: 100,
-    msg: 'all 3 addresses of 10.244.1.0/24 are in use',
-    details: 'x',
-  })
+  assert.equal(full.value['code'], 100)
+  assert.match(String(full.value['msg']), /pod CIDR 10\.244\.1\.0\/29 is used up/)
+  assert.match(String(full.value['details']), /Delete pods/)
+  await call(line('DEL', 'a'))
+  assert.equal((await call(line('ADD', 'f'))).value['code'], 11, 'an address that was just in use rests')
 })
 
 test('DEL any number of times gives the address back, also when nothing was there', async () => {

@@ -12,8 +12,8 @@ import { addResult } from './result.ts'
 
 /** What pods on this node get; undefined until the agent knows its pod CIDR and its underlay. */
 export interface PodSettings {
-  /** One address for each family in use, given that `taken` are not free. Throws Fault `ipam.full`. */
-  allocate(taken: ReadonlySet<Ip>): readonly { readonly ip: Ip; readonly gateway: Ip }[]
+  /** One address for each family in use; the same again for the same owner. Throws Fault `ipam.*`. */
+  allocate(owner: string): readonly { readonly ip: Ip; readonly gateway: Ip }[]
   /** What stands inside such a pod. */
   network(endpoint: Endpoint): PodNetwork
 }
@@ -23,6 +23,8 @@ export interface PodsDeps {
   readonly devices: PodDevices
   readonly log: Log
   settings(): PodSettings | undefined
+  /** Gives back what an owner was allocated; nothing when that is nothing. */
+  release(owner: string): void
   /** Why the agent cannot serve now; undefined when it can. */
   notReady(): string | undefined
   /** Resolves when the node's network is programmed with the endpoints as they are now. */
@@ -33,13 +35,11 @@ export interface PodsDeps {
 
 /**
  * The commands of CNI on this node's pods. Calls for the same container and device run one after the other, all others
- * beside each other; an address counts as taken from the moment it is chosen.
+ * beside each other.
  */
 export class Pods {
   readonly #deps: PodsDeps
   readonly #queues = new Map<string, Promise<unknown>>()
-  /** Chosen, not yet in the file. */
-  readonly #choosing = new Set<Ip>()
 
   constructor(deps: PodsDeps) {
     this.#deps = deps
@@ -76,6 +76,7 @@ export class Pods {
     await devices.remove(endpoint?.device ?? deviceName(containerId, ifname))
     if (endpoint === undefined) return
     await endpoints.remove([endpoint])
+    this.#deps.release(endpointKey(endpoint))
     log.info('pod has left', { pod: endpoint.pod, device: endpoint.device })
     // addresses may be given away again at once: whatever still routes to the old device is replaced by then
     this.#deps.programmed().catch((error: unknown) => {
@@ -99,6 +100,7 @@ export class Pods {
     }
     if (lost.length > 0) {
       await endpoints.remove(lost)
+      for (const endpoint of lost) this.#deps.release(endpointKey(endpoint))
       log.info('addresses of pods that are gone are free again', { count: lost.length })
     }
     const known = new Set(endpoints.all().map(({ device }) => device))
@@ -143,8 +145,6 @@ export class Pods {
     } catch (error) {
       await this.#undo(endpoint)
       throw error
-    } finally {
-      for (const { ip } of endpoint.ips) this.#choosing.delete(ip)
     }
     log.info('pod has joined', {
       pod: endpoint.pod,
@@ -154,12 +154,8 @@ export class Pods {
     return addResult(endpoint, netns, settings.network(endpoint).mtu, config.cniVersion)
   }
 
-  /** Synchronous up to the reservation: two ADDs never choose the same address. */
   #choose(request: CniRequest, settings: PodSettings): Endpoint {
-    const taken = new Set<Ip>(this.#choosing)
-    for (const { ips } of this.#deps.endpoints.all()) for (const { ip } of ips) taken.add(ip)
-    const ips = settings.allocate(taken)
-    for (const { ip } of ips) this.#choosing.add(ip)
+    const ips = settings.allocate(endpointKey(request))
     const { containerId, ifname, netns, args } = request
     const device = deviceName(containerId, ifname)
     const name = args['K8S_POD_NAME'] ?? ''
@@ -180,6 +176,7 @@ export class Pods {
     try {
       await this.#deps.devices.remove(endpoint.device)
       await this.#deps.endpoints.remove([endpoint])
+      this.#deps.release(endpointKey(endpoint))
     } catch (error) {
       // what is left here is given back by the next DEL, GC or start
       this.#deps.log.warn(`the traces of a failed ADD are still there: ${describeFault(error)}`, {

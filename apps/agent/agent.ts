@@ -1,0 +1,236 @@
+import type { CiliumNode } from '#core/api/cilium-node.ts'
+import { type OwnAnnouncement, readCiliumNode } from '#core/api/cilium-node.ts'
+import type { AgentConfig } from '#core/api/config.ts'
+import { ANNOTATION } from '#core/api/names.ts'
+import type { NodeFacts } from '#core/api/node.ts'
+import type { Datapath } from '#core/datapath/datapath.ts'
+import { Fault } from '#core/fault/fault.ts'
+import { type Cidr, cidrFamily } from '#core/ip/cidr.ts'
+import { CLEAR } from '#core/transition/level.ts'
+import { firstAnnouncement, nextLevel, type Transition } from '#core/transition/next-level.ts'
+import { VERSION } from '#core/version/version.ts'
+import type { Log } from '#io/telemetry/log.ts'
+import type { Endpoints } from './endpoints.ts'
+import { Network } from './network.ts'
+import type { NodeAddresses } from './node-addresses.ts'
+import type { NodeStateStore } from './node-state.ts'
+import type { OwnKey } from './own-key.ts'
+import type { HostNetwork } from './ports.ts'
+import { type Registry, saysAll } from './publisher.ts'
+import { type Known, perFamily, View } from './view.ts'
+import { type Timers, Worker } from './worker.ts'
+
+/** The cluster as the watches show it now; undefined until it was seen once. */
+export interface ClusterView {
+  readonly config: AgentConfig | undefined
+  readonly node: NodeFacts | undefined
+  /** All, one's own included; undefined until the list is complete. */
+  readonly ciliumNodes: readonly CiliumNode[] | undefined
+}
+
+export interface AgentDeps {
+  readonly nodeName: string
+  readonly bootId: string
+  readonly registry: Registry
+  readonly host: HostNetwork
+  readonly datapath: Datapath
+  readonly endpoints: Endpoints
+  readonly state: NodeStateStore
+  readonly log: Log
+  readonly timers?: Timers
+  view(): ClusterView
+  loadKey(): Promise<OwnKey>
+  readonly addresses: NodeAddresses
+  /** Called after each successful apply; whatever must wait for a programmed node. */
+  onProgrammed(): Promise<void>
+  /** Milliseconds since the epoch. */
+  now(): number
+}
+
+/**
+ * The loop of design.md section 6, as two workers: `network` turns what is known into a plan and applies it; `publish`
+ * tells the cluster what is in force and takes the next step of a transition. The first never waits for the API server.
+ *
+ * Order, for each level: persisted, applied, acknowledged by the datapath, published.
+ */
+export class Agent {
+  readonly #deps: AgentDeps
+  readonly #view = new View()
+  readonly #network: Network
+  readonly #applyWorker: Worker
+  readonly #publishWorker: Worker
+  #key: OwnKey | undefined
+  #waitingFor: string | undefined = 'the agent is starting'
+  #transition: Transition | undefined
+  #paused: string | undefined
+
+  constructor(deps: AgentDeps) {
+    this.#deps = deps
+    this.#network = new Network(deps.host, deps.datapath, deps.log)
+    const options = {
+      log: deps.log,
+      ...(deps.timers === undefined ? {} : { timers: deps.timers }),
+      times: { debounce: 10 },
+    }
+    this.#applyWorker = new Worker('programming this node', () => this.#apply(), options)
+    this.#publishWorker = new Worker('publishing this node', () => this.#publish(), options)
+  }
+
+  /** Whatever is known has changed. */
+  nudge(): void {
+    this.#applyWorker.nudge()
+    // peers' words count for the transition also when the plan stays the same
+    this.#publishWorker.nudge()
+  }
+
+  /** Resolves when the node is programmed with what is known now. */
+  async programmed(): Promise<void> {
+    await this.#applyWorker.settled()
+    const reason = this.notReady()
+    if (reason !== undefined) throw new Fault('agent.not-ready', `this node is not programmed: ${reason}`)
+  }
+
+  /** Why pods cannot be served; undefined: they can. */
+  notReady(): string | undefined {
+    return this.#paused ?? this.#waitingFor
+  }
+
+  /** What is in force; undefined before the first success. */
+  get applied() {
+    return this.#network.applied
+  }
+
+  get transition(): Transition | undefined {
+    return this.#transition
+  }
+
+  get publicKey(): string | undefined {
+    return this.#key?.publicKey
+  }
+
+  /** For status: name, failures in a row, last error. */
+  get workers(): readonly { name: string; failures: number; lastError: unknown }[] {
+    return [
+      { name: 'apply', failures: this.#applyWorker.failures, lastError: this.#applyWorker.lastError },
+      { name: 'publish', failures: this.#publishWorker.failures, lastError: this.#publishWorker.lastError },
+    ]
+  }
+
+  /** Ends both workers after their present run; the network stays as it is. */
+  async close(): Promise<void> {
+    await Promise.all([this.#applyWorker.close(), this.#publishWorker.close()])
+  }
+
+  /** Nothing is applied or published any more until the process ends; resolves when no run is under way. */
+  async pause(reason: string): Promise<void> {
+    this.#paused = reason
+    await this.close()
+  }
+
+  async #apply(): Promise<void> {
+    const known = await this.#gather()
+    if (typeof known === 'string') {
+      if (known !== this.#waitingFor) this.#deps.log.info(`waiting: ${known}`)
+      this.#waitingFor = known
+      return
+    }
+    await this.#network.apply(this.#view.snapshot(known), this.#key?.privateKey)
+    this.#waitingFor = undefined
+    await this.#deps.onProgrammed()
+    this.#publishWorker.nudge()
+  }
+
+  /** Everything a snapshot needs, or a sentence on what is not known yet. */
+  async #gather(): Promise<Known | string> {
+    const { state, host, endpoints, addresses } = this.#deps
+    const { config, node, ciliumNodes } = this.#deps.view()
+    if (config === undefined) return 'the configuration has not been read yet'
+    if (node === undefined) return `the API server has not told about Node ${this.#deps.nodeName} yet`
+    if (ciliumNodes === undefined) return 'the API server has not told about the other nodes yet'
+    const podCidrs = this.#podCidrs(config, node, ciliumNodes)
+    if (podCidrs.length === 0) return noPodCidr(config, node.name)
+    const now = this.#deps.now()
+    const internalIps = addresses.use(podCidrs, state.value.internalIps, endpoints.all(), now)
+    await state.change({ internalIps })
+    if (state.value.announcement === undefined) await this.#begin(config, ciliumNodes)
+    const announcement = state.value.announcement ?? { level: CLEAR, epoch: 0 }
+    const wanted = config.encryption === 'wireguard'
+    if (this.#key === undefined && (wanted || announcement.level > CLEAR)) this.#key = await this.#deps.loadKey()
+    const nodeIp = node.internalIps[0]
+    return {
+      config,
+      node,
+      ciliumNodes,
+      endpoints: endpoints.all(),
+      podCidrs,
+      internalIps: perFamily(internalIps),
+      underlay: nodeIp === undefined ? undefined : await host.underlay(nodeIp),
+      publicKey: this.#key?.publicKey,
+      announcement,
+    }
+  }
+
+  #podCidrs(config: AgentConfig, node: NodeFacts, ciliumNodes: readonly CiliumNode[]): readonly Cidr[] {
+    const own = ciliumNodes.find(({ metadata }) => metadata.name === node.name)
+    const given = config.ipam === 'kubernetes' ? node.podCidrs : own === undefined ? [] : readCiliumNode(own).podCidrs
+    return given.filter((cidr) => (cidrFamily(cidr) === 4 ? config.ipv4 : config.ipv6))
+  }
+
+  /** A node without a memory of its own begins so that it fits to the others, and to what it said itself before a boot. */
+  async #begin(config: AgentConfig, ciliumNodes: readonly CiliumNode[]): Promise<void> {
+    const said = ciliumNodes.map((node) => readCiliumNode(node))
+    const announcement = firstAnnouncement(config.encryption === 'wireguard', said)
+    await this.#deps.state.change({ announcement, since: this.#deps.now() })
+    this.#deps.log.info('this node begins', { level: announcement.level, epoch: announcement.epoch })
+  }
+
+  async #publish(): Promise<void> {
+    const { registry, state, log } = this.#deps
+    const applied = this.#network.applied
+    const { config, node, ciliumNodes } = this.#deps.view()
+    const announcement = state.value.announcement
+    if (applied === undefined || config === undefined || node === undefined || announcement === undefined) return
+    const inForce = applied.snapshot.self.announcement
+    // a step that is decided but not yet in force is not told
+    if (inForce.level !== announcement.level || inForce.epoch !== announcement.epoch) return
+    const own: OwnAnnouncement = {
+      name: node.name,
+      nodeUid: node.uid,
+      ...applied.plan.announce,
+      bootId: this.#deps.bootId,
+      annotations: {
+        [ANNOTATION.agentVersion]: VERSION,
+        [ANNOTATION.datapath]: this.#deps.datapath.kind,
+      },
+    }
+    const actual = ciliumNodes?.find(({ metadata }) => metadata.name === node.name)
+    if (!saysAll(actual, own)) await registry.announce(own, { podCidrs: config.ipam === 'kubernetes' })
+
+    const wanted = config.encryption === 'wireguard'
+    this.#transition = nextLevel({
+      wanted,
+      own: announcement,
+      ownSeen: actual === undefined ? undefined : readCiliumNode(actual).announcement,
+      receiving: announcement.level !== CLEAR || !wanted || (await this.#datapathIsThere()),
+      peers: applied.snapshot.peers,
+    })
+    const { next, text } = this.#transition
+    if (next.level === announcement.level && next.epoch === announcement.epoch) return
+    await state.change({ announcement: next, since: this.#deps.now() })
+    log.info(`encryption: ${text}`, { level: next.level, epoch: next.epoch })
+    this.#applyWorker.nudge()
+  }
+
+  /** Before the first step up; rejects when not, so that it is told and tried again. */
+  async #datapathIsThere(): Promise<true> {
+    const probe = await this.#deps.datapath.probe()
+    if (probe.usable) return true
+    throw new Fault('datapath.unusable', `encryption cannot begin: ${probe.missing}`, { remedy: probe.remedy })
+  }
+}
+
+function noPodCidr({ ipam }: AgentConfig, name: string): string {
+  return ipam === 'kubernetes'
+    ? `Node ${name} has no pod CIDR (the controller manager gives one: --allocate-node-cidrs)`
+    : `CiliumNode ${name} has no pod CIDR (the operator gives one)`
+}

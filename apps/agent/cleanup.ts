@@ -1,0 +1,90 @@
+import { rm } from 'node:fs/promises'
+import { CLEANUP } from '#core/api/names.ts'
+import type { Datapath } from '#core/datapath/datapath.ts'
+import { describeFault, Fault } from '#core/fault/fault.ts'
+import type { HostPlan } from '#core/host/host-plan.ts'
+import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
+import type { Log } from '#io/telemetry/log.ts'
+import type { HostNetwork, PodDevices } from './ports.ts'
+
+export interface CleanupDeps {
+  readonly host: HostNetwork
+  readonly datapath: Datapath
+  readonly devices: PodDevices
+  readonly log: Log
+  /** Keys and all that is remembered; endpoints of running pods lie elsewhere and stay. */
+  readonly stateFolder: string
+  /** Ends the loop: nothing is applied after it. */
+  pause(): Promise<void>
+  removeCniConfig(): Promise<void>
+  /** Writes the annotation; whoever asked waits for it. */
+  acknowledge(value: string): Promise<void>
+}
+
+/** Nothing of ours at all. */
+export const NOTHING: HostPlan = {
+  links: [],
+  addresses: [],
+  routes: [],
+  rules: [],
+  neighbours: [],
+  fdb: [],
+  tables: [],
+  sysctls: [],
+}
+
+/**
+ * Removes what this node has of ours, for `uninstall`. Pods that run are cut off first (their devices stay, down), so
+ * that nothing they send leaves in clear once the routes and rules are gone; the next installation takes them up again.
+ * Returns what was removed. May be called again after a failure, and when all is done.
+ */
+export async function cleanUp(deps: CleanupDeps): Promise<readonly string[]> {
+  const removed: string[] = []
+  const step = async (what: string, work: () => Promise<unknown>) => {
+    try {
+      await work()
+    } catch (error) {
+      throw new Fault('cleanup.failed', `cannot remove ${what}`, {
+        field: what,
+        ...(error instanceof Fault && error.remedy !== undefined ? { remedy: error.remedy } : {}),
+        cause: error,
+      })
+    }
+    removed.push(what)
+    deps.log.info(`removed ${what}`)
+  }
+  await step('the CNI configuration', () => deps.removeCniConfig())
+  await deps.pause()
+  await step('the network of running pods (their devices stay, down)', async () => {
+    await deps.devices.setUp(await deps.devices.list(), false)
+  })
+  await step(`${WIREGUARD_DEVICE} and its keys`, () => removeDevice(deps.datapath))
+  await step('devices, routes, rules and tables', () => deps.host.apply(NOTHING))
+  await step('state and key files', () => rm(deps.stateFolder, { recursive: true, force: true }))
+  return removed
+}
+
+/** Cleans up and says so where it was asked for; never rejects. */
+export async function cleanUpOnRequest(deps: CleanupDeps): Promise<boolean> {
+  try {
+    await cleanUp(deps)
+    await deps.acknowledge(CLEANUP.done)
+    return true
+  } catch (error) {
+    const why = describeFault(error)
+    deps.log.error(`the cleanup of this node failed: ${why}`)
+    await deps.acknowledge(`${CLEANUP.failed}${why}`).catch((failure: unknown) => {
+      deps.log.error(`nor can that be told: ${describeFault(failure)}`)
+    })
+    return false
+  }
+}
+
+/** A supervisor that is not there holds no device. */
+async function removeDevice(datapath: Datapath): Promise<void> {
+  try {
+    await datapath.remove(WIREGUARD_DEVICE)
+  } catch (error) {
+    if (!(error instanceof Fault && error.code === 'datapath.supervisor.away')) throw error
+  }
+}

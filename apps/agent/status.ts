@@ -1,0 +1,155 @@
+import type { AgentConfig } from '#core/api/config.ts'
+import { formatSelector } from '#core/api/selector.ts'
+import type { WireguardState } from '#core/datapath/datapath.ts'
+import { describeFault } from '#core/fault/fault.ts'
+import { familyOf, type Ip } from '#core/ip/address.ts'
+import { cidrFamily } from '#core/ip/cidr.ts'
+import type { AgentStatus, ControllerStatus, PeerStatus, StateMessage } from '#core/status/agent-status.ts'
+import type { EncryptionStatus, WireguardPeerStatus } from '#core/status/encryption-status.ts'
+import { CLEAR } from '#core/transition/level.ts'
+import type { Transition } from '#core/transition/next-level.ts'
+import { VERSION } from '#core/version/version.ts'
+import { parsePublicKey } from '#core/wireguard/key.ts'
+import type { Endpoint } from './endpoints.ts'
+import type { Applied } from './network.ts'
+import type { NodeAddresses } from './node-addresses.ts'
+
+/** What a status is made of. */
+export interface StatusInputs {
+  readonly nodeName: string
+  readonly config: AgentConfig | undefined
+  readonly applied: Applied | undefined
+  readonly transition: Transition | undefined
+  readonly notReady: string | undefined
+  readonly workers: readonly { readonly name: string; readonly failures: number; readonly lastError: unknown }[]
+  readonly endpoints: readonly Endpoint[]
+  /** Undefined: no device. An Error: it could not be asked. */
+  readonly device: WireguardState | undefined | Error
+  readonly usage: ReturnType<NodeAddresses['usage']>
+  readonly datapath: string
+  readonly kubernetes: StateMessage
+  readonly cniFile: StateMessage
+}
+
+export function makeStatus(inputs: StatusInputs): AgentStatus {
+  const { applied, config, workers, notReady } = inputs
+  const encryption = encryptionStatus(inputs, false)
+  return {
+    cilium: ciliumState(inputs),
+    kubernetes: inputs.kubernetes,
+    'cni-file': inputs.cniFile,
+    ipam: ipamStatus(inputs),
+    routing: { 'inter-host-routing-mode': 'Tunnel [vxlan]', 'intra-host-routing-mode': 'Legacy' },
+    masquerading: {
+      mode: 'nftables',
+      'enabled-protocols': {
+        ipv4: config?.ipv4 === true && config.masquerade[4],
+        ipv6: config?.ipv6 === true && config.masquerade[6],
+      },
+    },
+    controllers: workers.map(controllerStatus),
+    encryption,
+    pellicle: {
+      version: VERSION,
+      node: inputs.nodeName,
+      datapath: inputs.datapath,
+      level: applied?.snapshot.self.announcement.level ?? CLEAR,
+      phase: inputs.transition?.text ?? notReady ?? 'starting',
+      'network-policy': 'not enforced',
+      problems: (applied?.plan.problems ?? []).map(({ object, message, remedy }) => `${object}: ${message}. ${remedy}`),
+      peers: peerStatuses(inputs),
+    },
+  }
+}
+
+/** `withPeers`: as in debuginfo (cilium.md 3.7). */
+export function encryptionStatus(inputs: StatusInputs, withPeers: boolean): EncryptionStatus {
+  const { applied, config, device } = inputs
+  if (config?.encryption !== 'wireguard' && (applied?.snapshot.self.announcement.level ?? CLEAR) === CLEAR) {
+    return { mode: 'Disabled' }
+  }
+  if (device instanceof Error) return { mode: 'Wireguard', msg: describeFault(device) }
+  if (device === undefined) return { mode: 'Wireguard', msg: inputs.transition?.text ?? inputs.notReady ?? 'starting' }
+  const optOut = config === undefined ? '' : formatSelector(config.optOut)
+  return {
+    mode: 'Wireguard',
+    wireguard: {
+      'node-encryption': nodeEncryption(inputs),
+      ...(optOut === '' ? {} : { 'node-encrypt-opt-out-labels': optOut }),
+      interfaces: [
+        {
+          name: device.name,
+          'listen-port': device.listenPort,
+          'public-key': device.publicKey,
+          'peer-count': device.peers.length,
+          ...(withPeers ? { peers: device.peers.map(peerDetail) } : {}),
+        },
+      ],
+    },
+  }
+}
+
+function nodeEncryption({ config, applied }: StatusInputs): 'Disabled' | 'Enabled' | 'OptedOut' {
+  if (config?.nodeEncryption !== true) return 'Disabled'
+  return applied?.snapshot.self.optedOut === true ? 'OptedOut' : 'Enabled'
+}
+
+function peerDetail(peer: WireguardState['peers'][number]): WireguardPeerStatus {
+  const { endpoint, lastHandshake } = peer
+  return {
+    'public-key': peer.publicKey,
+    endpoint: endpoint === undefined ? '' : hostPort(endpoint.ip, endpoint.port),
+    ...(lastHandshake === undefined ? {} : { 'last-handshake-time': new Date(lastHandshake).toISOString() }),
+    'allowed-ips': peer.allowedIps,
+    'transfer-tx': Number(peer.txBytes),
+    'transfer-rx': Number(peer.rxBytes),
+  }
+}
+
+function hostPort(ip: Ip, port: number): string {
+  return familyOf(ip) === 6 ? `[${ip}]:${port}` : `${ip}:${port}`
+}
+
+/** A pair is unhealthy only when traffic was tried: an idle one says nothing (and no probe breaks its silence). */
+function peerStatuses({ applied, device }: StatusInputs): PeerStatus[] {
+  if (applied?.plan.wireguard === undefined) return []
+  const states = new Map(device instanceof Error ? [] : device?.peers.map((peer) => [peer.publicKey, peer]))
+  return applied.snapshot.peers.map(({ name, publicKeyText }) => {
+    const key = parsePublicKey(publicKeyText ?? '')
+    const state = key === undefined ? undefined : states.get(key)
+    if (key === undefined || state === undefined) return { node: name, state: 'no key' }
+    if (state.lastHandshake !== undefined) {
+      return {
+        node: name,
+        'public-key': key,
+        'last-handshake-time': new Date(state.lastHandshake).toISOString(),
+        state: 'ok',
+      }
+    }
+    return { node: name, 'public-key': key, state: state.txBytes > 0n ? 'no handshake' : 'idle' }
+  })
+}
+
+function ciliumState({ notReady, workers }: StatusInputs): StateMessage {
+  if (notReady !== undefined) return { state: 'Failure', msg: notReady }
+  const failing = workers.find(({ failures }) => failures > 1)
+  if (failing !== undefined) return { state: 'Warning', msg: describeFault(failing.lastError) }
+  return { state: 'Ok', msg: VERSION }
+}
+
+function controllerStatus({ name, failures, lastError }: StatusInputs['workers'][number]): ControllerStatus {
+  return failures === 0
+    ? { name }
+    : { name, 'consecutive-failure-count': failures, 'last-failure-msg': describeFault(lastError) }
+}
+
+function ipamStatus({ applied, endpoints, usage }: StatusInputs): AgentStatus['ipam'] {
+  const internal = applied?.snapshot.self.internalIps ?? {}
+  const allocations: Record<string, string> = {}
+  for (const ip of [internal[4], internal[6]]) if (ip !== undefined) allocations[ip] = 'router'
+  for (const { ips, pod, containerId } of endpoints) for (const { ip } of ips) allocations[ip] = pod || containerId
+  const parts = usage.map(
+    ({ cidr, used, capacity }) => `IPv${cidrFamily(cidr)}: ${used}/${capacity} allocated from ${cidr}`,
+  )
+  return { status: parts.join(', '), allocations }
+}

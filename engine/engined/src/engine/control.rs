@@ -1,0 +1,226 @@
+//! The control thread: the keeper's connection, what packet threads have to say, and the supervisor's orders.
+
+use super::notice::{Notice, PERIOD};
+use super::orders::{carry_out, settle};
+use super::shared::{Errand, Shared};
+use crate::channel;
+use pellicle_net::{accept, clock, wait};
+use pellicle_proto::event;
+use pellicle_proto::frame::Deframer;
+use pellicle_proto::request::Request;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Notices to a keeper that does not read are dropped beyond this; answers never are.
+const PATIENCE: usize = 1 << 20;
+
+struct Keeper {
+    stream: UnixStream,
+    frames: Deframer,
+    out: Vec<u8>,
+}
+
+pub struct Control<'a> {
+    shared: &'a Shared,
+    listener: RawFd,
+    channel: RawFd,
+    keeper: Option<Keeper>,
+    /// Sockets that the supervisor replaced the first ones by.
+    sockets: Vec<OwnedFd>,
+    reported: u64,
+    reminded: u64,
+}
+
+impl<'a> Control<'a> {
+    pub fn new(shared: &'a Shared, listener: RawFd, channel: RawFd, sockets: Vec<OwnedFd>) -> Control<'a> {
+        Control { shared, listener, channel, keeper: None, sockets, reported: 0, reminded: 0 }
+    }
+
+    /// Until the supervisor says stop, or is gone.
+    pub fn run(&mut self) {
+        let shared = self.shared;
+        while !shared.stop.load(SeqCst) {
+            let (stream, events) = match &self.keeper {
+                Some(keeper) if keeper.out.is_empty() => (keeper.stream.as_raw_fd(), libc::POLLIN),
+                Some(keeper) => (keeper.stream.as_raw_fd(), libc::POLLIN | libc::POLLOUT),
+                None => (-1, 0),
+            };
+            let entry = |fd, events| libc::pollfd { fd, events, revents: 0 };
+            let mut polled = [
+                entry(self.channel, libc::POLLIN),
+                entry(self.listener, libc::POLLIN),
+                entry(shared.notices.event.fd(), libc::POLLIN),
+                entry(stream, events),
+            ];
+            let timeout = self.timeout(clock::now());
+            if wait::poll(&mut polled, timeout).is_err() {
+                continue;
+            }
+            let [channel, listener, event, stream] = polled.map(|entry| entry.revents != 0);
+            if channel {
+                self.supervisor();
+            }
+            if stream {
+                self.requests();
+            }
+            if listener {
+                self.accept();
+            }
+            if event {
+                shared.notices.event.clear();
+            }
+            self.notices();
+            self.report(clock::now());
+            self.flush();
+        }
+    }
+
+    /// Nothing to look after: no timeout.
+    fn timeout(&self, now: u64) -> Option<u32> {
+        let shared = self.shared;
+        let until = |last: u64| ((last + PERIOD).saturating_sub(now) / 1_000_000 + 1) as u32;
+        let activity = shared.notices.alerted().then(|| until(self.reported));
+        let waiting = (shared.errands.waiting.load(SeqCst) > 0).then(|| until(self.reminded));
+        activity.into_iter().chain(waiting).min()
+    }
+
+    fn report(&mut self, now: u64) {
+        let shared = self.shared;
+        if shared.notices.alerted() && now.saturating_sub(self.reported) >= PERIOD {
+            let peers = shared.notices.take_dirty();
+            if !peers.is_empty() {
+                self.reported = now;
+                let changes: Vec<_> =
+                    peers.iter().map(|peer| (*peer, shared.state.peers()[*peer as usize].activity())).collect();
+                self.say(|out| event::activity(out, &changes));
+            }
+        }
+        if shared.errands.waiting.load(SeqCst) > 0 && now.saturating_sub(self.reminded) >= PERIOD {
+            self.reminded = now;
+            shared.ask(Errand::Remind);
+        }
+    }
+
+    fn say(&mut self, frame: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.out.len() < PATIENCE) {
+            frame(&mut keeper.out);
+        }
+    }
+
+    fn notices(&mut self) {
+        // Without a keeper handshakes stay where they are, for the next one.
+        let mut left = 4096;
+        while left > 0 {
+            if self.keeper.is_none() {
+                return;
+            }
+            let Some(notice) = self.shared.notices.pop() else { return };
+            left -= 1;
+            match notice {
+                Notice::Handshake(message) => self.say(|out| {
+                    let bytes = &message.bytes[..message.length];
+                    event::handshake(out, &message.source, &message.destination, message.ecn, bytes);
+                }),
+                Notice::Wanted(peer, reason) => self.say(|out| event::wanted(out, peer, reason)),
+                Notice::Confirmed(peer, local) => {
+                    settle(self.shared, peer);
+                    self.say(|out| event::confirmed(out, peer, local));
+                }
+                Notice::Moved(peer, endpoint) => self.say(|out| event::moved(out, peer, &endpoint)),
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Ok(stream) = accept(self.listener) else { return };
+        let mut out = Vec::new();
+        let shared = self.shared;
+        event::hello(
+            &mut out,
+            &shared.state.instance(),
+            std::process::id(),
+            shared.state.max_peers() as u32,
+            concat!("pellicle-engine ", env!("CARGO_PKG_VERSION")),
+        );
+        self.keeper = Some(Keeper { stream, frames: Deframer::default(), out });
+    }
+
+    fn requests(&mut self) {
+        let shared = self.shared;
+        let Some(keeper) = &mut self.keeper else { return };
+        let mut bytes = vec![0; 1 << 16];
+        let alive = match keeper.stream.read(&mut bytes) {
+            Ok(0) => false,
+            Ok(length) => {
+                keeper.frames.push(&bytes[..length]);
+                bytes.fill(0);
+                loop {
+                    match keeper.frames.frame() {
+                        Ok(Some((kind, body))) => carry_out(shared, &Request::decode(kind, body), &mut keeper.out),
+                        Ok(None) => break true,
+                        Err(_) => {
+                            eprintln!("level=warning msg=\"the keeper sent no frame; its connection is closed\"");
+                            break false;
+                        }
+                    }
+                }
+            }
+            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        };
+        if !alive {
+            self.keeper = None;
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(keeper) = &mut self.keeper else { return };
+        while !keeper.out.is_empty() {
+            match keeper.stream.write(&keeper.out) {
+                Ok(written) => drop(keeper.out.drain(..written)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.keeper = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn supervisor(&mut self) {
+        let shared = self.shared;
+        match channel::receive(self.channel) {
+            Ok(Some(message)) if message.text["op"] == "sockets" => {
+                self.replace_sockets(message);
+                channel::answer(self.channel, "sockets");
+            }
+            Ok(Some(message)) if message.text["op"] == "mtu" => {
+                shared.mtu.store(message.text["mtu"].as_u64().unwrap_or(1420) as u32, SeqCst);
+                shared.epochs.synchronise();
+                channel::answer(self.channel, "mtu");
+            }
+            Ok(Some(_)) => self.stop(),
+            Ok(None) | Err(_) => self.stop(),
+        }
+    }
+
+    fn stop(&self) {
+        self.shared.stop.store(true, SeqCst);
+        self.shared.wake_outbound.notify();
+        self.shared.wake_inbound.notify();
+    }
+
+    fn replace_sockets(&mut self, message: channel::Message) {
+        let shared = self.shared;
+        let places = channel::socket_places(&message);
+        for (place, current) in shared.udp.iter().enumerate() {
+            current.store(places[place].map_or(-1, |index| message.fds[index].as_raw_fd()), SeqCst);
+        }
+        shared.wake_inbound.notify();
+        shared.epochs.synchronise();
+        // the old ones close here, when no batch uses them any more
+        self.sockets = message.fds;
+    }
+}

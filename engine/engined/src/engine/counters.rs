@@ -1,0 +1,72 @@
+//! What the engine counts, by name. The numbers lie in shared memory and outlive the engine.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($variant:ident $name:literal)*) => {
+        #[derive(Clone, Copy)]
+        pub enum Counter { $($variant),* }
+        pub const NAMES: &[&str] = &[$($name),*];
+    };
+}
+
+counters! {
+    // work
+    TunReads "tunReads"
+    TunWrites "tunWrites"
+    PacketsSent "packetsSent"
+    PacketsReceived "packetsReceived"
+    UdpSends "udpSends"
+    UdpReceives "udpReceives"
+    KeepalivesSent "keepalivesSent"
+    KeepalivesReceived "keepalivesReceived"
+    HandshakesReceived "handshakesReceived"
+    HandshakesSent "handshakesSent"
+    EngineStarts "engineStarts"
+    SegmentFallback "segmentFallback"
+    // drops on the way out
+    NotIpOut "dropNotIpOut"
+    NoPeer "dropNoPeer"
+    NoEndpoint "dropNoEndpoint"
+    BadOffload "dropBadOffload"
+    WaitingOverflow "dropWaitingOverflow"
+    WaitingGivenUp "dropWaitingGivenUp"
+    CounterExhausted "dropCounterExhausted"
+    SendFailed "dropSendFailed"
+    NoSocket "dropNoSocket"
+    // drops on the way in
+    UnknownMessage "dropUnknownMessage"
+    UnknownSession "dropUnknownSession"
+    ExpiredSession "dropExpiredSession"
+    Forged "dropForged"
+    Replayed "dropReplayed"
+    NotIpIn "dropNotIpIn"
+    WrongSource "dropWrongSource"
+    EcnInvalid "dropEcnInvalid"
+    TunWriteFailed "dropTunWriteFailed"
+    HandshakeOverflow "dropHandshakeOverflow"
+}
+
+pub const ROOM: usize = 64;
+const _: () = assert!(NAMES.len() <= ROOM);
+
+pub struct Counters<'a>(pub &'a [AtomicU64; ROOM]);
+
+impl Counters<'_> {
+    #[inline]
+    pub fn add(&self, counter: Counter, count: u64) {
+        self.0[counter as usize].fetch_add(count, Relaxed);
+    }
+
+    #[inline]
+    pub fn one(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    pub fn json(&self, more: &[(&str, u64)]) -> String {
+        let own = NAMES.iter().enumerate().map(|(index, name)| (*name, self.0[index].load(Relaxed)));
+        let items: Vec<String> =
+            own.chain(more.iter().copied()).map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        format!("{{{}}}", items.join(","))
+    }
+}

@@ -1,0 +1,226 @@
+//! The receiving thread: UDP → session → TUN device. Datagrams are decrypted where they arrived and written from there.
+
+use super::counters::Counter;
+use super::notice::{Message, Notice};
+use super::places::Places;
+use super::rcu::{Batch, Thread};
+use super::shared::{Errand, Shared};
+use super::state::SLOTS;
+use pellicle_crypto::Key;
+use pellicle_net::receive::{Arrival, Receiver};
+use pellicle_net::{clock, tun, wait};
+use pellicle_proto::coalesce::Coalescer;
+use pellicle_proto::event::Reason;
+use pellicle_proto::request::Role;
+use pellicle_proto::session::{REJECT_AFTER_MESSAGES, alive, stale_on_receiving};
+use pellicle_proto::transport::{HEADER, Message as Kind, classify};
+use pellicle_proto::{ecn, ip};
+use std::ops::Range;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+
+/// Messages by one system call, each up to 64 KiB.
+const MESSAGES: usize = 16;
+/// After so many bytes what was joined is written, so that the device's reader begins while the rest is decrypted.
+const ENOUGH: usize = 1 << 16;
+
+pub struct Inbound<'a> {
+    shared: &'a Shared,
+    coalescer: Coalescer,
+    pieces: Vec<libc::iovec>,
+}
+
+/// A session to receive by, kept for the time of a batch: its slot is not used anew before that is over.
+struct Receiving {
+    local: u32,
+    slot: usize,
+    key: Key,
+}
+
+impl<'a> Inbound<'a> {
+    pub fn new(shared: &'a Shared) -> Inbound<'a> {
+        Inbound { shared, coalescer: Coalescer::new(shared.tun_udp), pieces: Vec::with_capacity(1024) }
+    }
+
+    /// Until `shared.stop`.
+    pub fn run(&mut self) {
+        let shared = self.shared;
+        let mut receiver = Receiver::new(MESSAGES);
+        while !shared.stop.load(SeqCst) {
+            let sockets = [shared.udp[0].load(Acquire), shared.udp[1].load(Acquire)];
+            let fds = [sockets[0], sockets[1], shared.wake_inbound.fd()];
+            let Ok(ready) = wait::readable(fds, None) else { continue };
+            if ready[2] {
+                shared.wake_inbound.clear();
+                continue;
+            }
+            for (socket, _) in sockets.into_iter().zip(ready).filter(|(_, ready)| *ready) {
+                while self.batch(&mut receiver, socket) && !shared.stop.load(SeqCst) {}
+            }
+        }
+    }
+
+    /// False when nothing more waited.
+    fn batch(&mut self, receiver: &mut Receiver, socket: i32) -> bool {
+        let shared = self.shared;
+        let batch = shared.epochs.enter(Thread::Inbound);
+        // The socket may have been replaced since it was polled.
+        if !shared.udp.iter().any(|current| current.load(Acquire) == socket) {
+            return false;
+        }
+        let Ok(count) = receiver.receive(socket) else { return false };
+        shared.counters().add(Counter::UdpReceives, count as u64);
+        let now = clock::now();
+        let (mut session, mut bytes) = (None, 0);
+        for index in 0..count {
+            let arrival = receiver.arrival(index);
+            bytes += arrival.range.len();
+            let mut at = arrival.range.start;
+            while at < arrival.range.end {
+                let range = at..(at + arrival.segment).min(arrival.range.end);
+                at = range.end;
+                self.datagram(&mut receiver.slab, range, &arrival, &mut session, now, &batch);
+                if self.coalescer.full() {
+                    self.write(&mut receiver.slab);
+                }
+            }
+            if bytes >= ENOUGH {
+                self.write(&mut receiver.slab);
+                bytes = 0;
+            }
+        }
+        self.write(&mut receiver.slab);
+        drop(batch);
+        count == MESSAGES
+    }
+
+    #[inline]
+    fn datagram(
+        &mut self,
+        slab: &mut [u8],
+        range: Range<usize>,
+        arrival: &Arrival,
+        cached: &mut Option<Receiving>,
+        now: u64,
+        batch: &Batch,
+    ) {
+        let shared = self.shared;
+        let (receiver, counter) = match classify(&slab[range.clone()]) {
+            Kind::Data { receiver, counter } => (receiver, counter),
+            Kind::Handshake => return self.handshake(&slab[range], arrival),
+            Kind::Unknown => return shared.count(Counter::UnknownMessage),
+        };
+        if cached.as_ref().is_none_or(|session| session.local != receiver) {
+            let Some(slot) = shared.index.read(batch).get(receiver) else {
+                return shared.count(Counter::UnknownSession);
+            };
+            let key = Key::new(&shared.state.keys()[slot].receive.get());
+            *cached = Some(Receiving { local: receiver, slot, key });
+        }
+        let Some(found) = cached else { return };
+        let (slot, peer) = (found.slot, (found.slot / SLOTS) as u32);
+        let session = &shared.state.sessions()[slot];
+        if !alive(session.born.load(Relaxed), now) || counter >= REJECT_AFTER_MESSAGES {
+            return shared.count(Counter::ExpiredSession);
+        }
+        let text_range = range.start + HEADER..range.end;
+        let Ok(text) = found.key.open(counter, &mut slab[text_range.clone()]) else {
+            return shared.count(Counter::Forged);
+        };
+        if !session.window.take(counter) {
+            return shared.count(Counter::Replayed);
+        }
+        let length = text.len();
+        let initiator = session.role.load(Relaxed) == Role::Initiator as u32;
+        self.authenticated(peer, slot, receiver, arrival, now);
+        note_received(shared, peer, range.len(), length > 0, now);
+        if stale_on_receiving(initiator, session.born.load(Relaxed), now) {
+            shared.notices.want(peer, Reason::OldOnReceiving, now);
+        }
+        if length == 0 {
+            return shared.count(Counter::KeepalivesReceived);
+        }
+        self.packet(slab, text_range.start..text_range.start + length, peer, arrival.ecn, batch);
+    }
+
+    /// A packet is genuine: its session is in use now, and its sender is where it came from.
+    #[inline]
+    fn authenticated(&self, peer: u32, slot: usize, local: u32, arrival: &Arrival, now: u64) {
+        let shared = self.shared;
+        let own = &shared.state.peers()[peer as usize];
+        if Places::promote(own, slot % SLOTS) {
+            shared.notices.unwant(peer);
+            shared.notices.push(Notice::Confirmed(peer, local));
+            shared.ask(Errand::Flush(peer));
+        }
+        own.last_authenticated.store(now, Relaxed);
+        own.first_unanswered.store(0, Relaxed);
+        if own.endpoint() != arrival.source {
+            let _writer = shared.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            own.set_endpoint(&arrival.source);
+            shared.notices.push(Notice::Moved(peer, arrival.source));
+        }
+    }
+
+    #[inline]
+    fn packet(&mut self, slab: &mut [u8], range: Range<usize>, peer: u32, outer_ecn: u8, batch: &Batch) {
+        let shared = self.shared;
+        let Some(header) = ip::parse(&slab[range.clone()]) else { return shared.count(Counter::NotIpIn) };
+        if shared.prefixes.read(batch).lookup(header.family, header.source) != Some(peer) {
+            return shared.count(Counter::WrongSource);
+        }
+        let range = range.start..range.start + header.total;
+        match ecn::decapsulate(header.ecn, outer_ecn) {
+            None => return shared.count(Counter::EcnInvalid),
+            Some(ecn) if ecn != header.ecn => ip::set_ecn(&mut slab[range.clone()], ecn),
+            Some(_) => {}
+        }
+        shared.count(Counter::PacketsReceived);
+        self.coalescer.push(slab, range);
+    }
+
+    fn write(&mut self, slab: &mut [u8]) {
+        let (shared, pieces) = (self.shared, &mut self.pieces);
+        if self.coalescer.is_empty() {
+            return;
+        }
+        self.coalescer.flush(slab, |header, parts| {
+            let head = header.encode();
+            pieces.clear();
+            pieces.push(tun::piece(&head));
+            pieces.extend(parts.map(tun::piece));
+            shared.count(Counter::TunWrites);
+            if tun::write(shared.tun, pieces).is_err() {
+                shared.count(Counter::TunWriteFailed);
+            }
+        });
+    }
+
+    #[cold]
+    fn handshake(&self, bytes: &[u8], arrival: &Arrival) {
+        self.shared.count(Counter::HandshakesReceived);
+        let mut message = Message {
+            source: arrival.source,
+            destination: arrival.destination,
+            ecn: arrival.ecn,
+            length: bytes.len(),
+            bytes: [0; 148],
+        };
+        message.bytes[..bytes.len()].copy_from_slice(bytes);
+        if !self.shared.notices.push(Notice::Handshake(message)) {
+            self.shared.count(Counter::HandshakeOverflow);
+        }
+    }
+}
+
+#[inline]
+fn note_received(shared: &Shared, peer: u32, bytes: usize, data: bool, now: u64) {
+    let slot = &shared.state.peers()[peer as usize];
+    slot.rx_bytes.fetch_add(bytes as u64, Relaxed);
+    if data {
+        slot.last_received.store(now, Relaxed);
+        if slot.first_unacknowledged.load(Relaxed) == 0 {
+            slot.first_unacknowledged.store(now, Relaxed);
+        }
+    }
+    shared.notices.mark(peer);
+}

@@ -1,0 +1,301 @@
+//! Carrying out what the keeper asks. Each function returns when its effects hold for every later packet.
+
+use super::counters::Counter;
+use super::outbound::note_sent;
+use super::places::Places;
+use super::runs::Runs;
+use super::seal::Sealer;
+use super::shared::{Errand, Shared};
+use super::state::SLOTS;
+use pellicle_crypto::Key;
+use pellicle_net::clock;
+use pellicle_net::send::{Route, send};
+use pellicle_proto::endpoint::Endpoint;
+use pellicle_proto::event::{self, SessionReport, Status};
+use pellicle_proto::prefix::Prefix;
+use pellicle_proto::request::{NewSession, Order, Place, Request};
+use pellicle_proto::session::{REJECT_AFTER_MESSAGES, alive};
+use std::sync::atomic::Ordering::*;
+
+type Outcome = Result<(), (Status, &'static str)>;
+
+const NO_PEER: (Status, &str) = (Status::NoSuchObject, "no such peer");
+
+/// Appends the answer, and what belongs to it, to `out`.
+pub fn carry_out(shared: &Shared, request: &Request, out: &mut Vec<u8>) {
+    let outcome = match &request.order {
+        Order::SetPeer { peer, public_key, endpoint } => set_peer(shared, *peer, public_key, endpoint),
+        Order::RemovePeer { peer } => existing(shared, *peer).map(|()| remove_peer(shared, *peer)),
+        Order::Allow { peer, prefixes } => existing(shared, *peer).and_then(|()| allow(shared, *peer, prefixes)),
+        Order::Disallow { peer, prefixes } => existing(shared, *peer).map(|()| disallow(shared, *peer, prefixes)),
+        Order::SetSession(session) => existing(shared, session.peer).and_then(|()| set_session(shared, session)),
+        Order::RemoveSession { local } => remove_session(shared, *local),
+        Order::Send { source, destination, tos, message } => transmit(shared, source, destination, *tos, message),
+        Order::Keepalive { peer } => existing(shared, *peer).and_then(|()| keepalive(shared, *peer)),
+        Order::Dump => {
+            dump(shared, request.id, out);
+            Ok(())
+        }
+        Order::Counters => {
+            let waiting = shared.errands.waiting.load(SeqCst) as u64;
+            let text = shared.counters().json(&[("waiting", waiting)]);
+            return event::reply(out, request.id, Status::Done, &text);
+        }
+        Order::ClearSessions { peer } => existing(shared, *peer).map(|()| {
+            clear_sessions(shared, *peer);
+            drop_waiting(shared, *peer);
+        }),
+        Order::DropWaiting { peer } => existing(shared, *peer).map(|()| drop_waiting(shared, *peer)),
+        Order::Malformed(why) => Err((Status::Malformed, *why)),
+    };
+    let (status, text) = outcome.err().unwrap_or((Status::Done, ""));
+    event::reply(out, request.id, status, text);
+}
+
+fn existing(shared: &Shared, peer: u32) -> Outcome {
+    let used = shared.state.peers().get(peer as usize).is_some_and(|slot| slot.used.load(Acquire) != 0);
+    if used { Ok(()) } else { Err(NO_PEER) }
+}
+
+fn set_peer(shared: &Shared, peer: u32, public_key: &[u8; 32], endpoint: &Endpoint) -> Outcome {
+    let Some(slot) = shared.state.peers().get(peer as usize) else {
+        return Err((Status::Full, "the slot is beyond maxPeers"));
+    };
+    if slot.used.load(Acquire) != 0 && slot.public_key() != *public_key {
+        remove_peer(shared, peer);
+    }
+    if slot.used.load(Acquire) == 0 {
+        slot.set_public_key(public_key);
+        slot.forget_activity();
+        place_endpoint(shared, peer, &Endpoint::NONE);
+    }
+    if endpoint.family != 0 {
+        place_endpoint(shared, peer, endpoint);
+    }
+    slot.used.store(1, Release);
+    Ok(())
+}
+
+fn place_endpoint(shared: &Shared, peer: u32, endpoint: &Endpoint) {
+    let _writer = shared.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    shared.state.peers()[peer as usize].set_endpoint(endpoint);
+    shared.epochs.synchronise();
+}
+
+fn remove_peer(shared: &Shared, peer: u32) {
+    let mut had = false;
+    for slot in shared.state.prefixes() {
+        if slot.get().is_some_and(|(_, owner)| owner == peer) {
+            slot.clear();
+            had = true;
+        }
+    }
+    if had {
+        shared.rebuild_prefixes();
+    }
+    clear_sessions(shared, peer);
+    let slot = &shared.state.peers()[peer as usize];
+    slot.used.store(0, Release);
+    drop_waiting(shared, peer);
+    place_endpoint(shared, peer, &Endpoint::NONE);
+    slot.set_public_key(&[0; 32]);
+    slot.forget_activity();
+    shared.notices.unwant(peer);
+}
+
+fn allow(shared: &Shared, peer: u32, prefixes: &[Prefix]) -> Outcome {
+    let slots = shared.state.prefixes();
+    let mut outcome = Ok(());
+    for prefix in prefixes {
+        let own = slots.iter().find(|slot| slot.get().is_some_and(|(found, _)| found == *prefix));
+        match own.or_else(|| slots.iter().find(|slot| slot.get().is_none())) {
+            Some(slot) => slot.set(prefix, peer),
+            None => outcome = Err((Status::Full, "no room for more allowed prefixes")),
+        }
+    }
+    shared.rebuild_prefixes();
+    outcome
+}
+
+fn disallow(shared: &Shared, peer: u32, prefixes: &[Prefix]) {
+    for slot in shared.state.prefixes() {
+        if slot.get().is_some_and(|(found, owner)| owner == peer && prefixes.contains(&found)) {
+            slot.clear();
+        }
+    }
+    shared.rebuild_prefixes();
+}
+
+fn set_session(shared: &Shared, new: &NewSession) -> Outcome {
+    let first = new.peer as usize * SLOTS;
+    let peer = &shared.state.peers()[new.peer as usize];
+    let known = shared.state.sessions().iter().zip(shared.state.peers().iter().flat_map(|peer| [peer; SLOTS]));
+    let taken = known.enumerate().any(|(index, (session, owner))| {
+        owner.used.load(Relaxed) != 0
+            && session.filled.load(Acquire) != 0
+            && Places::load(owner).holds(index % SLOTS)
+            && session.local.load(Relaxed) == new.local
+            && shared.state.keys()[index].send.get() != new.send_key
+    });
+    if taken {
+        return Err((Status::Malformed, "the local index belongs to another session"));
+    }
+    // Said again, perhaps by a keeper that missed the answer: the session keeps its counters, since a key that begins
+    // anew at 0 would use a (key, counter) twice.
+    let places = Places::load(peer);
+    let same = (0..SLOTS).find(|slot| {
+        let filled = shared.state.sessions()[first + slot].filled.load(Acquire) != 0;
+        filled && places.holds(*slot) && shared.state.keys()[first + slot].send.get() == new.send_key
+    });
+    let slot = match same {
+        Some(slot) => slot,
+        None => fill(shared, new, first),
+    };
+    if places.get(new.place) != Some(slot) {
+        Places::update(peer, |places| places.without(slot).placed(new.place, slot));
+    }
+    shared.rebuild_index();
+    sweep(shared, new.peer);
+    if new.place == Place::Current {
+        shared.notices.unwant(new.peer);
+        shared.await_errand(shared.ask(Errand::Flush(new.peer)));
+    }
+    Ok(())
+}
+
+/// Writes the session into a slot that nobody looks at.
+fn fill(shared: &Shared, new: &NewSession, first: usize) -> usize {
+    // A promotion since the last order may have left a session that packets of a running batch still use.
+    shared.epochs.synchronise();
+    let slot = Places::load(&shared.state.peers()[new.peer as usize]).spare();
+    let index = first + slot;
+    shared.state.wipe_session(index);
+    let session = &shared.state.sessions()[index];
+    session.local.store(new.local, Relaxed);
+    session.remote.store(new.remote, Relaxed);
+    session.role.store(new.role as u32, Relaxed);
+    session.born.store(new.born, Relaxed);
+    shared.state.keys()[index].send.set(&new.send_key);
+    shared.state.keys()[index].receive.set(&new.receive_key);
+    session.filled.store(1, Release);
+    slot
+}
+
+/// Overwrites the keys of the peer's sessions that no place holds any more.
+pub fn sweep(shared: &Shared, peer: u32) {
+    shared.epochs.synchronise();
+    let places = Places::load(&shared.state.peers()[peer as usize]);
+    for slot in (0..SLOTS).filter(|slot| !places.holds(*slot)) {
+        let index = peer as usize * SLOTS + slot;
+        if shared.state.sessions()[index].filled.load(Relaxed) != 0 {
+            shared.state.wipe_session(index);
+        }
+    }
+}
+
+/// After the receiving thread promoted a session: the one that fell out is forgotten.
+pub fn settle(shared: &Shared, peer: u32) {
+    shared.rebuild_index();
+    sweep(shared, peer);
+}
+
+fn remove_session(shared: &Shared, local: u32) -> Outcome {
+    for (number, peer) in shared.state.peers().iter().enumerate() {
+        let places = Places::load(peer);
+        if peer.used.load(Acquire) == 0 || places == Places::NONE {
+            continue;
+        }
+        for slot in (0..SLOTS).filter(|slot| places.holds(*slot)) {
+            if shared.state.sessions()[number * SLOTS + slot].local.load(Relaxed) == local {
+                Places::update(peer, |places| places.without(slot));
+                settle(shared, number as u32);
+                return Ok(());
+            }
+        }
+    }
+    Err((Status::NoSuchObject, "no such session"))
+}
+
+fn clear_sessions(shared: &Shared, peer: u32) {
+    Places::update(&shared.state.peers()[peer as usize], |_| Places::NONE);
+    settle(shared, peer);
+}
+
+fn drop_waiting(shared: &Shared, peer: u32) {
+    shared.await_errand(shared.ask(Errand::Drop(peer)));
+}
+
+fn transmit(shared: &Shared, source: &Endpoint, destination: &Endpoint, tos: u8, message: &[u8]) -> Outcome {
+    let Some(socket) = shared.socket(destination.family) else {
+        shared.count(Counter::NoSocket);
+        return Err((Status::NoSuchObject, "no socket of this address family"));
+    };
+    let mut route = Route { destination: *destination, source: *source, tos };
+    let mut sent = send(socket, &route, message, 0);
+    if sent.is_err() && source.family != 0 {
+        // The address that the peer wrote to is gone: let the kernel choose.
+        route.source = Endpoint::NONE;
+        sent = send(socket, &route, message, 0);
+    }
+    shared.count(if sent.is_ok() { Counter::HandshakesSent } else { Counter::SendFailed });
+    sent.map_err(|_| (Status::NoSuchObject, "the kernel has no way to this address"))
+}
+
+fn keepalive(shared: &Shared, peer: u32) -> Outcome {
+    const NONE: (Status, &str) = (Status::NoSuchObject, "no session to send by");
+    let now = clock::now();
+    let slot = &shared.state.peers()[peer as usize];
+    let place = Places::load(slot).get(Place::Current).ok_or(NONE)?;
+    let index = peer as usize * SLOTS + place;
+    let session = &shared.state.sessions()[index];
+    let endpoint = slot.endpoint();
+    if !alive(session.born.load(Relaxed), now) || endpoint.family == 0 {
+        return Err(NONE);
+    }
+    let counter = session.sent.fetch_add(1, SeqCst);
+    if counter >= REJECT_AFTER_MESSAGES {
+        return Err(NONE);
+    }
+    let key = Key::new(&shared.state.keys()[index].send.get());
+    let sealer = Sealer { key: &key, remote: session.remote.load(Relaxed), counter, mtu: 0 };
+    let route = Route { destination: endpoint, source: Endpoint::NONE, tos: 0 };
+    let mut runs = Runs::new();
+    let bytes = sealer.datagram(0, 0, &route, &mut runs, shared, |_| {});
+    runs.flush(shared);
+    shared.count(Counter::KeepalivesSent);
+    note_sent(shared, peer, bytes, false, now);
+    Ok(())
+}
+
+fn dump(shared: &Shared, request: u32, out: &mut Vec<u8>) {
+    let mut prefixes = vec![Vec::new(); shared.state.max_peers()];
+    for (prefix, owner) in shared.state.prefixes().iter().filter_map(|slot| slot.get()) {
+        prefixes[owner as usize].push(prefix);
+    }
+    for (number, slot) in shared.state.peers().iter().enumerate() {
+        if slot.used.load(Acquire) == 0 {
+            continue;
+        }
+        let peer = number as u32;
+        event::peer(out, request, peer, &slot.public_key(), &slot.endpoint(), &slot.activity());
+        let places = Places::load(slot);
+        for place in [Place::Previous, Place::Current, Place::Next] {
+            let Some(index) = places.get(place).map(|slot| number * SLOTS + slot) else { continue };
+            let session = &shared.state.sessions()[index];
+            let report = SessionReport {
+                peer,
+                local: session.local.load(Relaxed),
+                remote: session.remote.load(Relaxed),
+                role: session.role.load(Relaxed) as u8,
+                place: place as u8,
+                born: session.born.load(Relaxed),
+                sent: session.sent.load(Relaxed),
+                received: session.window.last(),
+            };
+            event::session(out, request, &report);
+        }
+        if !prefixes[number].is_empty() {
+            event::allowed(out, request, peer, &prefixes[number]);
+        }
+    }
+}

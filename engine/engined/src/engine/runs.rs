@@ -1,0 +1,110 @@
+//! Datagrams ready to be sent: those of equal length and one destination that follow each other make a run, which goes
+//! out by one system call.
+
+use super::counters::Counter;
+use super::shared::Shared;
+use pellicle_net::send::{Route, send};
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Payload of one UDP super packet (65,535 less the headers of IPv4 and UDP).
+const MAX_RUN: usize = 65_507;
+/// UDP_MAX_SEGMENTS before Linux 6.9.
+const MAX_SEGMENTS: usize = 64;
+const ROOM: usize = 1 << 18;
+/// Beyond this much it goes out before more is read.
+const ENOUGH: usize = 1 << 16;
+
+struct Run {
+    route: Route,
+    start: usize,
+    length: usize,
+    segment: usize,
+    count: usize,
+    /// A shorter datagram ended it.
+    closed: bool,
+}
+
+pub struct Runs {
+    bytes: Vec<u8>,
+    used: usize,
+    runs: Vec<Run>,
+}
+
+impl Runs {
+    pub fn new() -> Runs {
+        Runs { bytes: vec![0; ROOM], used: 0, runs: Vec::with_capacity(256) }
+    }
+
+    /// Room for one datagram; it counts when `commit` follows.
+    #[inline]
+    pub fn room(&mut self, length: usize, shared: &Shared) -> &mut [u8] {
+        if self.used + length > ROOM {
+            self.flush(shared);
+        }
+        &mut self.bytes[self.used..self.used + length]
+    }
+
+    #[inline]
+    pub fn commit(&mut self, length: usize, route: &Route) {
+        let start = self.used;
+        self.used += length;
+        if let Some(run) = self.runs.last_mut() {
+            let fits = !run.closed
+                && length <= run.segment
+                && run.length + length <= MAX_RUN
+                && run.count < MAX_SEGMENTS
+                && run.route == *route;
+            if fits {
+                run.length += length;
+                run.count += 1;
+                run.closed = length < run.segment;
+                return;
+            }
+        }
+        self.runs.push(Run { route: *route, start, length, segment: length, count: 1, closed: false });
+    }
+
+    #[inline]
+    pub fn enough(&self) -> bool {
+        self.used >= ENOUGH || self.runs.len() >= 200
+    }
+
+    pub fn flush(&mut self, shared: &Shared) {
+        for run in &self.runs {
+            let bytes = &self.bytes[run.start..run.start + run.length];
+            let Some(socket) = shared.socket(run.route.destination.family) else {
+                shared.counters().add(Counter::NoSocket, run.count as u64);
+                continue;
+            };
+            if run.count == 1 || shared.segment.load(Relaxed) {
+                shared.count(Counter::UdpSends);
+                match send(socket, &run.route, bytes, run.segment) {
+                    Ok(()) => continue,
+                    Err(_) if run.count == 1 => {
+                        shared.count(Counter::SendFailed);
+                        continue;
+                    }
+                    Err(error) => degrade(shared, &error),
+                }
+            }
+            for datagram in bytes.chunks(run.segment) {
+                shared.count(Counter::UdpSends);
+                if send(socket, &run.route, datagram, 0).is_err() {
+                    shared.count(Counter::SendFailed);
+                }
+            }
+        }
+        self.runs.clear();
+        self.used = 0;
+    }
+}
+
+/// A run was refused: its datagrams go one by one. EIO says that the way out has no checksum offload (udp(7)), which
+/// will be so for the next run too; EINVAL and EMSGSIZE say that a segment does not fit the path, which passes.
+fn degrade(shared: &Shared, error: &io::Error) {
+    shared.count(Counter::SegmentFallback);
+    if error.raw_os_error() == Some(libc::EIO) {
+        shared.segment.store(false, Relaxed);
+    }
+}

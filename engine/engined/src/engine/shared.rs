@@ -1,0 +1,167 @@
+//! What the three threads of the engine share.
+
+use super::counters::{Counter, Counters};
+use super::index::Index;
+use super::notice::Notices;
+use super::places::Places;
+use super::rcu::{Cell, Epochs};
+use super::state::{SLOTS, State};
+use pellicle_net::event::Event;
+use pellicle_proto::prefix::Prefix;
+use pellicle_proto::prefix_table::PrefixTable;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+
+pub struct Shared {
+    pub state: State,
+    pub prefixes: Cell<PrefixTable>,
+    pub index: Cell<Index>,
+    pub epochs: Epochs,
+    pub tun: i32,
+    /// For IPv4 and IPv6; −1 where the machine has none.
+    pub udp: [AtomicI32; 2],
+    pub mtu: AtomicU32,
+    pub tun_udp: bool,
+    /// UDP_SEGMENT works.
+    pub segment: AtomicBool,
+    pub stop: AtomicBool,
+    pub wake_outbound: Event,
+    pub wake_inbound: Event,
+    pub notices: Notices,
+    pub errands: Errands,
+    /// One writer of endpoints at a time: the control thread or the receiving one.
+    pub endpoint_writer: Mutex<()>,
+}
+
+/// What the sending thread is asked to do with packets that wait for a session.
+#[derive(Clone, Copy)]
+pub enum Errand {
+    Flush(u32),
+    Drop(u32),
+    /// Say again that sessions are wanted.
+    Remind,
+}
+
+#[derive(Default)]
+pub struct Errands {
+    list: Mutex<Vec<Errand>>,
+    pub pending: AtomicBool,
+    pub asked: AtomicU64,
+    pub done: AtomicU64,
+    /// Packets that wait, of all peers.
+    pub waiting: AtomicUsize,
+}
+
+impl Shared {
+    pub fn new(state: State, tun: i32, udp: [i32; 2], mtu: u32, tun_udp: bool, segment: bool) -> io::Result<Shared> {
+        let max_peers = state.max_peers();
+        let shared = Shared {
+            prefixes: Cell::new(PrefixTable::default()),
+            index: Cell::new(Index::new(&[])),
+            epochs: Epochs::default(),
+            tun,
+            udp: udp.map(AtomicI32::new),
+            mtu: AtomicU32::new(mtu),
+            tun_udp,
+            segment: AtomicBool::new(segment),
+            stop: AtomicBool::new(false),
+            wake_outbound: Event::new()?,
+            wake_inbound: Event::new()?,
+            notices: Notices::new(max_peers)?,
+            errands: Errands::default(),
+            endpoint_writer: Mutex::new(()),
+            state,
+        };
+        shared.rebuild_index();
+        shared.rebuild_prefixes();
+        Ok(shared)
+    }
+
+    #[inline]
+    pub fn counters(&self) -> Counters<'_> {
+        self.state.counters()
+    }
+
+    #[inline]
+    pub fn count(&self, counter: Counter) {
+        self.counters().one(counter);
+    }
+
+    /// The socket for a family, if there is one.
+    #[inline]
+    pub fn socket(&self, family: u8) -> Option<i32> {
+        let fd = self.udp[usize::from(family == 6)].load(Acquire);
+        (fd >= 0).then_some(fd)
+    }
+
+    pub fn rebuild_index(&self) {
+        let mut found = Vec::new();
+        for (number, peer) in self.state.peers().iter().enumerate() {
+            let places = Places::load(peer);
+            if peer.used.load(Acquire) == 0 || places == Places::NONE {
+                continue;
+            }
+            for slot in (0..SLOTS).filter(|slot| places.holds(*slot)) {
+                let index = number * SLOTS + slot;
+                found.push((self.state.sessions()[index].local.load(Relaxed), index as u32));
+            }
+        }
+        self.index.replace(Index::new(&found), &self.epochs);
+    }
+
+    pub fn rebuild_prefixes(&self) {
+        let mut table = PrefixTable::default();
+        for slot in self.state.prefixes() {
+            if let Some((prefix, peer)) = slot.get() {
+                table.set(prefix, peer);
+            }
+        }
+        self.prefixes.replace(table, &self.epochs);
+    }
+
+    /// Hands an errand to the sending thread; the result is for `await_errand`.
+    pub fn ask(&self, errand: Errand) -> u64 {
+        let ticket = {
+            let mut list = self.errands.list.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            list.push(errand);
+            self.errands.asked.fetch_add(1, SeqCst) + 1
+        };
+        self.errands.pending.store(true, SeqCst);
+        self.wake_outbound.notify();
+        ticket
+    }
+
+    pub fn await_errand(&self, ticket: u64) {
+        while self.errands.done.load(SeqCst) < ticket && !self.stop.load(SeqCst) {
+            std::thread::sleep(std::time::Duration::from_micros(20));
+        }
+    }
+
+    pub fn take_errands(&self) -> Vec<Errand> {
+        self.errands.pending.store(false, SeqCst);
+        std::mem::take(&mut *self.errands.list.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+impl super::state::PrefixSlot {
+    pub fn get(&self) -> Option<(Prefix, u32)> {
+        let head = self.head.load(Acquire);
+        if head & 1 == 0 {
+            return None;
+        }
+        let bits = u128::from(self.high.load(Relaxed)) << 64 | u128::from(self.low.load(Relaxed));
+        Some((Prefix { family: (head >> 16) as u8, length: (head >> 8) as u8, bits }, (head >> 32) as u32))
+    }
+
+    pub fn set(&self, prefix: &Prefix, peer: u32) {
+        self.high.store((prefix.bits >> 64) as u64, Relaxed);
+        self.low.store(prefix.bits as u64, Relaxed);
+        let head = u64::from(peer) << 32 | u64::from(prefix.family) << 16 | u64::from(prefix.length) << 8 | 1;
+        self.head.store(head, Release);
+    }
+
+    pub fn clear(&self) {
+        self.head.store(0, Release);
+    }
+}

@@ -1,0 +1,70 @@
+//! The engine's beginning: descriptors from the supervisor, then no rights, then packets.
+
+use super::control::Control;
+use super::counters::Counter;
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use super::shared::Shared;
+use super::state::State;
+use crate::channel;
+use pellicle_net::memory::Mapping;
+use pellicle_net::{privilege, seccomp};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Barrier;
+
+/// Where the supervisor's channel lies in a new engine.
+pub const CHANNEL: RawFd = 3;
+
+/// Runs until the supervisor stops it. Everything that can fail for a lack of rights happens before the first packet.
+pub fn run() -> io::Result<()> {
+    let message = channel::receive(CHANNEL)?.ok_or_else(|| io::Error::other("the supervisor is gone"))?;
+    let text = &message.text;
+    let number = |name: &str| text[name].as_u64().unwrap_or(0) as u32;
+    let [memory, listener, tun, ..] = message.fds.as_slice() else {
+        return Err(io::Error::other("the supervisor sent too few descriptors"));
+    };
+    let places = channel::socket_places(&message);
+    let udp = places.map(|place| place.map_or(-1, |index| message.fds[index].as_raw_fd()));
+    let state = State::attach(Mapping::new(memory)?).map_err(|_| {
+        io::Error::other(
+            "the shared memory has another layout: end the supervisor and start it anew, sessions are made again",
+        )
+    })?;
+    state.repair();
+    let flag = |name: &str| text[name].as_bool().unwrap_or(false);
+    let (tun_udp, segment) = (flag("tunUdp"), flag("segment"));
+    let shared = Shared::new(state, tun.as_raw_fd(), udp, number("mtu"), tun_udp, segment)?;
+    shared.count(Counter::EngineStarts);
+    let (listener, tun) = (listener.as_raw_fd(), tun.as_raw_fd());
+    privilege::drop_all(number("user"), number("group"))?;
+    let ready = Barrier::new(3);
+    std::thread::scope(|scope| {
+        let spawn = |name: &str| std::thread::Builder::new().name(name.into()).stack_size(256 << 10);
+        spawn("outbound").spawn_scoped(scope, || {
+            ready.wait();
+            ready.wait();
+            Outbound::new(&shared).run();
+        })?;
+        spawn("inbound").spawn_scoped(scope, || {
+            ready.wait();
+            ready.wait();
+            Inbound::new(&shared).run();
+        })?;
+        // Only when both threads run: what the C library does to start them is not on the list.
+        ready.wait();
+        let filtered = seccomp::install();
+        if filtered.is_err() {
+            shared.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+        ready.wait();
+        filtered?;
+        channel::answer(CHANNEL, "start");
+        Control::new(&shared, listener, CHANNEL, Vec::new()).run();
+        Ok::<(), io::Error>(())
+    })?;
+    // Both packet threads are at the barrier: nothing is read or sent any more.
+    let _ = tun;
+    channel::answer(CHANNEL, "stop");
+    Ok(())
+}

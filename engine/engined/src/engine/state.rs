@@ -1,0 +1,283 @@
+//! The shared memory: peers, sessions, keys, replay windows, allowed IPs and counters. It is the truth; what else the
+//! engine holds is made from it at every start. Everything in it is an atomic, so that the control thread may write
+//! while packet threads read, and an engine killed between any two writes leaves something that `repair` can read.
+
+use super::counters::{Counters, ROOM};
+use super::places::Places;
+use pellicle_net::memory::Mapping;
+use pellicle_proto::endpoint::Endpoint;
+use pellicle_proto::event::Activity;
+use pellicle_proto::replay::ReplayWindow;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+
+/// Changes with every change of the layout: a new engine refuses memory of another one.
+const MAGIC: u64 = 0x3130_656c_6c65_7031;
+/// Previous, current, next, and one to fill while those three are in use.
+pub const SLOTS: usize = 4;
+const PREFIXES_PER_PEER: usize = 8;
+
+#[repr(C, align(64))]
+struct Head {
+    magic: AtomicU64,
+    instance: [AtomicU64; 2],
+    max_peers: AtomicU32,
+    counters: [AtomicU64; ROOM],
+}
+
+#[repr(C, align(64))]
+pub struct Peer {
+    pub used: AtomicU32,
+    pub places: AtomicU32,
+    public_key: [AtomicU64; 4],
+    /// Its lowest bit says which of the two endpoints counts.
+    version: AtomicU32,
+    endpoints: [[AtomicU64; 3]; 2],
+    pub first_unanswered: AtomicU64,
+    pub first_unacknowledged: AtomicU64,
+    pub last_sent: AtomicU64,
+    pub last_received: AtomicU64,
+    pub last_authenticated: AtomicU64,
+    pub rx_bytes: AtomicU64,
+    pub tx_bytes: AtomicU64,
+}
+
+#[repr(C, align(64))]
+pub struct Session {
+    pub filled: AtomicU32,
+    pub local: AtomicU32,
+    pub remote: AtomicU32,
+    pub role: AtomicU32,
+    pub born: AtomicU64,
+    /// The next counter to send by: taken before it is used, so a killed engine wastes some and repeats none.
+    pub sent: AtomicU64,
+    pub window: ReplayWindow,
+}
+
+/// Apart from the sessions, so that few pages have to be kept out of swap.
+#[repr(C, align(64))]
+pub struct Keys {
+    pub send: Secret,
+    pub receive: Secret,
+}
+
+pub struct Secret([AtomicU64; 4]);
+
+#[repr(C)]
+pub struct PrefixSlot {
+    /// 0: free; else peer << 32 | family << 16 | length << 8 | 1.
+    pub head: AtomicU64,
+    pub high: AtomicU64,
+    pub low: AtomicU64,
+}
+
+pub struct State {
+    mapping: Mapping,
+    max_peers: usize,
+}
+
+#[derive(Debug)]
+pub struct WrongLayout;
+
+struct Layout {
+    peers: usize,
+    sessions: usize,
+    keys: usize,
+    prefixes: usize,
+    size: usize,
+}
+
+const fn layout(max_peers: usize) -> Layout {
+    let peers = size_of::<Head>();
+    let sessions = peers + max_peers * size_of::<Peer>();
+    let keys = (sessions + max_peers * SLOTS * size_of::<Session>()).next_multiple_of(4096);
+    let prefixes = (keys + max_peers * SLOTS * size_of::<Keys>()).next_multiple_of(4096);
+    let size = (prefixes + max_peers * PREFIXES_PER_PEER * size_of::<PrefixSlot>()).next_multiple_of(4096);
+    Layout { peers, sessions, keys, prefixes, size }
+}
+
+impl State {
+    pub const fn size(max_peers: usize) -> usize {
+        layout(max_peers).size
+    }
+
+    /// Where the keys lie: offset and length.
+    pub const fn key_pages(max_peers: usize) -> (usize, usize) {
+        let layout = layout(max_peers);
+        (layout.keys, layout.prefixes - layout.keys)
+    }
+
+    /// Makes new, all-zero memory ready. `instance` is random.
+    pub fn format(mapping: Mapping, max_peers: u32, instance: [u8; 16]) -> State {
+        let state = State { mapping, max_peers: max_peers as usize };
+        assert!(state.mapping.size() >= State::size(state.max_peers));
+        let head = state.head();
+        let (low, high) = instance.split_at(8);
+        for (word, half) in head.instance.iter().zip([low, high]) {
+            word.store(half.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), Relaxed);
+        }
+        head.max_peers.store(max_peers, Relaxed);
+        head.magic.store(MAGIC, Release);
+        state
+    }
+
+    pub fn attach(mapping: Mapping) -> Result<State, WrongLayout> {
+        if mapping.size() < size_of::<Head>() {
+            return Err(WrongLayout);
+        }
+        let mut state = State { mapping, max_peers: 0 };
+        state.max_peers = state.head().max_peers.load(Relaxed) as usize;
+        let fits = state.head().magic.load(Acquire) == MAGIC && state.mapping.size() == State::size(state.max_peers);
+        if fits { Ok(state) } else { Err(WrongLayout) }
+    }
+
+    fn part<T>(&self, offset: usize, count: usize) -> &[T] {
+        // SAFETY: `layout` keeps offsets aligned and inside the mapping; `T` consists of atomics, for which any bits are valid.
+        unsafe { std::slice::from_raw_parts(self.mapping.pointer().add(offset).cast(), count) }
+    }
+
+    fn head(&self) -> &Head {
+        &self.part::<Head>(0, 1)[0]
+    }
+
+    pub fn max_peers(&self) -> usize {
+        self.max_peers
+    }
+
+    pub fn instance(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        for (half, word) in bytes.chunks_exact_mut(8).zip(&self.head().instance) {
+            half.copy_from_slice(&word.load(Relaxed).to_le_bytes());
+        }
+        bytes
+    }
+
+    pub fn counters(&self) -> Counters<'_> {
+        Counters(&self.head().counters)
+    }
+
+    pub fn peers(&self) -> &[Peer] {
+        self.part(layout(self.max_peers).peers, self.max_peers)
+    }
+
+    /// `SLOTS` for each peer.
+    pub fn sessions(&self) -> &[Session] {
+        self.part(layout(self.max_peers).sessions, self.max_peers * SLOTS)
+    }
+
+    pub fn keys(&self) -> &[Keys] {
+        self.part(layout(self.max_peers).keys, self.max_peers * SLOTS)
+    }
+
+    pub fn prefixes(&self) -> &[PrefixSlot] {
+        self.part(layout(self.max_peers).prefixes, self.max_peers * PREFIXES_PER_PEER)
+    }
+
+    /// Empties a session that no place refers to and no thread uses.
+    pub fn wipe_session(&self, index: usize) {
+        let session = &self.sessions()[index];
+        session.filled.store(0, Release);
+        self.keys()[index].send.set(&[0; 32]);
+        self.keys()[index].receive.set(&[0; 32]);
+        session.local.store(0, Relaxed);
+        session.sent.store(0, Relaxed);
+        session.window.reset();
+    }
+
+    /// After a start: what a killed engine left half done is undone.
+    pub fn repair(&self) {
+        for (number, peer) in self.peers().iter().enumerate() {
+            let places = Places::load(peer);
+            let used = peer.used.load(Acquire) != 0;
+            for slot in 0..SLOTS {
+                let index = number * SLOTS + slot;
+                let filled = self.sessions()[index].filled.load(Relaxed) != 0;
+                if used && filled && !places.holds(slot) {
+                    self.wipe_session(index);
+                }
+            }
+        }
+    }
+}
+
+impl Peer {
+    pub fn public_key(&self) -> [u8; 32] {
+        words_to_bytes(&self.public_key)
+    }
+
+    pub fn set_public_key(&self, key: &[u8; 32]) {
+        bytes_to_words(key, &self.public_key);
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        loop {
+            let version = self.version.load(Acquire);
+            let words = self.endpoints[version as usize & 1].each_ref().map(|word| word.load(Acquire));
+            if self.version.load(Acquire) == version {
+                return Endpoint::from_words(words);
+            }
+        }
+    }
+
+    /// One writer at a time; killed anywhere, the old endpoint stays.
+    pub fn set_endpoint(&self, endpoint: &Endpoint) {
+        let version = self.version.load(Relaxed).wrapping_add(1);
+        for (to, word) in self.endpoints[version as usize & 1].iter().zip(endpoint.to_words()) {
+            to.store(word, Release);
+        }
+        self.version.store(version, Release);
+    }
+
+    pub fn activity(&self) -> Activity {
+        Activity {
+            first_unanswered: self.first_unanswered.load(Relaxed),
+            first_unacknowledged: self.first_unacknowledged.load(Relaxed),
+            last_sent: self.last_sent.load(Relaxed),
+            last_received: self.last_received.load(Relaxed),
+            last_authenticated: self.last_authenticated.load(Relaxed),
+            rx_bytes: self.rx_bytes.load(Relaxed),
+            tx_bytes: self.tx_bytes.load(Relaxed),
+        }
+    }
+
+    pub fn forget_activity(&self) {
+        for word in [
+            &self.first_unanswered,
+            &self.first_unacknowledged,
+            &self.last_sent,
+            &self.last_received,
+            &self.last_authenticated,
+            &self.rx_bytes,
+            &self.tx_bytes,
+        ] {
+            word.store(0, Relaxed);
+        }
+    }
+}
+
+impl Secret {
+    #[inline]
+    pub fn get(&self) -> [u8; 32] {
+        words_to_bytes(&self.0)
+    }
+
+    pub fn set(&self, key: &[u8; 32]) {
+        bytes_to_words(key, &self.0);
+    }
+}
+
+#[inline]
+fn words_to_bytes(words: &[AtomicU64; 4]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (part, word) in bytes.chunks_exact_mut(8).zip(words) {
+        part.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
+    }
+    bytes
+}
+
+fn bytes_to_words(bytes: &[u8; 32], words: &[AtomicU64; 4]) {
+    for (part, word) in bytes.chunks_exact(8).zip(words) {
+        let mut eight = [0; 8];
+        eight.copy_from_slice(part);
+        word.store(u64::from_ne_bytes(eight), Relaxed);
+    }
+}

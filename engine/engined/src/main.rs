@@ -1,0 +1,37 @@
+//! `pellicle-engine`: the packets of the userspace datapath. `supervise` is the small process that holds descriptors
+//! and memory; `engine` is what it starts for each device, and nothing to start by hand.
+
+mod channel;
+mod engine;
+mod supervisor;
+
+use std::process::ExitCode;
+
+const USAGE: &str =
+    "usage: pellicle-engine supervise --run-dir DIR [--take-over] [--keeper-command COMMAND] [--uapi-dir DIR]
+         [--device name=NAME,mtu=1420,port=51820,mark=0]... [--max-peers N] [--engine-user UID]
+       pellicle-engine version";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.first().map(String::as_str) {
+        Some("supervise") => supervisor::run(&arguments[1..]),
+        Some("engine") => engine::start::run().map_err(|error| error.to_string()),
+        Some("version" | "--version") => {
+            println!("pellicle-engine {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(USAGE.to_string()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("level=error msg={message:?}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! One device: what the supervisor holds for it, and the two processes that use it.
+
+use super::child::Child;
+use super::fault::Fault;
+use super::options::Options;
+use super::settings::Settings;
+use crate::channel;
+use crate::engine::start::CHANNEL;
+use crate::engine::state::State;
+use pellicle_net::memory::{self, Mapping};
+use pellicle_net::{clock, rights, tun, udp, wait};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How long an engine may take to come to a barrier.
+const PATIENCE: u32 = 2000;
+
+/// Sockets for IPv4 and IPv6; none where the machine has no such family.
+pub type Sockets = [Option<OwnedFd>; 2];
+
+pub struct Device {
+    pub settings: Settings,
+    pub tun: OwnedFd,
+    pub sockets: Sockets,
+    pub memory: OwnedFd,
+    pub listener: OwnedFd,
+    pub features: Features,
+    pub max_peers: u32,
+    pub engine: Child,
+    pub keeper: Child,
+    /// Our end of the engine's channel.
+    channel: Option<OwnedFd>,
+    engine_ready: bool,
+    keeper_ready: bool,
+    probe: Option<UnixStream>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct Features {
+    pub tun_tcp: bool,
+    pub tun_udp: bool,
+    pub segment: bool,
+    pub gro: bool,
+    pub locked: bool,
+}
+
+impl Features {
+    pub fn json(self) -> Value {
+        json!({ "tunTcpOffload": self.tun_tcp, "tunUdpOffload": self.tun_udp, "udpSegment": self.segment,
+            "udpGro": self.gro, "keysLocked": self.locked })
+    }
+
+    pub fn parse(value: &Value) -> Features {
+        let flag = |name: &str| value[name].as_bool().unwrap_or(false);
+        Features {
+            tun_tcp: flag("tunTcpOffload"),
+            tun_udp: flag("tunUdpOffload"),
+            segment: flag("udpSegment"),
+            gro: flag("udpGro"),
+            locked: flag("keysLocked"),
+        }
+    }
+}
+
+pub fn folder(options: &Options, name: &str) -> PathBuf {
+    options.run_dir.join(name)
+}
+
+impl Device {
+    /// Opens everything. What fails leaves nothing behind.
+    pub fn open(settings: &Settings, options: &Options) -> Result<Device, Fault> {
+        let mut settings = settings.clone();
+        let name = &settings.name;
+        let (sockets, features, port) = bind(settings.port, settings.mark)?;
+        settings.port = port;
+        let folder = folder(options, name);
+        let system = |what: &'static str| move |error: io::Error| Fault::system(what, &error);
+        private_folder(&folder).map_err(system("the device's folder"))?;
+        let size = State::size(options.max_peers as usize);
+        let memory = memory::create(c"pellicle-state", size).map_err(system("shared memory"))?;
+        let mapping = Mapping::new(&memory).map_err(system("shared memory"))?;
+        State::format(mapping, options.max_peers, random().map_err(system("random numbers"))?);
+        let listener = listen(&folder.join("engine.sock")).map_err(system("engine.sock"))?;
+        let (queue, offload) = tun::open(name).map_err(system("the TUN device"))?;
+        tun::set_mtu(name, settings.mtu).map_err(system("the device's MTU"))?;
+        tun::set_up(name, true).map_err(system("bringing the device up"))?;
+        let features = Features { tun_tcp: offload.tcp, tun_udp: offload.udp, ..features };
+        let mut device = Device::adopt(settings, queue, sockets, memory, listener, features, options.max_peers);
+        device.lock_keys().map_err(system("locking the key pages"))?;
+        Ok(device)
+    }
+
+    /// From descriptors that are there already.
+    pub fn adopt(
+        settings: Settings,
+        tun: OwnedFd,
+        sockets: Sockets,
+        memory: OwnedFd,
+        listener: OwnedFd,
+        features: Features,
+        max_peers: u32,
+    ) -> Device {
+        let due = Child::due_at;
+        Device {
+            settings,
+            tun,
+            sockets,
+            memory,
+            listener,
+            features,
+            max_peers,
+            engine: due(0),
+            keeper: due(0),
+            channel: None,
+            engine_ready: false,
+            keeper_ready: false,
+            probe: None,
+        }
+    }
+
+    /// Keeps the keys out of swap for as long as we live: the mapping is meant to stay.
+    pub fn lock_keys(&mut self) -> io::Result<()> {
+        let mapping = Mapping::new(&self.memory)?;
+        let (offset, length) = State::key_pages(self.max_peers as usize);
+        self.features.locked = mapping.lock(offset, length);
+        std::mem::forget(mapping);
+        Ok(())
+    }
+
+    pub fn channel_fd(&self) -> RawFd {
+        self.channel.as_ref().map_or(-1, |channel| channel.as_raw_fd())
+    }
+
+    pub fn ready(&self) -> bool {
+        self.engine_ready && self.keeper_ready
+    }
+
+    /// Starts what is due.
+    pub fn start_due(&mut self, options: &Options, now: u64) {
+        if self.engine.due.is_some_and(|due| due <= now) {
+            if let Err(error) = self.start_engine(options, now) {
+                eprintln!(
+                    "level=error device={} msg=\"the engine does not start\" error={:?}",
+                    self.settings.name,
+                    error.to_string()
+                );
+                self.engine.ended(now);
+            }
+        }
+        if self.keeper.due.is_some_and(|due| due <= now) {
+            if options.keeper.is_empty() {
+                self.keeper.due = None;
+                self.keeper_ready = true;
+            } else if let Err(error) = self.start_keeper(options, now) {
+                eprintln!(
+                    "level=error device={} msg=\"the keeper does not start\" error={:?}",
+                    self.settings.name,
+                    error.to_string()
+                );
+                self.keeper.ended(now);
+            }
+        }
+    }
+
+    fn start_engine(&mut self, options: &Options, now: u64) -> io::Result<()> {
+        let (ours, theirs) = rights::pair()?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("engine").env_clear();
+        let fd = theirs.as_raw_fd();
+        self.engine.start(command, now, move || {
+            // SAFETY: plain numbers; dup2 to itself would leave close-on-exec set.
+            let done =
+                unsafe { if fd == CHANNEL { libc::fcntl(fd, libc::F_SETFD, 0) } else { libc::dup2(fd, CHANNEL) } };
+            if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        })?;
+        let mut fds = vec![self.memory.as_raw_fd(), self.listener.as_raw_fd(), self.tun.as_raw_fd()];
+        let mut text = json!({ "op": "start", "mtu": self.settings.mtu, "user": options.user, "group": options.user,
+            "tunUdp": self.features.tun_udp, "segment": self.features.segment });
+        self.add_sockets(&mut text, &mut fds);
+        channel::send(ours.as_raw_fd(), &text, &fds)?;
+        self.channel = Some(ours);
+        self.engine_ready = false;
+        Ok(())
+    }
+
+    fn add_sockets(&self, text: &mut Value, fds: &mut Vec<RawFd>) {
+        for (name, socket) in ["udp4", "udp6"].iter().zip(&self.sockets) {
+            if let Some(socket) = socket {
+                text[*name] = json!(fds.len());
+                fds.push(socket.as_raw_fd());
+            }
+        }
+    }
+
+    fn start_keeper(&mut self, options: &Options, now: u64) -> io::Result<()> {
+        let mut command = Command::new(&options.keeper[0]);
+        command
+            .args(&options.keeper[1..])
+            .env("PELLICLE_DEVICE", &self.settings.name)
+            .env("PELLICLE_RUN_DIR", &options.run_dir)
+            .env("PELLICLE_UAPI_DIR", &options.uapi_dir)
+            .env("PELLICLE_LISTEN_PORT", self.settings.port.to_string())
+            .env("PELLICLE_MARK", self.settings.mark.to_string());
+        self.keeper_ready = false;
+        self.probe = None;
+        self.keeper.start(command, now, || Ok(()))
+    }
+
+    /// A child ended: true when it was one of ours.
+    pub fn ended(&mut self, pid: i32, how: &str, now: u64) -> bool {
+        let (which, child) = if self.engine.pid == Some(pid) {
+            self.channel = None;
+            self.engine_ready = false;
+            ("engine", &mut self.engine)
+        } else if self.keeper.pid == Some(pid) {
+            self.keeper_ready = false;
+            self.probe = None;
+            ("keeper", &mut self.keeper)
+        } else {
+            return false;
+        };
+        child.ended(now);
+        eprintln!(
+            "level=warning device={} msg=\"the {which} ended and is started again\" pid={pid} how={how:?}",
+            self.settings.name
+        );
+        true
+    }
+
+    /// What the engine said: only that it runs is of interest here.
+    pub fn hear(&mut self) {
+        match self.channel.as_ref().map(|channel| channel::receive(channel.as_raw_fd())) {
+            Some(Ok(Some(message))) => self.engine_ready |= message.text["done"] == "start",
+            // It is ending; waitpid will say how.
+            Some(_) => self.channel = None,
+            None => {}
+        }
+    }
+
+    /// Looks whether the keeper answers at its control socket; true when that (or its failing) needs another look soon.
+    pub fn probe_keeper(&mut self, options: &Options) -> bool {
+        if self.keeper_ready || self.keeper.pid.is_none() {
+            return false;
+        }
+        if let Some(probe) = &mut self.probe {
+            match probe.read(&mut [0; 64]) {
+                Ok(0) => self.probe = None,
+                Ok(_) => {
+                    self.keeper_ready = true;
+                    self.probe = None;
+                    return false;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => self.probe = None,
+            }
+            return true;
+        }
+        let path = options.uapi_dir.join(format!("{}.sock", self.settings.name));
+        self.probe = UnixStream::connect(path)
+            .and_then(|mut stream| {
+                stream.set_nonblocking(true)?;
+                stream.write_all(b"get=1\n\n")?;
+                Ok(stream)
+            })
+            .ok();
+        true
+    }
+
+    /// Asks the engine for something and waits until that holds. An engine that is being started gets it with its start.
+    fn ask(&mut self, text: &Value, fds: &[RawFd], done: &str) -> Result<(), Fault> {
+        let Some(channel) = self.channel.as_ref().map(|channel| channel.as_raw_fd()) else { return Ok(()) };
+        if channel::send(channel, text, fds).is_err() {
+            return Ok(());
+        }
+        let until = clock::now() + u64::from(PATIENCE) * 1_000_000;
+        loop {
+            let left = (until.saturating_sub(clock::now()) / 1_000_000) as u32;
+            match wait::readable([channel], Some(left)) {
+                Ok([true]) => match channel::receive(channel) {
+                    Ok(Some(message)) if message.text["done"] == done => return Ok(()),
+                    Ok(Some(message)) => self.engine_ready |= message.text["done"] == "start",
+                    _ => return Ok(()),
+                },
+                _ if left == 0 => {
+                    return Err(Fault::new(
+                        "engine.silent",
+                        "the engine does not answer",
+                        "look at its log; it is started again when it ends",
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Fault> {
+        tun::set_mtu(&self.settings.name, mtu).map_err(|error| Fault::system("the device's MTU", &error))?;
+        self.settings.mtu = mtu;
+        self.ask(&json!({ "op": "mtu", "mtu": mtu }), &[], "mtu")
+    }
+
+    /// Another port means other sockets; another mark is set on those that are there.
+    pub fn listen(&mut self, port: u16, mark: u32) -> Result<(), Fault> {
+        if mark != self.settings.mark {
+            for socket in self.sockets.iter().flatten() {
+                udp::set_mark(socket, mark).map_err(|error| Fault::system("the firewall mark", &error))?;
+            }
+            self.settings.mark = mark;
+        }
+        if port != 0 && port == self.settings.port {
+            return Ok(());
+        }
+        let (sockets, _, port) = bind(port, mark)?;
+        self.sockets = sockets;
+        self.settings.port = port;
+        let (mut text, mut fds) = (json!({ "op": "sockets" }), Vec::new());
+        self.add_sockets(&mut text, &mut fds);
+        self.ask(&text, &fds, "sockets")
+    }
+
+    /// The engine at a barrier and ended; what was not yet read stays in the queues.
+    pub fn stop_engine(&mut self) {
+        let stopped = self.ask(&json!({ "op": "stop" }), &[], "stop");
+        self.engine.finish(if stopped.is_ok() { PATIENCE } else { 0 });
+        self.channel = None;
+        self.engine_ready = false;
+    }
+
+    pub fn stop_keeper(&mut self) {
+        self.keeper.signal(libc::SIGTERM);
+        self.keeper.finish(PATIENCE);
+        self.keeper_ready = false;
+        self.probe = None;
+    }
+
+    /// Ends both processes, overwrites the keys and gives everything back: the TUN device goes with its last descriptor.
+    pub fn remove(mut self, options: &Options) {
+        self.stop_keeper();
+        self.stop_engine();
+        if let Ok(mapping) = Mapping::new(&self.memory) {
+            let (offset, length) = State::key_pages(self.max_peers as usize);
+            // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
+            unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
+        }
+        let _ = fs::remove_file(folder(options, &self.settings.name).join("engine.sock"));
+    }
+
+    pub fn json(&self) -> Value {
+        let mut value = self.settings.json();
+        value["engine"] = json!({ "pid": self.engine.pid, "restarts": self.engine.restarts });
+        value["keeper"] = json!({ "pid": self.keeper.pid, "restarts": self.keeper.restarts });
+        value["features"] = self.features.json();
+        value["ready"] = json!(self.ready());
+        value
+    }
+}
+
+/// Sockets of both families on one port.
+fn bind(port: u16, mark: u32) -> Result<(Sockets, Features, u16), Fault> {
+    let taken = |error: &io::Error| error.raw_os_error() == Some(libc::EADDRINUSE);
+    let absent = |error: &io::Error| error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+    let fault = |error: &io::Error| {
+        if taken(error) {
+            Fault::new(
+                "port.taken",
+                format!("UDP port {port} is in use"),
+                "choose another port, or end what listens there (ss -lunp)",
+            )
+        } else {
+            Fault::system("the UDP socket", error)
+        }
+    };
+    for attempt in 0.. {
+        let four = match udp::bind(4, port, mark) {
+            Ok(bound) => Some(bound),
+            Err(error) if absent(&error) => None,
+            Err(error) => return Err(fault(&error)),
+        };
+        let chosen = match &four {
+            Some((socket, _)) => udp::port(socket).map_err(|error| fault(&error))?,
+            None => port,
+        };
+        let six = match udp::bind(6, chosen, mark) {
+            Ok(bound) => Some(bound),
+            Err(error) if absent(&error) && four.is_some() => None,
+            // the kernel chose a port that is free for one family only
+            Err(error) if port == 0 && taken(&error) && attempt < 16 => continue,
+            Err(error) => return Err(fault(&error)),
+        };
+        let found: Vec<udp::Features> = [&four, &six].into_iter().flatten().map(|(_, features)| *features).collect();
+        let features = Features {
+            segment: found.iter().all(|features| features.segment),
+            gro: found.iter().all(|features| features.gro),
+            ..Features::default()
+        };
+        let chosen = match (&four, &six) {
+            (None, Some((socket, _))) => udp::port(socket).map_err(|error| fault(&error))?,
+            _ => chosen,
+        };
+        return Ok(([four.map(|(socket, _)| socket), six.map(|(socket, _)| socket)], features, chosen));
+    }
+    unreachable!("the loop returns")
+}
+
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// A listening socket that only its owner may connect to; a stale one of the same name is replaced.
+pub fn listen(path: &Path) -> io::Result<OwnedFd> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    // SAFETY: the descriptor is the listener's, which gives it up here.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener.into_raw_fd()) })
+}
+
+fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    // SAFETY: sixteen bytes are writable.
+    match unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } {
+        16 => Ok(bytes),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,15 @@
+//! The supervisor: holds TUN queues, UDP sockets and shared memory, and keeps keeper and engine running. It reads no
+//! packet and takes nothing from the network. One thread, one poll loop; as PID 1 it also reaps.
+
+mod child;
+mod connection;
+mod device;
+mod fault;
+mod handover;
+mod operations;
+mod options;
+mod run;
+mod settings;
+mod signals;
+
+pub use run::run;

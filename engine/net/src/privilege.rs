@@ -1,0 +1,32 @@
+//! Giving up rights: another user, no capabilities, nothing gained by exec, no core dump.
+
+use crate::checked;
+use std::io;
+
+/// For good. Without root only what needs none is done.
+pub fn drop_all(user: u32, group: u32) -> io::Result<()> {
+    // SAFETY: plain calls with numbers; a null list of length 0 is an empty list.
+    unsafe {
+        if libc::geteuid() == 0 {
+            let mut capability = 0;
+            while libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) == 0 {
+                capability += 1;
+            }
+            checked(libc::setgroups(0, std::ptr::null()))?;
+            checked(libc::setresgid(group, group, group))?;
+            checked(libc::setresuid(user, user, user))?;
+            if libc::geteuid() == 0 || libc::setuid(0) == 0 {
+                return Err(io::Error::other("still root after setresuid"));
+            }
+        }
+        checked(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        checked(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))?;
+    }
+    Ok(())
+}
+
+/// The process gets `signal` when its parent ends.
+pub fn die_with_parent(signal: i32) {
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
+}

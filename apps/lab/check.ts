@@ -1,7 +1,8 @@
-import { accessSync, constants, mkdirSync, statfsSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '#core/fault/fault.ts'
 import { freeUnderlay } from './layout.ts'
+import { LOOPBACK } from './node/node.ts'
 import { stateFolder } from './paths.ts'
 import { run } from './process/run.ts'
 import { missingPrograms, programsFolder } from './programs/cache.ts'
@@ -26,7 +27,8 @@ export function checkMachine(kubernetesBin: string | undefined): string {
   if (process.getuid?.() !== 0) {
     throw new Fault('lab.root', 'the lab makes namespaces and mounts, which needs root', { remedy: 'Run it as root' })
   }
-  const lacking = Object.entries(MACHINE_PROGRAMS).filter(([program]) => !onPath(program))
+  const lacking = Object.entries<string>(MACHINE_PROGRAMS).filter(([program]) => !onPath(program))
+  if (!existsSync(LOOPBACK)) lacking.push([LOOPBACK, 'containernetworking-plugins'])
   if (lacking.length > 0) {
     const packages = [...new Set(lacking.map(([, name]) => name))].join(' ')
     throw new Fault('lab.packages', `missing: ${lacking.map(([program]) => program).join(', ')}`, {

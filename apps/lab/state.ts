@@ -11,7 +11,10 @@ export interface LabState {
   readonly creator: ProcessId
   readonly port: number
   readonly programs: string
+  /** The store that nodes were seeded from: their unpacked layers are links into it. */
   readonly store: string
+  /** The store whose images they have by now. */
+  readonly loaded?: string
   /** Process 1 of the underlay and of each node by name, as the machine counts them. */
   readonly underlay: ProcessId | undefined
   readonly nodes: Readonly<Record<string, ProcessId>>

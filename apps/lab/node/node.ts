@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, copyFileSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -21,6 +21,9 @@ export interface NodeFiles {
   readonly store: string
 }
 
+/** From Debian's containernetworking-plugins. */
+export const LOOPBACK = '/usr/lib/cni/loopback'
+
 /** Paths of a node that lie on the disk and not on its overlay (see init.sh). */
 const ON_DISK = ['/var/lib/kubelet/', '/var/lib/containerd/', '/var/lib/etcd/', '/etc/cni/net.d/', '/opt/cni/bin/']
 
@@ -41,6 +44,10 @@ export function writeNode(
     // keys and kubeconfigs are root's alone, as kubeadm leaves them
     writeFileSync(target, content, { mode: /\.(key|conf)$/.test(path) && path.startsWith('/etc/kub') ? 0o600 : 0o644 })
   }
+  // the one CNI plugin that containerd itself calls
+  const plugins = join(paths.disk, 'opt/cni/bin')
+  mkdirSync(plugins, { recursive: true })
+  copyFileSync(LOOPBACK, join(plugins, 'loopback'))
   const env = {
     node: node.name,
     programs: input.programs,

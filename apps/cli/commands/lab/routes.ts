@@ -1,7 +1,8 @@
-import { buildCommand, type Command, type RouteMap } from '@stricli/core'
+import { buildCommand, buildRouteMap, type Command, type RouteMap } from '@stricli/core'
 import { type IpFamily, MAX_NODES } from '#apps/lab/layout.ts'
 import type { CliContext } from '../../context.ts'
 import { type LabFlags, nameFlag, parseFamily, parseNodes, text } from './flags.ts'
+import type { NodeVerb } from './node.ts'
 
 export interface UpFlags extends LabFlags {
   readonly nodes: number
@@ -102,6 +103,22 @@ const captureCommand = buildCommand<CaptureFlags, string[], CliContext>({
   docs: { brief: 'Run tcpdump in a node, or on the bridge between the nodes (underlay)' },
 })
 
+const loadCommand = buildCommand<LabFlags, [], CliContext>({
+  loader: async () => (await import('./load.ts')).load,
+  parameters: { flags: { name: nameFlag } },
+  docs: { brief: 'Give the nodes the images that `make setup` made since; pods take them when they start next' },
+})
+
+const nodeCommand = (verb: NodeVerb, brief: string): Command<CliContext> =>
+  buildCommand<LabFlags, [string], CliContext>({
+    loader: async () => (await import('./node.ts')).nodeCommands[verb],
+    parameters: {
+      flags: { name: nameFlag },
+      positional: { kind: 'tuple', parameters: [{ parse: text, brief: 'Name of the node', placeholder: 'NODE' }] },
+    },
+    docs: { brief },
+  })
+
 /** The commands of `pellicle lab`, each loading its implementation when it is called. */
 export const labRoutes: Record<string, Command<CliContext> | RouteMap<CliContext>> = {
   up: upCommand,
@@ -111,4 +128,13 @@ export const labRoutes: Record<string, Command<CliContext> | RouteMap<CliContext
   env: envCommand,
   exec: execCommand,
   capture: captureCommand,
+  load: loadCommand,
+  node: buildRouteMap({
+    routes: {
+      start: nodeCommand('start', 'Switch a stopped node on'),
+      stop: nodeCommand('stop', 'Shut a node down: its services first, in order'),
+      kill: nodeCommand('kill', 'Cut a node off as a power cut would'),
+    },
+    docs: { brief: 'Switch nodes off and on' },
+  }),
 }

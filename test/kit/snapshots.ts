@@ -19,6 +19,8 @@ export function keyOf(n: number): PublicKey {
 
 const high = (n: number) => n >> 8
 const low = (n: number) => n & 255
+/** 10.244 and on, round inside 10.224.0.0/11: room for 8,192 nodes. */
+const block = (n: number) => 224 + ((20 + high(n)) % 32)
 const hex = (n: number) => n.toString(16)
 
 export const nodeIpsOf = (n: number) => ({
@@ -26,11 +28,11 @@ export const nodeIpsOf = (n: number) => ({
   6: ip(`fc00:18::${hex(n + 2)}`),
 })
 export const podCidrsOf = (n: number) => [
-  cidr(`10.${244 + high(n)}.${low(n)}.0/24`),
+  cidr(`10.${block(n)}.${low(n)}.0/24`),
   cidr(`fd00:10:244:${hex(n)}::/64`),
 ]
 export const internalIpsOf = (n: number) => ({
-  4: ip(`10.${244 + high(n)}.${low(n)}.1`),
+  4: ip(`10.${block(n)}.${low(n)}.1`),
   6: ip(`fd00:10:244:${hex(n)}::1`),
 })
 
@@ -64,7 +66,7 @@ export function peerOf(n: number, level: Level | undefined, change: Partial<Peer
 }
 
 export function endpointOf(n: number, pod: number): LocalEndpoint {
-  const ips = { 4: ip(`10.${244 + high(n)}.${low(n)}.${pod}`), 6: ip(`fd00:10:244:${hex(n)}::${hex(pod)}`) }
+  const ips = { 4: ip(`10.${block(n)}.${low(n)}.${pod}`), 6: ip(`fd00:10:244:${hex(n)}::${hex(pod)}`) }
   return { ips, device: `lxc${n}x${pod}`, mac: macOfIp(ips[4]) }
 }
 

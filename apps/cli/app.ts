@@ -27,6 +27,8 @@ export function buildCli(program: ProgramName, verbose = false): Application<Cli
     localization: {
       text: {
         ...text_en,
+        exceptionWhileParsingArguments: (error, colour) =>
+          asTyped(text_en.exceptionWhileParsingArguments(error, colour)),
         exceptionWhileRunningCommand: failure,
         commandErrorResult: failure,
         exceptionWhileLoadingCommandFunction: failure,
@@ -34,6 +36,11 @@ export function buildCli(program: ProgramName, verbose = false): Application<Cli
     },
     determineExitCode: (error) => (error instanceof Exit ? error.code : 1),
   })
+}
+
+/** Stricli suggests `--chartDirectory`; everybody types `--chart-directory`. */
+function asTyped(message: string): string {
+  return message.replaceAll(/--[a-z]+[A-Za-z]+/g, (flag) => flag.replaceAll(/[A-Z]/g, (c) => `-${c.toLowerCase()}`))
 }
 
 /** Runs one command line and sets the exit code: 0 done, 1 failed, 2 not understood. */

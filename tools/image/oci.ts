@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { copyFileSync, linkSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { run } from '#apps/lab/process/run.ts'
 import type { Image } from './images.ts'
@@ -22,7 +22,7 @@ export interface Described {
 
 const MEDIA = 'application/vnd.oci.image'
 
-/** Writes an OCI image layout with these images into an empty folder; layers are hard links where the disk is the same. */
+/** Writes an OCI image layout with these images into an empty folder; layers are symbolic links. */
 export function writeLayout(images: readonly Image[], folder: string): Described[] {
   rmSync(folder, { recursive: true, force: true })
   const blobs = join(folder, 'blobs/sha256')
@@ -43,7 +43,10 @@ export function writeLayout(images: readonly Image[], folder: string): Described
       config,
       rootfs: { type: 'layers', diff_ids: layers.map(({ digest }) => digest) },
     })
-    for (const { file, digest } of layers) linkOrCopy(file, join(blobs, digest.slice('sha256:'.length)))
+    for (const { file, digest } of layers) {
+      const blob = join(blobs, digest.slice('sha256:'.length))
+      if (!existsSync(blob)) symlinkSync(file, blob)
+    }
     const manifest = put({
       schemaVersion: 2,
       mediaType: `${MEDIA}.manifest.v1+json`,
@@ -65,17 +68,6 @@ export function writeLayout(images: readonly Image[], folder: string): Described
   return described
 }
 
-function linkOrCopy(from: string, to: string): void {
-  try {
-    linkSync(from, to)
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'EEXIST') return
-    if (code !== 'EXDEV') throw error
-    copyFileSync(from, to)
-  }
-}
-
 /** An OCI archive: the layout as a tar. */
 export async function writeArchive(layout: string, archive: string): Promise<void> {
   const same = [
@@ -84,6 +76,7 @@ export async function writeArchive(layout: string, archive: string): Promise<voi
     '--group=0',
     '--numeric-owner',
     `--mtime=@${EPOCH_SECONDS}`,
+    '--dereference',
     '--hard-dereference',
   ]
   await run('tar', [...same, '-C', layout, '-cf', archive, 'oci-layout', 'index.json', 'blobs'])

@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, linkSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { LabNode } from '../layout.ts'
 import { type LabPaths, nodePaths } from '../paths.ts'
@@ -28,7 +28,7 @@ export async function loadImages(store: string, lab: LabPaths, node: LabNode, pi
   const work = mkdtempSync(join(paths.folder, 'load-'))
   try {
     const bytes = writeThinLayout(wanted, store, work, has)
-    await run('tar', ['-C', work, '-cf', join(paths.disk, 'var/lib/containerd/load.tar'), '.'])
+    await run('tar', ['-C', work, '--dereference', '-cf', join(paths.disk, 'var/lib/containerd/load.tar'), '.'])
     await run('nsenter', [...ctr, 'import', '/var/lib/containerd/load.tar'])
     return { node: node.name, images: wanted.map(({ name }) => name), bytes }
   } finally {
@@ -54,7 +54,7 @@ function writeThinLayout(
       const from = join(store, BLOBS, hex(digest))
       const to = join(blobs, hex(digest))
       if (existsSync(to)) continue
-      linkOrCopy(from, to)
+      symlinkSync(from, to) // a hard link would change the file's times, which tar takes for a change
       bytes += statSync(to).size
     }
     return {
@@ -70,14 +70,6 @@ function writeThinLayout(
   writeFileSync(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}')
   writeFileSync(join(folder, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests }))
   return bytes
-}
-
-function linkOrCopy(from: string, to: string): void {
-  try {
-    linkSync(from, to)
-  } catch {
-    copyFileSync(from, to)
-  }
 }
 
 function hex(digest: string): string {

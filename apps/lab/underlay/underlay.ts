@@ -22,6 +22,8 @@ export async function startUnderlay(layout: LabLayout, hierarchies: Hierarchies,
 /** Joins a node to the bridge as eth0, with its addresses and the way out. */
 export async function plug(layout: LabLayout, node: LabNode, underlayPid: number, nodePid: number): Promise<void> {
   const port = `node${node.index}`
+  // a node that was cut off leaves its port until the kernel has cleaned up
+  await inNetwork(underlayPid, 'ip', ['link', 'delete', port], []).catch(() => undefined)
   await inNetwork(
     underlayPid,
     'ip',

@@ -1,0 +1,331 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { HostPlan } from '#core/host/host-plan.ts'
+import type { Mac } from '#core/ip/mac.ts'
+import { type Plan, plan } from '#core/plan/plan.ts'
+import { podNetwork } from '#core/plan/pod-network.ts'
+import type { PlanConfig, Snapshot } from '#core/plan/snapshot.ts'
+import type { Level } from '#core/transition/level.ts'
+import { publicKeyOf } from '#core/wireguard/key.ts'
+import { HostKernel } from '#io/kernel/host-kernel.ts'
+import { NetlinkSocket } from '#io/kernel/netlink-socket.ts'
+import { inNetworkNamespace } from '#io/kernel/network-namespace.ts'
+import { addPodDevice } from '#io/kernel/pod-device.ts'
+import { UserspaceDatapath } from '#io/userspace/datapath.ts'
+import { CONFIG, endpointOf, nodeIpsOf, peerOf, snapshotOf } from '#test/kit/snapshots.ts'
+
+/**
+ * Nodes as network namespaces on a bridge, with plans applied for real and the real keeper and engine behind them:
+ *
+ *     pod 10.244.1.10 ── node 1 172.18.0.3 ──┐                 ┌── node 2 172.18.0.4 ── pod 10.244.2.10
+ *                                             ├── bridge "wire" ┤
+ *                     stranger 172.18.0.250 ──┘                 └── (the nodes' default route, too)
+ */
+const ROOT = new URL('../../..', import.meta.url).pathname
+const ENGINE = join(ROOT, 'engine/target/release/pellicle-engine')
+const KEEPER = `${process.execPath} ${join(ROOT, 'apps/keeper/main.ts')}`
+/** Stands in each ping's payload; 16 bytes are what `ping -p` takes. */
+export const MARKER = 'PELLICLE-MARKER!'
+
+export type Change = (host: HostPlan) => HostPlan
+type Usable = Extract<Plan, { usable: true }>
+
+export interface Situation {
+  readonly levels: readonly Level[]
+  readonly config?: Partial<PlanConfig>
+  /** A measure taken out of every node's plan. */
+  readonly without?: Change
+}
+
+/** Undefined and the test skipped where something is lacking. */
+export function lacking(): string | undefined {
+  if (process.getuid?.() !== 0) return 'needs root'
+  if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun'
+  if (!existsSync(ENGINE)) return 'needs the engine (cargo build --release)'
+  const missing = ['ip', 'nft', 'tcpdump', 'ping'].find((program) => spawnSync(program, ['-V']).error !== undefined)
+  return missing === undefined ? undefined : `needs the program ${missing}`
+}
+
+export class SteeringCluster {
+  readonly #prefix = `pp-${randomBytes(3).toString('hex')}`
+  readonly #folder = mkdtempSync(join(tmpdir(), 'pp-steering-'))
+  readonly #nodes: Node[] = []
+  readonly #children: ChildProcess[] = []
+  readonly #namespaces: string[] = []
+
+  static async make(count: number): Promise<SteeringCluster> {
+    const cluster = new SteeringCluster()
+    try {
+      await cluster.#make(count)
+    } catch (error) {
+      await cluster.close()
+      throw error
+    }
+    return cluster
+  }
+
+  async #make(count: number): Promise<void> {
+    this.#namespace('wire')
+    this.#run('wire', 'ip link add br0 type bridge')
+    this.#run('wire', 'ip link set br0 up')
+    this.#join('out', 'ip addr add 172.18.0.250/16 dev eth0', 'ip addr add fc00:18::250/64 dev eth0 nodad')
+    for (let n = 1; n <= count; n++) await this.#makeNode(n)
+  }
+
+  async #makeNode(n: number): Promise<void> {
+    const ips = nodeIpsOf(n)
+    this.#join(`n${n}`, `ip addr add ${ips[4]}/16 dev eth0`, `ip addr add ${ips[6]}/64 dev eth0 nodad`)
+    this.#run(`n${n}`, 'ip route add default via 172.18.0.250')
+    this.#namespace(`p${n}`)
+    const folder = join(this.#folder, `n${n}`)
+    mkdirSync(join(folder, 'uapi'), { recursive: true })
+    const args = ['supervise', '--run-dir', folder, '--uapi-dir', join(folder, 'uapi'), '--keeper-command', KEEPER]
+    const child = spawn('ip', ['netns', 'exec', this.path(`n${n}`), ENGINE, ...args], { stdio: 'ignore' })
+    this.#children.push(child)
+    const { privateKey, publicKey } = generateKeyPairSync('x25519')
+    const raw = (jwk: string | undefined) => new Uint8Array(Buffer.from(jwk ?? '', 'base64url'))
+    const own = inNetworkNamespace(`/var/run/netns/${this.path(`n${n}`)}`, () => ({
+      kernel: new HostKernel(),
+      socket: new NetlinkSocket(),
+    }))
+    const supervisorSocket = join(folder, 'supervisor.sock')
+    this.#nodes.push({
+      n,
+      ...own,
+      datapath: new UserspaceDatapath({ supervisorSocket, controlFolder: join(folder, 'uapi') }),
+      privateKey: raw(privateKey.export({ format: 'jwk' }).d),
+      publicKey: publicKeyOf(raw(publicKey.export({ format: 'jwk' }).x)),
+    })
+    for (let tries = 0; !existsSync(supervisorSocket); tries++) {
+      if (tries > 200) throw new Error('the supervisor does not come up')
+      await sleep(50)
+    }
+    const snapshot = this.#snapshot(n, { levels: [3, 3, 3] })
+    const endpoint = endpointOf(n, 10)
+    const hostMac = '0a:00:00:00:00:01' as Mac
+    const inside = podNetwork(snapshot, { device: 'eth0', ips: endpoint.ips, hostMac })
+    addPodDevice(own.socket, {
+      namespace: `/var/run/netns/${this.path(`p${n}`)}`,
+      hostName: endpoint.device,
+      hostMac,
+      podName: 'eth0',
+      podMac: endpoint.mac,
+      mtu: inside.mtu,
+      gsoMaxSize: inside.gsoMaxSize ?? 65_536,
+      addresses: inside.addresses,
+      routes: inside.routes,
+      neighbours: inside.neighbours,
+    })
+  }
+
+  /** What the node's plan is, before anything is taken out of it. */
+  planOf(n: number, situation: Situation): Usable {
+    const result = plan(this.#snapshot(n, situation))
+    if (!result.usable) throw new Error(JSON.stringify(result.problems))
+    return result
+  }
+
+  #snapshot(n: number, { levels, config }: Situation): Snapshot {
+    const key = (m: number) => this.#nodes[m - 1]?.publicKey
+    const peers = this.#nodes
+      .filter((node) => node.n !== n)
+      .map((node) => {
+        const level = levels[node.n - 1] ?? 3
+        return peerOf(node.n, level, { publicKeyText: level === 0 ? undefined : node.publicKey })
+      })
+    const level = levels[n - 1] ?? 3
+    return snapshotOf(n, level, peers, {
+      config: { ...CONFIG, ...config },
+      self: { publicKey: level === 0 ? undefined : key(n) },
+    })
+  }
+
+  /** Brings every node to its plan: the device first, then what leads into it. */
+  async be(situation: Situation): Promise<void> {
+    for (const node of this.#nodes) {
+      const { host, wireguard } = this.planOf(node.n, situation)
+      if (wireguard !== undefined) await node.datapath.apply({ ...wireguard, privateKey: node.privateKey })
+      const wanted = situation.without?.(host) ?? host
+      // /proc/sys/net is that of the thread's namespace
+      const report = inNetworkNamespace(`/var/run/netns/${this.path(`n${node.n}`)}`, () => node.kernel.apply(wanted))
+      const wrong = [...report.failed.map(({ fault }) => fault), ...report.faults]
+      if (wrong.length > 0)
+        throw new AggregateError(wrong, wrong.map((fault) => `${fault.message}: ${String(fault.cause)}`).join('\n'))
+      if (wireguard === undefined) await node.datapath.remove('cilium_wg0')
+    }
+  }
+
+  /** The name of a namespace: `n1` a node, `p1` its pod, `out` the stranger, `wire` the bridge. */
+  path(name: string): string {
+    return `${this.#prefix}-${name}`
+  }
+
+  run(where: string, command: string): string {
+    return this.#run(where, command)
+  }
+
+  /** As another program on the node would. */
+  nft(n: number, text: string): void {
+    const options = { input: text, stdio: ['pipe', 'ignore', 'pipe'] as const }
+    execFileSync('ip', ['netns', 'exec', this.path(`n${n}`), 'nft', '-f', '-'], {
+      ...options,
+      stdio: [...options.stdio],
+    })
+  }
+
+  /** How many of three pings with the marker are answered. */
+  ping(where: string, target: string, ...more: string[]): number {
+    const pattern = Buffer.from(MARKER).toString('hex')
+    const args = [
+      'netns',
+      'exec',
+      this.path(where),
+      'ping',
+      '-n',
+      '-c3',
+      '-i0.1',
+      '-W1',
+      '-s64',
+      '-p',
+      pattern,
+      ...more,
+      target,
+    ]
+    const { stdout } = spawnSync('ip', args, { encoding: 'utf8' })
+    return Number(/, (\d+) received/.exec(stdout)?.[1] ?? 0)
+  }
+
+  /** Packets that nftables of ours has dropped under that name on node `n`. */
+  dropped(n: number, counter: string): number {
+    const text = this.#run(
+      `n${n}`,
+      `nft list counters table inet ${counter.startsWith('pod_') ? 'pellicle_pods' : 'pellicle'}`,
+    )
+    return Number(new RegExp(`counter ${counter} \\{\\s*packets (\\d+)`).exec(text)?.[1] ?? 0)
+  }
+
+  /** What tcpdump saw while `during` ran: its lines, and the bytes. On `br0` that is everything between the nodes. */
+  async watch(
+    where: string,
+    device: string,
+    during: () => unknown,
+  ): Promise<{ readonly lines: string; readonly marked: boolean }> {
+    const file = join(this.#folder, `${randomBytes(4).toString('hex')}.pcap`)
+    const child = spawn(
+      'ip',
+      [
+        'netns',
+        'exec',
+        this.path(where),
+        'tcpdump',
+        '-Z',
+        'root',
+        '-U',
+        '-n',
+        '--immediate-mode',
+        '-i',
+        device,
+        '-w',
+        file,
+      ],
+      {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    )
+    let said = ''
+    child.stderr.on('data', (chunk: Buffer) => {
+      said += chunk.toString()
+    })
+    for (let tries = 0; !said.includes('listening on'); tries++) {
+      if (tries > 200 || child.exitCode !== null) throw new Error(`tcpdump does not start: ${said}`)
+      await sleep(20)
+    }
+    try {
+      await during()
+      await sleep(150)
+    } finally {
+      const closed = once(child, 'close')
+      child.kill('SIGTERM')
+      await closed
+    }
+    const lines = execFileSync('tcpdump', ['-n', '-r', file], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+    return { lines, marked: readFileSync(file).includes(MARKER) }
+  }
+
+  async close(): Promise<void> {
+    for (const node of this.#nodes) {
+      await node.datapath.remove('cilium_wg0').catch(() => undefined)
+      node.kernel.close()
+      node.socket.close()
+    }
+    for (const child of this.#children) {
+      if (child.exitCode !== null) continue
+      const closed = once(child, 'close')
+      child.kill('SIGTERM')
+      await closed
+    }
+    for (const name of this.#namespaces) spawnSync('ip', ['netns', 'del', name])
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  #namespace(name: string): void {
+    execFileSync('ip', ['netns', 'add', this.path(name)])
+    this.#namespaces.push(this.path(name))
+    this.#run(name, 'ip link set lo up')
+  }
+
+  /** A machine on the wire. */
+  #join(name: string, ...commands: readonly string[]): void {
+    this.#namespace(name)
+    this.#run('wire', `ip link add v-${name} type veth peer name eth0 netns ${this.path(name)}`)
+    this.#run('wire', `ip link set v-${name} master br0 up`)
+    this.#run(name, 'ip link set eth0 up')
+    for (const command of commands) this.#run(name, command)
+  }
+
+  #run(name: string, command: string): string {
+    return execFileSync('ip', ['netns', 'exec', this.path(name), ...command.split(' ')], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+  }
+}
+
+interface Node {
+  readonly n: number
+  readonly kernel: HostKernel
+  readonly socket: NetlinkSocket
+  readonly datapath: UserspaceDatapath
+  readonly privateKey: Uint8Array
+  readonly publicKey: ReturnType<typeof publicKeyOf>
+}
+
+/** Takes lines out of our tables; a test fails when there is none such, so that it cannot go stale unseen. */
+export function withoutLines(pattern: RegExp): Change {
+  return (host) => {
+    const tables = host.tables.map((table) => ({
+      ...table,
+      body: table.body
+        .split('\n')
+        .filter((line) => !pattern.test(line))
+        .join('\n'),
+    }))
+    if (tables.every((table, index) => table.body === host.tables[index]?.body))
+      throw new Error(`no line is like ${pattern}`)
+    return { ...host, tables }
+  }
+}
+
+export function both(...changes: readonly Change[]): Change {
+  return (host) => changes.reduce((changed, change) => change(changed), host)
+}
+
+export const withoutBlackholes: Change = (host) => ({
+  ...host,
+  routes: host.routes.filter((route) => route.type !== 'blackhole'),
+})

@@ -20,23 +20,23 @@ export const OUR_LABEL = 'pellicle.io/version'
  * configuration on a node cannot be seen from outside; what runs it can.
  */
 const OTHERS: readonly { readonly name: string; readonly sets: readonly string[]; readonly image: RegExp }[] = [
-  { name: 'Calico', sets: ['calico-node', 'canal'], image: /(^|\/)calico\/node[:@]/ },
+  { name: 'Calico', sets: ['calico-node', 'canal'], image: /(^|\/)calico\/node(?=[:@]|$)/ },
   {
     name: 'Flannel',
     sets: ['kube-flannel-ds', 'kube-flannel'],
-    image: /(^|\/)flannel\/flannel[:@]|coreos\/flannel[:@]/,
+    image: /(^|\/)(mirrored-)?(flannelcni-)?flannel(?=[:@]|$)/,
   },
-  { name: 'Weave Net', sets: ['weave-net'], image: /weave-kube[:@]/ },
-  { name: 'kindnet', sets: ['kindnet'], image: /kindnetd[:@]/ },
-  { name: 'Antrea', sets: ['antrea-agent'], image: /antrea-agent[^/]*[:@]/ },
-  { name: 'kube-router', sets: ['kube-router'], image: /(^|\/)kube-router[:@]/ },
-  { name: 'OVN-Kubernetes', sets: ['ovnkube-node', 'ovnkube-master'], image: /ovn-kube[^/]*[:@]/ },
-  { name: 'Kube-OVN', sets: ['kube-ovn-cni', 'ovs-ovn'], image: /(^|\/)kube-ovn[:@]/ },
-  { name: 'Amazon VPC CNI', sets: ['aws-node'], image: /amazon-k8s-cni[:@]/ },
-  { name: 'Azure CNI', sets: ['azure-cns', 'azure-cni'], image: /azure-cns[:@]/ },
-  { name: 'Multus', sets: ['kube-multus-ds', 'multus'], image: /(^|\/)multus(-cni)?[:@]/ },
-  { name: 'Romana', sets: ['romana-agent'], image: /romana\/agent[:@]/ },
-  { name: 'Cilium', sets: ['cilium'], image: /(^|\/)cilium\/cilium(-ci|-dev)?[:@]/ },
+  { name: 'Weave Net', sets: ['weave-net'], image: /weave-kube(?=[:@]|$)/ },
+  { name: 'kindnet', sets: ['kindnet'], image: /kindnetd(?=[:@]|$)/ },
+  { name: 'Antrea', sets: ['antrea-agent'], image: /antrea-agent[^/]*(?=[:@]|$)/ },
+  { name: 'kube-router', sets: ['kube-router'], image: /(^|\/)kube-router(?=[:@]|$)/ },
+  { name: 'OVN-Kubernetes', sets: ['ovnkube-node', 'ovnkube-master'], image: /ovn-kube[^/]*(?=[:@]|$)/ },
+  { name: 'Kube-OVN', sets: ['kube-ovn-cni', 'ovs-ovn'], image: /(^|\/)kube-ovn(?=[:@]|$)/ },
+  { name: 'Amazon VPC CNI', sets: ['aws-node'], image: /amazon-k8s-cni(?=[:@]|$)/ },
+  { name: 'Azure CNI', sets: ['azure-cns', 'azure-cni'], image: /azure-cns(?=[:@]|$)/ },
+  { name: 'Multus', sets: ['kube-multus-ds', 'multus'], image: /(^|\/)multus(-cni)?(?=[:@]|$)/ },
+  { name: 'Romana', sets: ['romana-agent'], image: /romana\/agent(?=[:@]|$)/ },
+  { name: 'Cilium', sets: ['cilium'], image: /(^|\/)cilium\/cilium(-ci|-dev)?(?=[:@]|$)/ },
 ]
 
 export type Finding =

@@ -51,6 +51,8 @@ for (const [name, image, who] of [
   ['calico-node', 'quay.io/calico/node:v3.30.1', 'Calico'],
   ['renamed', 'docker.io/calico/node:v3.30.1', 'Calico'],
   ['kube-flannel-ds', 'ghcr.io/flannel-io/flannel:v0.27', 'Flannel'],
+  ['renamed', 'ghcr.io/flannel-io/flannel', 'Flannel'],
+  ['renamed', 'rancher/mirrored-flannelcni-flannel:v0.27', 'Flannel'],
   ['kindnet', 'docker.io/kindest/kindnetd:v2025', 'kindnet'],
   ['weave-net', 'weaveworks/weave-kube:2.8', 'Weave Net'],
   ['aws-node', '602401143452.dkr.ecr.eu-west-1.amazonaws.com/amazon-k8s-cni:v1.20', 'Amazon VPC CNI'],

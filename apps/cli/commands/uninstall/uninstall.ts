@@ -1,3 +1,4 @@
+import { CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { OPERATOR_LEASE } from '#core/api/names.ts'
 import { CRDS, LEASES, PODS } from '#core/api/resources.ts'
 import { Fault } from '#core/fault/fault.ts'
@@ -6,9 +7,9 @@ import { type Cluster, connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
 import { helmOf } from '../../install/deploy.ts'
 import { examine, OUR_LABEL } from '../../install/foreign.ts'
-import { lookAround } from '../../install/surroundings.ts'
+import { lookAround, readNodes } from '../../install/surroundings.ts'
 import { Progress } from '../../output/progress.ts'
-import { cleanNodes, cleanupFault } from './cleanup.ts'
+import { cleanNodes, cleanupFault, readCleanup } from './cleanup.ts'
 import type { UninstallFlags } from './command.ts'
 
 const CRD = 'ciliumnodes.cilium.io'
@@ -46,6 +47,7 @@ export async function uninstall(this: CliContext, flags: UninstallFlags): Promis
     if (fault !== undefined) progress.say(`⚠️  ${fault.message}: they stay closed`)
     else progress.say(`🧹 ${state.done.length} nodes are clean`)
   }
+  if (found.kind !== 'ours') await refuseUnclean(this, client, flags)
   if (around.release !== undefined) {
     await (await helmOf(this, cluster, flags)).uninstall(flags.helmReleaseName)
     progress.say(`🔥 Release ${flags.helmReleaseName} is deleted`)
@@ -81,6 +83,29 @@ async function podsGone(context: CliContext, { client, namespace }: Cluster, pro
     await context.clock.sleep(300, context.signal)
   }
   progress.clear()
+}
+
+/**
+ * After a bare `helm uninstall` nobody is left who could clean the nodes, but their CiliumNodes still tell of them:
+ * with the CRD the last trace would go.
+ */
+async function refuseUnclean(context: CliContext, client: KubeClient, flags: UninstallFlags): Promise<void> {
+  const crd = await client.find(CRDS, CRD, { signal: context.signal })
+  if (flags.force || crd?.metadata.labels?.[OUR_LABEL] === undefined) return
+  const state = readCleanup(
+    (await client.listAll(CILIUM_NODES, { signal: context.signal })).items,
+    new Set((await readNodes(client, context.signal)).map((node) => node.name)),
+  )
+  const closed = [...state.waiting, ...state.failed.keys()]
+  if (closed.length === 0) return
+  throw new Fault(
+    'uninstall.closed',
+    `the release is gone, but these nodes were not cleaned and are closed: ${closed.join(', ')}`,
+    {
+      field: closed.map((name) => `node/${name}`).join(', '),
+      remedy: `Run ${context.program} install and then ${context.program} uninstall, or only delete what is left by --force`,
+    },
+  )
 }
 
 /** Only a CRD that our chart made: with it all CiliumNodes go. */

@@ -1,20 +1,20 @@
 import { Fault } from '#core/fault/fault.ts'
 import type { HostPlan } from '#core/host/host-plan.ts'
 import type { Ip } from '#core/ip/address.ts'
+import { setLink } from '#core/netlink/link.ts'
 import { HostKernel } from '#io/kernel/host-kernel.ts'
-import type { HostNetwork, HostOutcome } from './ports.ts'
-
-/** Nothing of ours at all. */
-const NOTHING: HostPlan = {
-  links: [],
-  addresses: [],
-  routes: [],
-  rules: [],
-  neighbours: [],
-  fdb: [],
-  tables: [],
-  sysctls: [],
-}
+import { findLink } from '#io/kernel/link-table.ts'
+import type { NetlinkSocket } from '#io/kernel/netlink-socket.ts'
+import {
+  addPodDevice,
+  listPodDevices,
+  type PodDeviceSpec,
+  type PodRoute,
+  readPodDevice,
+  removePodDevice,
+} from '#io/kernel/pod-device.ts'
+import { NOTHING } from './cleanup.ts'
+import type { HostNetwork, HostOutcome, PodDevice, PodDevices } from './ports.ts'
 
 /** The node's own network by netlink. */
 export class KernelHost implements HostNetwork {
@@ -22,6 +22,10 @@ export class KernelHost implements HostNetwork {
 
   constructor(kernel = new HostKernel()) {
     this.#kernel = kernel
+  }
+
+  get socket(): NetlinkSocket {
+    return this.#kernel.socket
   }
 
   async apply(plan: HostPlan): Promise<HostOutcome> {
@@ -40,6 +44,81 @@ export class KernelHost implements HostNetwork {
 
   async close(): Promise<void> {
     this.#kernel.close()
+  }
+}
+
+/** Pods' veth pairs by netlink, inside their namespaces too. */
+export class KernelPods implements PodDevices {
+  readonly #socket: NetlinkSocket
+
+  /** `socket`: of the host's network namespace. */
+  constructor(socket: NetlinkSocket) {
+    this.#socket = socket
+  }
+
+  async add(pod: PodDevice): Promise<void> {
+    addPodDevice(this.#socket, specOf(pod))
+  }
+
+  async remove(device: string): Promise<void> {
+    removePodDevice(this.#socket, device)
+  }
+
+  async list(): Promise<readonly string[]> {
+    return listPodDevices(this.#socket)
+  }
+
+  async check(pod: PodDevice): Promise<readonly string[]> {
+    const wanted = specOf(pod)
+    const there = readPodDevice(this.#socket, pod.netns, pod.ifname)
+    if (there === undefined) return [`${pod.ifname} is missing in ${pod.netns}`]
+    const wrong: string[] = []
+    if (there.hostName !== pod.device) wrong.push(`${pod.ifname} is not the other end of ${pod.device}`)
+    if (there.podMac !== pod.mac) wrong.push(`${pod.ifname} has the address ${there.podMac}, not ${pod.mac}`)
+    if (!there.up) wrong.push(`${pod.ifname} is down`)
+    for (const { ip, length } of wanted.addresses) {
+      if (!there.addresses.some((one) => one.ip === ip && one.length === length)) {
+        wrong.push(`${pod.ifname} lacks ${ip}/${length}`)
+      }
+    }
+    for (const { destination, via } of wanted.routes) {
+      if (!there.routes.some((one) => one.destination === destination && one.via === via)) {
+        wrong.push(`the route ${destination}${via === undefined ? '' : ` via ${via}`} is missing`)
+      }
+    }
+    return wrong
+  }
+
+  async setUp(devices: readonly string[], up: boolean): Promise<void> {
+    for (const name of devices) {
+      const link = findLink(this.#socket, name)
+      if (link !== undefined && link.up !== up) {
+        this.#socket.request(`bring ${name} ${up ? 'up' : 'down'}`, setLink(link.index, { up }))
+      }
+    }
+  }
+}
+
+function specOf({ netns, device, ifname, hostMac, mac, network }: PodDevice): PodDeviceSpec {
+  const { mtu, gsoMaxSize, addresses, routes, neighbours } = network
+  return {
+    namespace: netns,
+    hostName: device,
+    hostMac,
+    podName: ifname,
+    podMac: mac,
+    mtu,
+    ...(gsoMaxSize === undefined ? {} : { gsoMaxSize }),
+    addresses,
+    routes: routes.map(
+      ({ destination, via, source, mtu: routeMtu }): PodRoute => ({
+        destination,
+        ...(via === undefined ? {} : { via }),
+        ...(source === undefined ? {} : { source }),
+        ...(routeMtu === undefined ? {} : { mtu: routeMtu }),
+      }),
+    ),
+    neighbours,
   }
 }
 

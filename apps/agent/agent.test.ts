@@ -1,0 +1,249 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import { announceNode, type CiliumNode, type OwnAnnouncement } from '#core/api/cilium-node.ts'
+import { type AgentConfig, parseConfig } from '#core/api/config.ts'
+import { ANNOTATION } from '#core/api/names.ts'
+import type { NodeFacts } from '#core/api/node.ts'
+import { Fault } from '#core/fault/fault.ts'
+import type { HostPlan } from '#core/host/host-plan.ts'
+import { requireIp } from '#core/ip/address.ts'
+import { requireCidr } from '#core/ip/cidr.ts'
+import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
+import { JsonFile } from '#io/store/json-file.ts'
+import { SILENT } from '#io/telemetry/log.ts'
+import { FakeDatapath } from '#test/kit/fake-datapath.ts'
+import { Agent, type ClusterView } from './agent.ts'
+import { Endpoints, endpointsSchema } from './endpoints.ts'
+import { NodeAddresses } from './node-addresses.ts'
+import { NodeStateStore, nodeStateSchema } from './node-state.ts'
+import { loadOwnKey } from './own-key.ts'
+import type { HostNetwork } from './ports.ts'
+import type { Registry } from './publisher.ts'
+
+/** The CiliumNodes of a small cluster; every agent sees every change at once. */
+class Cluster implements Registry {
+  readonly nodes = new Map<string, CiliumNode>()
+  readonly members: Member[] = []
+  encryption = false
+  away: Error | undefined
+
+  async announce(own: OwnAnnouncement): Promise<void> {
+    if (this.away !== undefined) throw this.away
+    this.nodes.set(own.name, announceNode(own))
+    this.nudge()
+  }
+  async annotate(): Promise<void> {
+    // nobody asks for it here
+  }
+  nudge(): void {
+    for (const { agent } of this.members) agent.nudge()
+  }
+  get levels(): string {
+    return [...this.nodes.values()].map(({ metadata }) => metadata.annotations?.[ANNOTATION.level]?.[0]).join('')
+  }
+  config(): AgentConfig {
+    const data = { 'pellicle-cluster-cidrs': '10.244.0.0/16', 'enable-wireguard': String(this.encryption) }
+    const parsed = parseConfig(data)
+    assert.ok(parsed.ok)
+    return parsed.value.config
+  }
+}
+
+class FakeHost implements HostNetwork {
+  readonly plans: HostPlan[] = []
+  readonly #datapath: FakeDatapath
+  failure: Error | undefined
+
+  constructor(datapath: FakeDatapath) {
+    this.#datapath = datapath
+  }
+  async apply(plan: HostPlan) {
+    if (this.failure !== undefined) throw this.failure
+    this.plans.push(plan)
+    const missing =
+      plan.links.some(({ name }) => name === WIREGUARD_DEVICE) && !this.#datapath.devices.has(WIREGUARD_DEVICE)
+    return { changes: 1, waitingFor: missing ? [WIREGUARD_DEVICE] : [] }
+  }
+  async underlay() {
+    return { device: 'eth0', mtu: 1500 }
+  }
+  async close(): Promise<void> {
+    // nothing is held
+  }
+}
+
+interface Member {
+  readonly agent: Agent
+  readonly datapath: FakeDatapath
+  readonly host: FakeHost
+  readonly state: NodeStateStore
+}
+
+let folder: string
+let cluster: Cluster
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'pa-agent-'))
+  cluster = new Cluster()
+})
+afterEach(async () => {
+  for (const { agent } of cluster.members) await agent.close()
+  await rm(folder, { recursive: true })
+})
+
+async function join1(index: number, options: { podCidr?: string } = {}): Promise<Member> {
+  const name = `node${index}`
+  const datapath = new FakeDatapath()
+  const host = new FakeHost(datapath)
+  const state = new NodeStateStore(new JsonFile(join(folder, name, 'node.json'), nodeStateSchema))
+  await state.load()
+  const endpoints = new Endpoints(new JsonFile(join(folder, name, 'endpoints.json'), endpointsSchema))
+  const podCidr = options.podCidr ?? `10.244.${index}.0/24`
+  const node: NodeFacts = {
+    name,
+    uid: `uid-${index}`,
+    labels: {},
+    internalIps: [requireIp(`172.18.0.${index + 1}`, 'test')],
+    podCidrs: podCidr === '' ? [] : [requireCidr(podCidr, 'test')],
+    ready: true,
+    problems: [],
+  }
+  const view = (): ClusterView => ({ config: cluster.config(), node, ciliumNodes: [...cluster.nodes.values()] })
+  const agent = new Agent({
+    nodeName: name,
+    bootId: '11111111-1111-4111-8111-111111111111',
+    registry: cluster,
+    host,
+    datapath,
+    endpoints,
+    state,
+    addresses: new NodeAddresses(),
+    log: SILENT,
+    view,
+    loadKey: () => loadOwnKey(join(folder, name, 'cilium_wg0.key')),
+    onProgrammed: async () => undefined,
+    now: () => 0,
+  })
+  const member = { agent, datapath, host, state }
+  cluster.members.push(member)
+  agent.nudge()
+  return member
+}
+
+/** Looks again until it holds; the test's own limit ends it otherwise. */
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5))
+}
+
+const LIMIT = { timeout: 20_000 }
+
+test('a cluster in clear goes closed together, and back', LIMIT, async () => {
+  for (const index of [1, 2, 3]) await join1(index)
+  await until(() => cluster.levels === '000')
+  for (const { datapath } of cluster.members) assert.equal(datapath.devices.size, 0)
+  cluster.encryption = true
+  cluster.nudge()
+  await until(() => cluster.levels === '333')
+  await until(() => cluster.members.every(({ agent }) => agent.transition?.phase === 'on'))
+  for (const { datapath, agent } of cluster.members) {
+    const device = datapath.devices.get(WIREGUARD_DEVICE)
+    assert.equal(device?.peers.length, 2)
+    assert.equal(device.listenPort, 51871)
+    assert.equal(agent.publicKey?.length, 44)
+  }
+  for (const node of cluster.nodes.values()) {
+    assert.equal(node.spec.encryption?.key, 255)
+    assert.equal(node.metadata.annotations?.[ANNOTATION.publicKey]?.length, 44)
+  }
+  cluster.encryption = false
+  cluster.nudge()
+  await until(() => cluster.levels === '000')
+  await until(() => cluster.members.every(({ datapath }) => datapath.devices.size === 0))
+  for (const node of cluster.nodes.values()) {
+    assert.equal(node.spec.encryption, undefined)
+    assert.equal(node.metadata.annotations?.[ANNOTATION.publicKey], undefined)
+  }
+})
+
+test('a key is announced only when its receiver is there', LIMIT, async () => {
+  const one = await join1(1)
+  await join1(2)
+  await until(() => cluster.levels === '00')
+  one.datapath.failure = new Fault('datapath.supervisor.away', 'the supervisor does not answer', { remedy: 'start it' })
+  cluster.encryption = true
+  cluster.nudge()
+  await until(() => cluster.levels === '01')
+  await until(() =>
+    one.agent.workers.some(({ lastError }) => lastError instanceof Fault && lastError.code === 'datapath.unusable'),
+  )
+  assert.equal(cluster.nodes.get('node1')?.metadata.annotations?.[ANNOTATION.publicKey], undefined)
+  assert.equal(one.agent.notReady(), undefined, 'pods are served in clear until then')
+  one.datapath.failure = undefined
+  await until(() => cluster.levels === '33')
+})
+
+test('an agent that starts again keeps key, level and addresses, and has nothing to change', LIMIT, async () => {
+  cluster.encryption = true
+  const before = await join1(1)
+  await join1(2)
+  await until(() => cluster.levels === '33' && before.agent.transition?.phase === 'on')
+  await until(() => JSON.stringify(before.host.plans.at(-1)).includes('10.244.2.0/24'))
+  const key = before.agent.publicKey
+  const said = cluster.nodes.get('node1')
+  await before.agent.close()
+  cluster.members.splice(0, 1)
+  const after = await join1(1)
+  await until(() => after.agent.transition?.phase === 'on')
+  assert.equal(after.agent.publicKey, key)
+  assert.deepEqual(after.state.value, before.state.value)
+  assert.equal(cluster.nodes.get('node1'), said, 'nothing was written anew')
+  assert.deepEqual(after.host.plans[0], before.host.plans.at(-1))
+})
+
+test('the API server away: pods are still served, and what was to be said is said later', LIMIT, async () => {
+  const one = await join1(1)
+  await until(() => cluster.levels === '0')
+  cluster.away = new Fault('kube.unreachable', 'the API server does not answer')
+  cluster.encryption = true
+  cluster.nudge()
+  await until(() => one.agent.workers.some(({ name, failures }) => name === 'publish' && failures > 0))
+  await one.agent.programmed()
+  assert.equal(cluster.levels, '0')
+  cluster.away = undefined
+  await until(() => cluster.levels === '3')
+})
+
+test('a failing step is told, tried again, and nothing further is announced', LIMIT, async () => {
+  const one = await join1(1)
+  await until(() => cluster.levels === '0')
+  one.host.failure = new Fault('kernel.enospc', 'cannot set route', { remedy: 'free some memory' })
+  cluster.encryption = true
+  cluster.nudge()
+  await until(() => one.agent.workers.some(({ name, failures }) => name === 'apply' && failures > 1))
+  assert.match(cluster.levels, /^0$/)
+  await assert.rejects(one.agent.programmed(), /cannot set route/)
+  one.host.failure = undefined
+  await until(() => cluster.levels === '3')
+})
+
+test('a node without a pod CIDR says what it waits for', LIMIT, async () => {
+  const one = await join1(1, { podCidr: '' })
+  await until(() => (one.agent.notReady() ?? '').includes('has no pod CIDR'))
+  assert.equal(one.host.plans.length, 0)
+  await assert.rejects(one.agent.programmed(), /no pod CIDR/)
+})
+
+test('running pods outside a new pod CIDR are named, not overwritten', () => {
+  const addresses = new NodeAddresses()
+  const ip = requireIp('10.244.9.7', 'test')
+  const gateway = requireIp('10.244.9.1', 'test')
+  const endpoint = { containerId: 'c', ifname: 'eth0', ips: [{ ip, gateway }] } as never
+  assert.throws(
+    () => addresses.use([requireCidr('10.244.1.0/24', 'test')], [], [endpoint], 0),
+    /c\/eth0 holds 10\.244\.9\.7/,
+  )
+  assert.deepEqual(addresses.use([requireCidr('10.244.9.0/24', 'test')], [gateway], [endpoint], 0), [gateway])
+  assert.notEqual(addresses.allocate('d/eth0', 0)[0]?.ip, ip)
+})

@@ -1,0 +1,73 @@
+/** The agent of one node, `cilium-agent`. Wiring only: flags and environment in, a running {@link NodeAgent} out. */
+import { hostname } from 'node:os'
+import { parseArgs } from 'node:util'
+import { describeFault, Fault } from '#core/fault/fault.ts'
+import { KubeClient } from '#io/kube/client.ts'
+import { createLog, type Log } from '#io/telemetry/log.ts'
+import { UserspaceDatapath } from '#io/userspace/datapath.ts'
+import { KernelHost, KernelPods } from './kernel.ts'
+import { NodeAgent } from './node-agent.ts'
+import { agentPaths } from './paths.ts'
+
+const OPTIONS = {
+  'config-dir': { type: 'string', default: '/tmp/cilium/config-map' },
+  kubeconfig: { type: 'string' },
+  'health-port': { type: 'string', default: '9879' },
+  'metrics-port': { type: 'string', default: '9962' },
+  'log-format': { type: 'string' },
+  debug: { type: 'boolean', default: false },
+} as const
+
+async function run(): Promise<void> {
+  const { values } = parseArgs({ options: OPTIONS, allowPositionals: false })
+  const configDir = values['config-dir']
+  const log = await makeLog(configDir, values['log-format'], values.debug)
+  try {
+    const nodeName = process.env['K8S_NODE_NAME'] ?? hostname()
+    const host = new KernelHost()
+    const agent = new NodeAgent({
+      nodeName,
+      paths: agentPaths('', configDir),
+      log: log.with({ subsys: 'agent' }),
+      client: await KubeClient.connect({ kubeconfig: values.kubeconfig }),
+      host,
+      devices: new KernelPods(host.socket),
+      datapath: new UserspaceDatapath(),
+      healthPort: port(values['health-port'], '--health-port'),
+      metricsPort: port(values['metrics-port'], '--metrics-port'),
+    })
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.once(signal, () => {
+        log.info(`ending by ${signal}: the network of this node stays as it is`)
+        void agent.close().then(() => process.exit(0))
+      })
+    }
+    await agent.start()
+  } catch (error) {
+    log.error(`the agent cannot run: ${describeFault(error)}`, error instanceof Fault ? { field: error.field } : {})
+    process.exit(1)
+  }
+}
+
+/** Format and level as the configuration says, before anything else can fail; its faults are told by who reads it whole. */
+async function makeLog(configDir: string, format: string | undefined, debug: boolean): Promise<Log> {
+  const { readConfigDir } = await import('#io/kube/config-dir.ts')
+  const { parseConfig } = await import('#core/api/config.ts')
+  const parsed = parseConfig(await readConfigDir(configDir).catch(() => ({})))
+  const config = parsed.ok ? parsed.value.config : undefined
+  return createLog({
+    format: format === 'json' ? 'json' : (config?.logFormat ?? 'logfmt'),
+    level: debug || config?.debug === true ? 'debug' : 'info',
+  })
+}
+
+/** 0 is off. */
+function port(text: string, flag: string): number | undefined {
+  const value = Number(text)
+  if (!/^[0-9]+$/.test(text) || value > 65535) {
+    throw new Fault('flag.invalid', `${flag}: "${text}" is no port`, { field: flag, remedy: 'Give 1 to 65535, or 0' })
+  }
+  return value === 0 ? undefined : value
+}
+
+void run()

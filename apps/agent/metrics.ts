@@ -1,0 +1,31 @@
+import type { AgentStatus, PeerStatus } from '#core/status/agent-status.ts'
+import { Metrics } from '#io/telemetry/metrics.ts'
+
+const PEER_STATES: readonly PeerStatus['state'][] = ['ok', 'idle', 'no handshake', 'no key']
+
+/** What the agent tells Prometheus, made from its status at each scrape. */
+export function agentMetrics(status: () => Promise<AgentStatus>): Metrics {
+  const metrics = new Metrics()
+  const up = metrics.gauge('pellicle_agent_ok', '1 when this node is programmed as planned')
+  const level = metrics.gauge('pellicle_encryption_level', 'How far this node is from clear (0) to closed (3)')
+  const peers = metrics.gauge('pellicle_peers', 'Other nodes, by the state of their tunnel', ['state'])
+  const problems = metrics.gauge('pellicle_problems', 'Things that keep the plan from being what the cluster asks for')
+  const endpoints = metrics.gauge('pellicle_endpoints', 'Addresses that pods of this node and the node itself hold')
+  const failures = metrics.gauge('pellicle_controller_failures', 'Failures in a row', ['controller'])
+  const memory = metrics.gauge('pellicle_agent_resident_memory_bytes', 'Resident memory of the agent')
+  metrics.onScrape(async () => {
+    const { cilium, pellicle, ipam, controllers } = await status()
+    up.set(cilium.state === 'Ok' ? 1 : 0)
+    level.set(pellicle.level)
+    for (const state of PEER_STATES) {
+      peers.set(pellicle.peers.filter((peer) => peer.state === state).length, { state })
+    }
+    problems.set(pellicle.problems.length)
+    endpoints.set(Object.keys(ipam.allocations).length)
+    for (const controller of controllers) {
+      failures.set(controller['consecutive-failure-count'] ?? 0, { controller: controller.name })
+    }
+    memory.set(process.memoryUsage.rss())
+  })
+  return metrics
+}

@@ -1,0 +1,325 @@
+import { access } from 'node:fs/promises'
+import { CILIUM_NODES } from '#core/api/cilium-node.ts'
+import { ANNOTATION, CLEANUP } from '#core/api/names.ts'
+import { NODES, type NodeFacts, readNode } from '#core/api/node.ts'
+import type { Datapath, WireguardState } from '#core/datapath/datapath.ts'
+import { describeFault } from '#core/fault/fault.ts'
+import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
+import { podNetwork } from '#core/plan/pod-network.ts'
+import type { StateMessage } from '#core/status/agent-status.ts'
+import { VERSION } from '#core/version/version.ts'
+import type { KubeClient } from '#io/kube/client.ts'
+import { Informer } from '#io/kube/informer.ts'
+import { readSmallFile } from '#io/store/file.ts'
+import { JsonFile } from '#io/store/json-file.ts'
+import type { Log } from '#io/telemetry/log.ts'
+import { Agent } from './agent.ts'
+import { ApiServer, type Routes, TextAnswer } from './api/server.ts'
+import { type CleanupDeps, cleanUp, cleanUpOnRequest } from './cleanup.ts'
+import { CNI_CONFLIST, installCni, removeCni } from './cni/install.ts'
+import { Pods } from './cni/pods.ts'
+import { DeleteQueue } from './cni/queue.ts'
+import { CniServer } from './cni/server.ts'
+import { ConfigWatch } from './config-watch.ts'
+import { type Endpoint, Endpoints, endpointsSchema } from './endpoints.ts'
+import { NodeAddresses } from './node-addresses.ts'
+import { NodeStateStore, nodeStateSchema } from './node-state.ts'
+import { loadOwnKey } from './own-key.ts'
+import type { AgentPaths } from './paths.ts'
+import type { HostNetwork, PodDevices } from './ports.ts'
+import { KubeRegistry } from './publisher.ts'
+import { encryptionStatus, makeStatus, type StatusInputs } from './status.ts'
+import { perFamily } from './view.ts'
+
+export interface NodeAgentOptions {
+  readonly nodeName: string
+  readonly paths: AgentPaths
+  readonly log: Log
+  readonly client: KubeClient
+  readonly host: HostNetwork
+  readonly devices: PodDevices
+  readonly datapath: Datapath
+  /** `127.0.0.1`; undefined: no health port (tests). */
+  readonly healthPort: number | undefined
+  readonly metricsPort: number | undefined
+}
+
+/** Also when nobody tells of a change, what is there is compared with the plan: somebody may have deleted a route. */
+const RESYNC_MS = 60_000
+
+/** One node's agent: all parts, wired. */
+export class NodeAgent {
+  readonly #options: NodeAgentOptions
+  readonly #config: ConfigWatch
+  readonly #nodes
+  readonly #ciliumNodes
+  readonly #endpoints: Endpoints
+  readonly #state: NodeStateStore
+  readonly #addresses = new NodeAddresses()
+  readonly #pods: Pods
+  readonly #cni: CniServer
+  readonly #queue: DeleteQueue
+  readonly #api: ApiServer
+  readonly #closing: (() => Promise<unknown> | void)[] = []
+  #agent: Agent | undefined
+  #facts: NodeFacts | undefined
+  #cniFile: StateMessage = { state: 'Warning', msg: 'not written yet: this node is not programmed' }
+  #podsUp = false
+  #cleaning: Promise<boolean> | undefined
+
+  constructor(options: NodeAgentOptions) {
+    const { paths, log, client, nodeName } = options
+    this.#options = options
+    this.#config = new ConfigWatch(paths.configDir, log, () => this.#agent?.nudge())
+    const onFailure = (error: unknown, ms: number) =>
+      log.info(`the API server does not answer as it should: ${describeFault(error)}`, { 'retry-in': `${ms}ms` })
+    this.#nodes = new Informer(client, NODES, {
+      fieldSelector: `metadata.name=${nodeName}`,
+      onFailure,
+      onChange: ({ type, object }) => {
+        this.#facts = type === 'removed' ? this.#facts : readNode(object)
+        this.#agent?.nudge()
+      },
+    })
+    this.#ciliumNodes = new Informer(client, CILIUM_NODES, {
+      onFailure,
+      onSynced: () => this.#agent?.nudge(),
+      onChange: ({ object }) => {
+        if (object.metadata.name === nodeName) this.#lookForCleanup()
+        this.#agent?.nudge()
+      },
+    })
+    this.#endpoints = new Endpoints(new JsonFile(paths.endpoints, endpointsSchema))
+    this.#state = new NodeStateStore(new JsonFile(paths.nodeState, nodeStateSchema))
+    this.#pods = new Pods({
+      endpoints: this.#endpoints,
+      devices: options.devices,
+      log: log.with({ subsys: 'cni' }),
+      release: (owner) => this.#addresses.release(owner, Date.now()),
+      notReady: () => (this.#agent === undefined ? 'the agent is starting' : this.#agent.notReady()),
+      programmed: async () => await this.#agent?.programmed(),
+      namespaceExists: (path) => exists(path),
+      settings: () => {
+        const snapshot = this.#agent?.applied?.snapshot
+        if (snapshot === undefined) return undefined
+        return {
+          allocate: (owner) => this.#addresses.allocate(owner, Date.now()),
+          network: (endpoint: Endpoint) =>
+            podNetwork(snapshot, {
+              device: endpoint.ifname,
+              hostMac: endpoint.hostMac,
+              ips: perFamily(endpoint.ips.map(({ ip }) => ip)),
+            }),
+        }
+      },
+    })
+    this.#cni = new CniServer(this.#pods, log.with({ subsys: 'cni' }))
+    this.#queue = new DeleteQueue(paths.deleteQueue, (line) => this.#cni.answer(line), log.with({ subsys: 'cni' }))
+    this.#api = new ApiServer(this.#routes(), log.with({ subsys: 'api' }))
+  }
+
+  /** Resolves when everything runs; the node may still have to be programmed. Rejects when it cannot run at all. */
+  async start(): Promise<void> {
+    const { paths, log, nodeName, datapath, healthPort, metricsPort } = this.#options
+    if (healthPort !== undefined) await this.#listen(this.#healthRoutes(), '127.0.0.1', healthPort)
+    if (metricsPort !== undefined) await this.#listen(await this.#metricsRoutes(), undefined, metricsPort)
+    await this.#api.listenUnix(paths.apiSocket)
+    this.#closing.push(() => this.#api.close())
+    await this.#config.start()
+    this.#closing.push(() => this.#config.close())
+    await this.#endpoints.load()
+    await this.#state.load()
+    await this.#pods.reclaim()
+    const bootId = new TextDecoder().decode(await readSmallFile(paths.bootId)).trim()
+    this.#agent = new Agent({
+      nodeName,
+      bootId,
+      registry: new KubeRegistry(this.#options.client),
+      host: this.#options.host,
+      datapath,
+      endpoints: this.#endpoints,
+      state: this.#state,
+      addresses: this.#addresses,
+      log,
+      view: () => ({
+        config: this.#config.config,
+        node: this.#facts,
+        ciliumNodes: this.#ciliumNodes.health().synced ? this.#ciliumNodes.list() : undefined,
+      }),
+      loadKey: () => loadOwnKey(paths.keyFile),
+      onProgrammed: () => this.#afterProgramming(),
+      now: () => Date.now(),
+    })
+    this.#nodes.start()
+    this.#ciliumNodes.start()
+    this.#closing.push(() => Promise.all([this.#nodes.stop(), this.#ciliumNodes.stop()]))
+    await this.#cni.listen(paths.cniSocket)
+    this.#closing.push(() => this.#cni.close())
+    await this.#queue.start()
+    this.#closing.push(() => this.#queue.close())
+    const resync = setInterval(() => this.#agent?.nudge(), RESYNC_MS)
+    this.#closing.push(() => clearInterval(resync))
+    this.#agent.nudge()
+    log.info('the agent runs', { version: VERSION, node: nodeName, datapath: datapath.kind })
+  }
+
+  /** Ends; the node's network stays as it is. */
+  async close(): Promise<void> {
+    await this.#agent?.close()
+    for (const end of this.#closing.splice(0).reverse()) await end()
+    await this.#options.datapath.close()
+    await this.#options.host.close()
+  }
+
+  /** From now on pods may start. */
+  async #afterProgramming(): Promise<void> {
+    const { paths, devices } = this.#options
+    if (!this.#podsUp) {
+      // a removal took them down; what keeps them from leaking is in force again
+      await devices.setUp(
+        this.#endpoints.all().map(({ device }) => device),
+        true,
+      )
+      this.#podsUp = true
+    }
+    await installCni(paths.cni)
+    this.#cniFile = { state: 'Ok', msg: `${paths.cni.configFolder}/${CNI_CONFLIST}` }
+  }
+
+  #lookForCleanup(): void {
+    const { nodeName, log } = this.#options
+    const asked = this.#ciliumNodes.get(nodeName)?.metadata.annotations?.[ANNOTATION.cleanup]
+    if (asked === undefined || this.#agent === undefined) return
+    if (asked === CLEANUP.requested) {
+      if (this.#cleaning !== undefined) return
+      log.info('this node is asked to remove everything')
+      this.#cleaning = cleanUpOnRequest(this.#cleanupDeps())
+      // a failure may be asked for again
+      void this.#cleaning.then((done) => {
+        if (!done) this.#cleaning = undefined
+      })
+    } else if (this.#cleaning === undefined) {
+      // left from an installation before this one
+      this.#annotateCleanup(undefined).catch((error: unknown) => {
+        log.info(`an old cleanup annotation is still there: ${describeFault(error)}`)
+      })
+    }
+  }
+
+  #cleanupDeps(): CleanupDeps {
+    const { host, datapath, devices, log, paths } = this.#options
+    return {
+      host,
+      datapath,
+      devices,
+      log,
+      stateFolder: paths.stateFolder,
+      pause: async () => {
+        await this.#agent?.pause('this node is being cleaned up')
+      },
+      removeCniConfig: async () => {
+        await removeCni(paths.cni)
+        this.#cniFile = { state: 'Disabled', msg: 'removed' }
+      },
+      acknowledge: (value) => this.#annotateCleanup(value),
+    }
+  }
+
+  async #annotateCleanup(value: string | undefined): Promise<void> {
+    await new KubeRegistry(this.#options.client).annotate(this.#options.nodeName, { [ANNOTATION.cleanup]: value })
+  }
+
+  #routes(): Routes {
+    return {
+      'GET /v1/healthz': async () => makeStatus(await this.#statusInputs()),
+      'GET /v1/debuginfo': async () => {
+        const inputs = await this.#statusInputs()
+        const { applied } = inputs
+        return {
+          'cilium-version': VERSION,
+          encryption: encryptionStatus(inputs, true),
+          status: makeStatus(inputs),
+          snapshot: applied?.snapshot,
+          plan: applied?.plan,
+          endpoints: this.#endpoints.all(),
+        }
+      },
+      'POST /v1/cleanup': async () => ({ removed: await cleanUp(this.#cleanupDeps()) }),
+    }
+  }
+
+  #healthRoutes(): Routes {
+    const answer = async () => {
+      const reason = this.#unhealthy()
+      return reason === undefined ? new TextAnswer('ok\n') : new TextAnswer(`${reason}\n`, undefined, 503)
+    }
+    return { 'GET /healthz': answer }
+  }
+
+  /** A node that was cleaned is well: nobody should start its agent again. */
+  #unhealthy(): string | undefined {
+    if (this.#cleaning !== undefined) return undefined
+    if (this.#agent === undefined) return 'the agent is starting'
+    if (this.#agent.applied === undefined) return this.#agent.notReady() ?? 'this node is not programmed yet'
+    const failing = this.#agent.workers.find(({ name, failures }) => name === 'apply' && failures > 4)
+    return failing === undefined ? undefined : describeFault(failing.lastError)
+  }
+
+  async #metricsRoutes(): Promise<Routes> {
+    const { agentMetrics } = await import('./metrics.ts')
+    const metrics = agentMetrics(async () => makeStatus(await this.#statusInputs()))
+    return { 'GET /metrics': async () => new TextAnswer(await metrics.text(), metrics.contentType) }
+  }
+
+  async #listen(routes: Routes, host: string | undefined, port: number): Promise<void> {
+    const server = new ApiServer(routes, this.#options.log.with({ subsys: 'api' }))
+    await server.listenTcp(host, port)
+    this.#closing.push(() => server.close())
+  }
+
+  async #statusInputs(): Promise<StatusInputs> {
+    const agent = this.#agent
+    return {
+      nodeName: this.#options.nodeName,
+      config: this.#config.config,
+      applied: agent?.applied,
+      transition: agent?.transition,
+      notReady: agent === undefined ? 'the agent is starting' : agent.notReady(),
+      workers: agent?.workers ?? [],
+      endpoints: this.#endpoints.all(),
+      usage: this.#addresses.usage(),
+      device: await this.#device(),
+      datapath: this.#options.datapath.kind,
+      kubernetes: this.#kubernetes(),
+      cniFile: this.#cniFile,
+    }
+  }
+
+  async #device(): Promise<WireguardState | undefined | Error> {
+    if (this.#agent?.applied?.plan.wireguard === undefined) return undefined
+    try {
+      return await this.#options.datapath.observe(WIREGUARD_DEVICE)
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error))
+    }
+  }
+
+  #kubernetes(): StateMessage {
+    const { staleMs, synced, lastFailure } = this.#ciliumNodes.health()
+    if (staleMs === 0 && synced) return { state: 'Ok', msg: this.#options.client.server }
+    const why = lastFailure === undefined ? 'not reached yet' : describeFault(lastFailure)
+    return {
+      state: 'Warning',
+      msg: synced ? `away for ${Math.round(staleMs / 1000)} s, going on with what is known: ${why}` : why,
+    }
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -42,7 +42,8 @@ class Cluster implements Registry {
     for (const { agent } of this.members) agent.nudge()
   }
   get levels(): string {
-    return [...this.nodes.values()].map(({ metadata }) => metadata.annotations?.[ANNOTATION.level]?.[0]).join('')
+    const nodes = [...this.nodes.values()].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
+    return nodes.map(({ metadata }) => metadata.annotations?.[ANNOTATION.level]?.[0]).join('')
   }
   config(): AgentConfig {
     const data = { 'pellicle-cluster-cidrs': '10.244.0.0/16', 'enable-wireguard': String(this.encryption) }
@@ -84,11 +85,15 @@ interface Member {
 
 let folder: string
 let cluster: Cluster
+/** Aborted when a test has ended, also by its limit. */
+let ended: AbortController
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'pa-agent-'))
   cluster = new Cluster()
+  ended = new AbortController()
 })
 afterEach(async () => {
+  ended.abort()
   for (const { agent } of cluster.members) await agent.close()
   await rm(folder, { recursive: true })
 })
@@ -134,7 +139,11 @@ async function join1(index: number, options: { podCidr?: string } = {}): Promise
 
 /** Looks again until it holds; the test's own limit ends it otherwise. */
 async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5))
+  const { signal } = ended
+  while (!holds()) {
+    signal.throwIfAborted()
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
 }
 
 const LIMIT = { timeout: 20_000 }

@@ -39,10 +39,10 @@ export function diffHost(desired: HostPlan, actual: HostActual): HostDiff {
           : undefined
   const context = { stateOf: memo(stateOf), wait }
 
-  steps.push(...diffTables(desired, actual))
-  steps.push(...diffSysctls(desired, actual, context))
+  const tables = diffTables(desired, actual)
+  steps.push(...tables.set, ...diffSysctls(desired, actual, context))
   steps.push(...diffEntries(desired, actual, context))
-  steps.push(...diffRouting(desired, actual, context))
+  steps.push(...diffRouting(desired, actual, context), ...tables.delete)
 
   // within a phase the order above holds (sort is stable)
   const rank = new Map(PHASES.map((phase, index) => [phase, index]))
@@ -66,18 +66,18 @@ function memo<T>(compute: (key: string) => T): (key: string) => T {
   }
 }
 
-function diffTables(desired: HostPlan, actual: HostActual): HostStep[] {
+function diffTables(desired: HostPlan, actual: HostActual): Record<'set' | 'delete', HostStep[]> {
   const key = (table: { family: string; name: string }) => `${table.family} ${table.name}`
   const there = new Map(actual.tables.map((table) => [key(table), table]))
   const wanted = new Set(desired.tables.map(key))
-  return [
-    ...desired.tables
+  return {
+    set: desired.tables
       .filter((table) => there.get(key(table))?.body !== table.body)
-      .map((table): HostStep => ({ do: 'set table', table })),
-    ...actual.tables
+      .map((table) => ({ do: 'set table', table })),
+    delete: actual.tables
       .filter((table) => !wanted.has(key(table)))
-      .map(({ family, name }): HostStep => ({ do: 'delete table', table: { family, name } })),
-  ]
+      .map(({ family, name }) => ({ do: 'delete table', table: { family, name } })),
+  }
 }
 
 function diffSysctls(desired: HostPlan, actual: HostActual, { stateOf, wait }: DiffContext): HostStep[] {

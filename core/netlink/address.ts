@@ -2,7 +2,7 @@ import { Reader } from '#core/bytes/reader.ts'
 import { Writer } from '#core/bytes/writer.ts'
 import type { Fault } from '#core/fault/fault.ts'
 import type { Result } from '#core/fault/result.ts'
-import { type Ip, ipToBytes } from '#core/ip/address.ts'
+import { familyOf, type Ip, ipToBytes } from '#core/ip/address.ts'
 import { AttributeWriter, malformed, readAttributes, readU32 } from './attribute.ts'
 import { guarded, type NetlinkMessage, type NetlinkRequest, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from './message.ts'
 import {
@@ -46,9 +46,8 @@ export interface NewAddress {
  * itself would be traffic of ours (design.md section 4, point 10).
  */
 export function newAddress(address: NewAddress): NetlinkRequest {
-  const attributes = begin(address)
-  if (afOfIp(address.ip) !== 2) attributes.u32(IFA_FLAGS, IFA_F_NODAD)
-  return { type: RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_EXCL, body: attributes.finish() }
+  const flags = familyOf(address.ip) === 6 ? IFA_F_NODAD : 0
+  return { type: RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_EXCL, body: begin(address, flags).finish() }
 }
 
 export function deleteAddress(address: NewAddress): NetlinkRequest {
@@ -62,8 +61,8 @@ export function dumpAddresses(index = 0): NetlinkRequest {
 }
 
 /** struct ifaddrmsg: u8 family, u8 prefix length, u8 flags, u8 scope, u32 index. */
-function begin({ index, ip, length }: NewAddress): AttributeWriter {
-  const writer = new Writer().u8(afOfIp(ip)).u8(length).u8(0).u8(0).u32le(index)
+function begin({ index, ip, length }: NewAddress, flags = 0): AttributeWriter {
+  const writer = new Writer().u8(afOfIp(ip)).u8(length).u8(flags).u8(0).u32le(index)
   const bytes = ipToBytes(ip)
   return new AttributeWriter(writer).bytes(IFA_LOCAL, bytes).bytes(IFA_ADDRESS, bytes)
 }

@@ -79,13 +79,13 @@ export interface SeenRoute extends Omit<Route, 'type'> {
 /** `create` fails with EEXIST when a route of that table, destination and metric is there; `replace` takes its place. */
 export function newRoute(route: Route, how: 'create' | 'replace'): NetlinkRequest {
   const flags = NLM_F_CREATE | (how === 'create' ? NLM_F_EXCL : NLM_F_REPLACE)
-  return { type: RTM_NEWROUTE, flags, body: encode(route, scopeOf(route)) }
+  return { type: RTM_NEWROUTE, flags, body: encode(route, TYPES[route.type], scopeOf(route)) }
 }
 
 /** Only a route of that protocol, whatever else has the same table, destination and metric. */
 export function deleteRoute(route: Route): NetlinkRequest {
-  // RT_SCOPE_NOWHERE matches every scope
-  return { type: RTM_DELROUTE, flags: 0, body: encode(route, 255) }
+  // any type, and RT_SCOPE_NOWHERE matches every scope
+  return { type: RTM_DELROUTE, flags: 0, body: encode(route, 0, 255) }
 }
 
 /** With strict checking on the socket, the kernel filters by protocol. */
@@ -101,7 +101,7 @@ function scopeOf(route: Route): number {
 }
 
 /** struct rtmsg: u8 family, dst_len, src_len, tos, table, protocol, scope, type, u32 flags. */
-function encode(route: Route, scope: number): Uint8Array<ArrayBuffer> {
+function encode(route: Route, type: number, scope: number): Uint8Array<ArrayBuffer> {
   const writer = new Writer()
     .u8(afOf(cidrFamily(route.destination)))
     .u8(lengthOf(route.destination))
@@ -110,11 +110,11 @@ function encode(route: Route, scope: number): Uint8Array<ArrayBuffer> {
     .u8(route.table < 256 ? route.table : AF_UNSPEC)
     .u8(route.protocol)
     .u8(scope)
-    .u8(TYPES[route.type])
+    .u8(type)
     .u32le(route.onlink === true ? RTNH_F_ONLINK : 0)
   const to = new AttributeWriter(writer)
   if (lengthOf(route.destination) > 0) to.bytes(RTA_DST, ipToBytes(networkOf(route.destination)))
-  to.u32(RTA_TABLE, route.table)
+  if (route.table > 255) to.u32(RTA_TABLE, route.table)
   if (route.via !== undefined) to.bytes(RTA_GATEWAY, ipToBytes(route.via))
   if (route.index !== undefined) to.u32(RTA_OIF, route.index)
   if (route.source !== undefined) to.bytes(RTA_PREFSRC, ipToBytes(route.source))

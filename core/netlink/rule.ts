@@ -75,13 +75,13 @@ function encode(rule: Rule): Uint8Array<ArrayBuffer> {
     .zeros(2)
     .u8(FR_ACT_TO_TBL)
     .u32le(rule.invert ? FIB_RULE_INVERT : 0)
-  return new AttributeWriter(writer)
+  const to = new AttributeWriter(writer)
     .u32(FRA_PRIORITY, rule.priority)
     .u32(FRA_FWMARK, rule.mark)
     .u32(FRA_FWMASK, rule.mask)
-    .u32(FRA_TABLE, rule.table)
     .u8(FRA_PROTOCOL, rule.protocol)
-    .finish()
+  if (rule.table > 255) to.u32(FRA_TABLE, rule.table)
+  return to.finish()
 }
 
 /** Of RTM_NEWRULE and RTM_DELRULE; undefined for a family that is not IP. */

@@ -40,6 +40,8 @@ export class NetlinkSocket {
   #open = true
   /** Dumps that were read again because something changed meanwhile or the socket's buffer overflowed. */
   repeatedDumps = 0
+  /** Netlink port, as events name who caused them; 0 before the first answer. */
+  port = 0
 
   /** @throws Fault `kernel.*` */
   constructor(options: { readonly receiveBuffer?: number } = {}) {
@@ -139,7 +141,9 @@ export class NetlinkSocket {
     if (length > this.#buffer.length) {
       throw new Fault('kernel.too-long', `${what}: the kernel's answer has ${length} bytes, room is ${BUFFER_BYTES}`)
     }
-    return unwrap(splitMessages(this.#buffer.subarray(0, length)))
+    const messages = unwrap(splitMessages(this.#buffer.subarray(0, length)))
+    this.port = messages[0]?.port ?? this.port
+    return messages
   }
 }
 

@@ -115,10 +115,9 @@ describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${mis
       '--kubeconfig',
       server.kubeconfig,
     ])
-    const byHand = await run(helm ?? '', [
-      ...['template', 'cilium', `${root}deploy/chart`, '-n', 'kube-system', '--kube-version', '1.34.0', ...WIREGUARD],
-      ...['--set', 'pellicle.clusterCIDRs={10.244.0.0/16}', '--set', 'pellicle.profile=1.14.5'],
-    ])
+    const flags = ['-n', 'kube-system', '--kube-version', '1.34.0', ...WIREGUARD]
+    const given = ['--set', 'pellicle.clusterCIDRs={10.244.0.0/16}', '--set', 'pellicle.profile=1.14.5']
+    const byHand = await run(helm ?? '', ['template', 'cilium', `${root}deploy/chart`, ...flags, ...given])
     const objects = (text: string) =>
       parseAllDocuments(text)
         .map((document) => document.toJS() as KubeObject)
@@ -140,9 +139,9 @@ describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${mis
     assert.match(wrong.stderr, /ipsec is not built/)
     const reset = await cli('upgrade', '--reset-values')
     assert.equal(reset.code, 0, reset.stderr)
-    const after = (await client.get(CONFIG_MAPS, 'cilium-config', scope)).data ?? {}
-    assert.equal(after['enable-wireguard'], undefined)
-    assert.equal(after['pellicle-cluster-cidrs'], '10.244.0.0/16')
+    const without = (await client.get(CONFIG_MAPS, 'cilium-config', scope)).data ?? {}
+    assert.equal(without['enable-wireguard'], undefined)
+    assert.equal(without['pellicle-cluster-cidrs'], '10.244.0.0/16')
     assert.equal((await cli('upgrade', ...WIREGUARD)).code, 0)
   })
 
@@ -165,7 +164,10 @@ describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${mis
       .trimEnd()
       .split('\n')
       .map((line) => line.split(/ +/)[0])
-    assert.deepEqual(keys, keys.toSorted())
+    assert.deepEqual(
+      keys,
+      keys.toSorted((a = '', b = '') => (a < b ? -1 : 1)),
+    )
     const restarted = async () =>
       (await client.get(DAEMON_SETS, 'cilium', scope)).spec?.template.metadata?.annotations?.[
         'kubectl.kubernetes.io/restartedAt'

@@ -119,6 +119,11 @@ test('Helm is found: named, built, in PATH where the version fits', async (t) =>
   await script(join(programs, 'helm-3.19.5-0123456789ab'), '')
   await script(join(programs, 'helm-4.0.0-0123456789ab'), '')
   assert.equal(await locateHelm(env), join(programs, 'helm-3.19.5-0123456789ab'))
+
+  const set = join(at, 'cache', 'pellicle', 'kubernetes', '0123456789ab', 'bin')
+  await mkdir(set, { recursive: true })
+  await script(join(set, 'helm'), 'echo v3.20.0')
+  assert.equal(await locateHelm(env), join(set, 'helm'))
 })
 
 test('versions', () => {

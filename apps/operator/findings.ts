@@ -51,6 +51,7 @@ export interface ClusterView {
 const AT_ONCE = 0
 const SOON = 30_000
 const LATER = 120_000
+const MOST_OVERLAPS = 500
 
 /** Everything that is wrong now, worst first; O(n log n). */
 export function findTroubles(view: ClusterView): Finding[] {
@@ -75,6 +76,8 @@ function overlaps(view: ClusterView): Finding[] {
   const sorted = [...owners].sort(([a], [b]) => compareIp(networkOf(a), networkOf(b)) || lengthOf(a) - lengthOf(b))
   const findings: Finding[] = []
   const tell = (a: Cidr, first: string, b: Cidr, second: string) => {
+    // a thousand nodes with one CIDR are half a million pairs, and one mistake
+    if (findings.length >= MOST_OVERLAPS) return
     const [one, two] = [first, second].toSorted() as [string, string]
     findings.push({
       key: `OverlappingPodCIDR ${one} ${two}`,
@@ -88,8 +91,8 @@ function overlaps(view: ClusterView): Finding[] {
   }
   let open: (readonly [Cidr, ReadonlySet<string>])[] = []
   for (const [cidr, names] of sorted) {
-    const [first = '', ...others] = names
-    for (const other of others) tell(cidr, first, cidr, other)
+    const equal = [...names]
+    for (const [i, a] of equal.entries()) for (const b of equal.slice(i + 1)) tell(cidr, a, cidr, b)
     open = open.filter(([outer]) => cidrFamily(outer) === cidrFamily(cidr) && containsCidr(outer, cidr))
     for (const [outer, outerNames] of open) {
       for (const a of outerNames) for (const b of names) if (a !== b) tell(outer, a, cidr, b)

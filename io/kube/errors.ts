@@ -86,6 +86,11 @@ const BY_HTTP: Readonly<Record<number, Kind>> = {
 /** @param action what was tried on which object, e.g. `get node kind-worker` */
 export function statusFault(action: string, http: number, status: Status | undefined): Fault {
   const kind = BY_REASON[status?.reason ?? ''] ?? BY_HTTP[status?.code ?? http] ?? { code: 'kube.refused' as const }
+  if (http === 404 && status === undefined) {
+    return kubeFault('kube.not-found', `${action}: the API server does not know this kind`, {
+      remedy: 'Check that the CRDs of the chart are installed',
+    })
+  }
   const field = status?.details?.causes?.[0]?.field
   return kubeFault(kind.code, `${action}: ${status?.message ?? `HTTP status ${http}`}`, {
     ...(field === undefined ? {} : { field }),

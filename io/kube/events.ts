@@ -79,8 +79,8 @@ export class EventRecorder {
       await this.#client.create(EVENTS, object, { namespace, signal })
     } catch (error) {
       this.#known.delete(key)
-      // the server forgets events after an hour
-      if (!hasCode(error, 'kube.not-found')) this.#onFailure(error)
+      // the server forgets events after an hour: the next one begins a new series
+      if (known === undefined || !hasCode(error, 'kube.not-found')) this.#onFailure(error)
     }
   }
 

@@ -26,6 +26,8 @@ export interface ApiServer {
   start(): Promise<void>
   /** Makes every older resourceVersion expire (410). */
   compact(): Promise<void>
+  /** A second kube-apiserver on the same etcd, at another port. */
+  startBeside(): Promise<{ readonly client: KubeClient; stop(): Promise<void> }>
   readonly pid: number | undefined
   stop(): Promise<void>
 }
@@ -45,7 +47,7 @@ export function missingForApiServer(): string | undefined {
 
 export async function startApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const folder = mkdtempSync(join(tmpdir(), 'pk-apiserver-'))
-  const [port, etcdPort, peerPort] = await freePorts(3)
+  const [port, etcdPort, peerPort] = (await freePorts(3)) as [number, number, number]
   const url = `https://127.0.0.1:${port}`
   const etcdUrl = `http://127.0.0.1:${etcdPort}`
   const children = new Set<ChildProcess>()
@@ -75,11 +77,11 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
     return made
   }
 
-  const start = async () => {
-    server = launch(folder, 'kube-apiserver', children, [
+  const launchServer = (at: number) =>
+    launch(folder, 'kube-apiserver', children, [
       `--etcd-servers=${etcdUrl}`,
       '--bind-address=127.0.0.1',
-      `--secure-port=${port}`,
+      `--secure-port=${at}`,
       '--advertise-address=127.0.0.1',
       `--tls-cert-file=${folder}/apiserver.crt`,
       `--tls-private-key-file=${folder}/apiserver.key`,
@@ -92,6 +94,8 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
       '--endpoint-reconciler-type=none',
       ...(options.flags ?? []),
     ])
+  const start = async () => {
+    server = launchServer(port)
     await ready(await client(), server, folder)
   }
   const stop = async () => {
@@ -122,6 +126,16 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
     },
     start,
     compact: () => compact(etcdUrl),
+    startBeside: async () => {
+      const [at] = (await freePorts(1)) as [number]
+      const path = join(folder, `beside-${at}.kubeconfig`)
+      writeFileSync(path, kubeconfigText(folder, `https://127.0.0.1:${at}`, {}))
+      const beside = launchServer(at)
+      const made = await KubeClient.connect({ kubeconfig: path })
+      clients.push(made)
+      await ready(made, beside, folder)
+      return { client: made, stop: () => end(beside, 'SIGKILL') }
+    },
     get pid() {
       return server?.pid
     },

@@ -18,7 +18,7 @@ pub const CHANNEL: RawFd = 3;
 
 /// Runs until the supervisor stops it. Everything that can fail for a lack of rights happens before the first packet.
 pub fn run() -> io::Result<()> {
-    let message = channel::receive(CHANNEL)?.ok_or_else(|| io::Error::other("the supervisor is gone"))?;
+    let mut message = channel::receive(CHANNEL)?.ok_or_else(|| io::Error::other("the supervisor is gone"))?;
     let text = &message.text;
     let number = |name: &str| text[name].as_u64().unwrap_or(0) as u32;
     let [memory, listener, tun, ..] = message.fds.as_slice() else {
@@ -37,6 +37,8 @@ pub fn run() -> io::Result<()> {
     let shared = Shared::new(state, tun.as_raw_fd(), udp, number("mtu"), tun_udp, segment)?;
     shared.count(Counter::EngineStarts);
     let (listener, tun) = (listener.as_raw_fd(), tun.as_raw_fd());
+    // the control thread closes them when it gets others: their port must be free again
+    let mut control = Control::new(&shared, listener, CHANNEL, message.fds.split_off(3));
     privilege::drop_all(number("user"), number("group"))?;
     let ready = Barrier::new(3);
     std::thread::scope(|scope| {
@@ -60,7 +62,7 @@ pub fn run() -> io::Result<()> {
         ready.wait();
         filtered?;
         channel::answer(CHANNEL, "start");
-        Control::new(&shared, listener, CHANNEL, Vec::new()).run();
+        control.run();
         Ok::<(), io::Error>(())
     })?;
     // Both packet threads are at the barrier: nothing is read or sent any more.

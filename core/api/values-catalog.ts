@@ -36,6 +36,7 @@ export const REFUSED: readonly Refusal[] = [
   { path: 'k8sNetworkPolicy.enabled', reason: 'NetworkPolicy is not enforced', remedy: 'Set it to false' },
   { path: 'enableNonDefaultDenyPolicies', reason: 'NetworkPolicy is not enforced' },
   { path: 'authentication', reason: 'mutual authentication of pods is not built' },
+  { path: 'daemon.enableSourceIPVerification', reason: "a pod's source address is not checked on its own node" },
   { path: 'endpointLockdownOnMapOverflow', reason: 'pods are never locked down: NetworkPolicy is not enforced' },
   { path: 'clustermesh.useAPIServer', reason: 'clusters are not meshed: nothing between them would be encrypted' },
   { path: 'clustermesh.config.enabled', reason: 'clusters are not meshed: nothing between them would be encrypted' },

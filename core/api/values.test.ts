@@ -28,6 +28,7 @@ for (const [path, value] of [
   ['policyEnforcementMode', 'default'],
   ['authentication.mutual.spire.enabled', true],
   ['k8sNetworkPolicy.enabled', true],
+  ['daemon.enableSourceIPVerification', true],
 ] as const) {
   test(`${path}=${value} promises what is not kept, and is refused`, () => {
     const verdict = judgeValue(path, value)

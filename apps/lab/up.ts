@@ -60,7 +60,7 @@ export async function labUp(options: UpOptions, progress: Progress, signal: Abor
       async () => await removeLab(folder, options.name),
     )
   }
-  const maker = new Maker(options, folder, paths)
+  const maker = new Maker(options, folder, paths, signal)
   try {
     await runSteps(maker.steps(), progress, signal)
   } catch (error) {
@@ -80,13 +80,15 @@ class Maker {
   readonly #options: UpOptions
   readonly #folder: string
   readonly #paths: LabPaths
+  readonly #signal: AbortSignal
   readonly #hierarchies: Hierarchies = machineHierarchies()
   readonly #authority: Authority = makeAuthority({ name: 'kubernetes' }, Date.now())
   #layout: LabLayout
   #state: LabState
   #api: LabApi | undefined
 
-  constructor(options: UpOptions, folder: string, paths: LabPaths) {
+  constructor(options: UpOptions, folder: string, paths: LabPaths, signal: AbortSignal) {
+    this.#signal = signal
     this.#options = options
     this.#folder = folder
     this.#paths = paths
@@ -173,6 +175,7 @@ class Maker {
       120_000,
       `the API server at ${apiServerUrl(this.#layout)}`,
       this.#logOf('kube-apiserver'),
+      this.#signal,
       async () => {
         return (await api.call('GET', '/readyz')).status === 200
       },
@@ -192,7 +195,7 @@ class Maker {
     await Promise.all(
       setupObjects(this.#layout).map(async ({ collection, object }) => await create(api, collection, object)),
     )
-    await waitFor(120_000, 'every node to register', join(this.#paths.folder, 'nodes'), async () => {
+    await waitFor(120_000, 'every node to register', join(this.#paths.folder, 'nodes'), this.#signal, async () => {
       const { status, body } = await api.call('GET', '/api/v1/nodes')
       if (status !== 200) return false
       const items = (JSON.parse(body) as { items: { status: { nodeInfo?: { kubeletVersion?: string } } }[] }).items
@@ -218,16 +221,23 @@ class Maker {
   }
 }
 
-async function waitFor(limit: number, what: string, log: string, done: () => Promise<boolean>): Promise<void> {
+async function waitFor(
+  limit: number,
+  what: string,
+  log: string,
+  signal: AbortSignal,
+  done: () => Promise<boolean>,
+): Promise<void> {
   const end = performance.now() + limit
   let last: unknown
   while (performance.now() < end) {
+    signal.throwIfAborted()
     try {
       if (await done()) return
     } catch (error) {
       last = error
     }
-    await sleep(50)
+    await sleep(50, undefined, { signal })
   }
   const words =
     existsSync(log) && log.endsWith('.log') ? readFileSync(log, 'utf8').trim().split('\n').slice(-5).join('\n') : ''

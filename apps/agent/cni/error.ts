@@ -31,8 +31,8 @@ const FAULT_CODES: Readonly<Record<string, number>> = {
 
 export interface CniAnswer {
   readonly exitCode: number
-  /** What the executable prints on standard output; empty where CNI expects nothing. */
-  readonly output: string
+  /** What the executable prints on standard output, as JSON; null where CNI expects nothing. */
+  readonly output: Readonly<Record<string, unknown>> | null
 }
 
 export function errorAnswer(error: unknown, cniVersion: string): CniAnswer {
@@ -46,7 +46,7 @@ export function errorAnswer(error: unknown, cniVersion: string): CniAnswer {
     error instanceof Fault ? describeFault(new Error(error.message, { cause: error.cause })) : messageOf(error)
   return {
     exitCode: 1,
-    output: JSON.stringify({ cniVersion, code, msg, ...(details === undefined ? {} : { details }) }),
+    output: { cniVersion, code, msg, ...(details === undefined ? {} : { details }) },
   }
 }
 

@@ -6,7 +6,7 @@ import type { PodNetwork } from '#core/plan/pod-network.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import { type Endpoint, type Endpoints, endpointKey } from '../endpoints.ts'
 import type { PodDevice, PodDevices } from '../ports.ts'
-import { CniError, NOT_AS_MADE, NOT_AVAILABLE, TRY_AGAIN } from './error.ts'
+import { type CniAnswer, CniError, NOT_AS_MADE, NOT_AVAILABLE, TRY_AGAIN } from './error.ts'
 import type { CniRequest } from './request.ts'
 import { addResult } from './result.ts'
 
@@ -45,23 +45,23 @@ export class Pods {
     this.#deps = deps
   }
 
-  /** Returns what the executable prints; empty where CNI expects nothing. */
-  async handle(request: CniRequest): Promise<string> {
+  /** Returns what the executable prints; null where CNI expects nothing. */
+  async handle(request: CniRequest): Promise<CniAnswer['output']> {
     switch (request.command) {
       case 'ADD':
-        return JSON.stringify(await this.#serial(request, () => this.#add(request)))
+        return await this.#serial(request, () => this.#add(request))
       case 'DEL':
         await this.#serial(request, () => this.remove(request.containerId, request.ifname))
-        return ''
+        return null
       case 'CHECK':
         await this.#serial(request, () => this.#check(request))
-        return ''
+        return null
       case 'GC':
         await this.#collect(request)
-        return ''
+        return null
       case 'STATUS':
         this.#status()
-        return ''
+        return null
       case 'VERSION':
         break
     }
@@ -116,7 +116,7 @@ export class Pods {
     if (reason !== undefined) throw new CniError(NOT_AVAILABLE, `pods cannot get a network now: ${reason}`)
   }
 
-  async #add(request: CniRequest): Promise<object> {
+  async #add(request: CniRequest): Promise<Record<string, unknown>> {
     const { endpoints, devices, log } = this.#deps
     const settings = this.#deps.settings()
     const reason = this.#deps.notReady()

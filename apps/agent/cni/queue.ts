@@ -54,13 +54,14 @@ export class DeleteQueue {
       if (content === undefined) continue
       const { exitCode, output } = await this.#answer(new TextDecoder().decode(content).trim())
       if (exitCode !== 0 && !neverWorks(output)) continue
-      if (exitCode !== 0) this.#log.warn('a queued DEL makes no sense and is dropped', { file: name, answer: output })
+      if (exitCode !== 0)
+        this.#log.warn('a queued DEL makes no sense and is dropped', { file: name, answer: JSON.stringify(output) })
       await removeFile(path)
     }
   }
 }
 
 /** CNI codes of requests that no later attempt can help: version, environment, not decodable, configuration. */
-function neverWorks(output: string): boolean {
-  return [1, 4, 6, 7].includes((JSON.parse(output) as { code: number }).code)
+function neverWorks(output: CniAnswer['output']): boolean {
+  return [1, 4, 6, 7].includes(Number(output?.['code']))
 }

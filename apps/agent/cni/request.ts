@@ -30,13 +30,19 @@ export const CNI_VERSIONS = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const
 
 const COMMANDS = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION'] as const
 
+/** What the environment does not say is null. */
+const maybeText = z
+  .string()
+  .nullish()
+  .transform((value) => value ?? '')
+
 const lineSchema = z.object({
   command: z.string(),
-  containerId: z.string().default(''),
-  netns: z.string().default(''),
-  ifname: z.string().default(''),
-  args: z.string().default(''),
-  path: z.string().default(''),
+  containerId: maybeText,
+  netns: maybeText,
+  ifname: maybeText,
+  args: maybeText,
+  path: maybeText,
   config: z.unknown(),
 })
 

@@ -5,7 +5,7 @@ import type { Endpoint } from '../endpoints.ts'
  * The answer to ADD in the version that was asked for. 0.3.1 and 0.4.0 name the family of each address; from 1.0.0 on
  * they do not; 1.1.0 adds the MTU of interfaces and routes.
  */
-export function addResult(endpoint: Endpoint, netns: string, mtu: number, cniVersion: string): object {
+export function addResult(endpoint: Endpoint, netns: string, mtu: number, cniVersion: string): Record<string, unknown> {
   const old = cniVersion.startsWith('0.')
   const withMtu = cniVersion === '1.1.0' ? { mtu } : {}
   return {

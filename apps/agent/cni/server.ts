@@ -13,7 +13,7 @@ const MAX_REQUEST = 1024 * 1024
 
 /**
  * The socket that the CNI executable forwards to: one JSON line in, one out
- * (`{"exitCode": 0, "output": "…"}`), then the connection ends.
+ * (`{"exitCode": 0, "output": {…}}`; output null: nothing is printed), then the connection ends.
  */
 export class CniServer {
   readonly #pods: Pods

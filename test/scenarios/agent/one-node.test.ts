@@ -7,13 +7,15 @@
  *     pa-node: eth0 172.18.0.2, cilium_host 10.244.1.1, cilium_wg0, lxc… ── pa-pod: eth0 10.244.1.2
  */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { promisify } from 'node:util'
 import { parseAllDocuments } from 'yaml'
+import { deviceName } from '#apps/agent/cni/pods.ts'
 import { NodeAgent } from '#apps/agent/node-agent.ts'
 import { agentPaths } from '#apps/agent/paths.ts'
 import { SocketAgentClient } from '#apps/dbg/agent-client.ts'
@@ -71,7 +73,7 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
   }
   const own = async () => await client.find(CILIUM_NODES, 'pa1')
   const cni = (command: string, containerId = 'pa-pod') =>
-    new Promise<{ exitCode: number; output: string }>((resolve, reject) => {
+    new Promise<{ exitCode: number; output: unknown }>((resolve, reject) => {
       let answer = ''
       const request = {
         command,
@@ -89,7 +91,7 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
       socket.on('data', (chunk: string) => {
         answer += chunk
       })
-      socket.on('end', () => resolve(JSON.parse(answer) as { exitCode: number; output: string }))
+      socket.on('end', () => resolve(JSON.parse(answer) as { exitCode: number; output: unknown }))
       socket.on('error', reject)
     })
 
@@ -165,25 +167,58 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
 
   test('a pod gets an address and reaches its node', async () => {
     const answer = await cni('ADD')
-    assert.equal(answer.exitCode, 0, answer.output)
-    assert.match(answer.output, /"10\.244\.1\.2\/32"/)
+    assert.equal(answer.exitCode, 0, JSON.stringify(answer.output))
+    assert.match(JSON.stringify(answer.output), /"10\.244\.1\.2\/32"/)
     assert.match(ip('netns', 'exec', 'pa-pod', 'ping', '-c1', '-W2', '10.244.1.1'), / 0% packet loss/)
     assert.equal((await cni('CHECK')).exitCode, 0)
-    assert.equal((await cni('ADD')).output, answer.output)
+    assert.deepEqual((await cni('ADD')).output, answer.output)
+  })
+
+  test('the executable hands over what a runtime asks, and queues a DEL while no agent answers', async (t) => {
+    const program = 'engine/target/release/pellicle-cni'
+    if (!existsSync(program)) return t.skip('needs the engine (cargo build --release in engine/)')
+    const socket = `${folder}/var/run/cilium/cni.sock`
+    const queueDir = `${folder}/var/run/cilium/deletequeue`
+    // another process: this one must be free to answer
+    const call = async (command: string) =>
+      await promisify(execFile)(
+        'sh',
+        ['-c', `echo '${JSON.stringify({ cniVersion: '1.0.0', name: 'cilium', socket, queueDir })}' | ${program}`],
+        {
+          env: {
+            CNI_COMMAND: command,
+            CNI_CONTAINERID: 'pa-exec',
+            CNI_NETNS: '/run/netns/pa-exec',
+            CNI_IFNAME: 'eth0',
+            CNI_PATH: '/opt/cni/bin',
+          },
+        },
+      )
+    ip('netns', 'add', 'pa-exec')
+    const added = JSON.parse((await call('ADD')).stdout) as { ips: { address: string }[] }
+    assert.match(added.ips[0]?.address ?? '', /^10\.244\.1\.\d+\/32$/)
+    await agent.close()
+    assert.equal((await call('DEL')).stdout, '')
+    assert.equal(readdirSync(queueDir).length, 1)
+    assert.match(inNode('ip', '-br', 'link'), new RegExp(deviceName('pa-exec', 'eth0')))
+    await startAgent()
+    await until('the queue', () => readdirSync(queueDir).length === 0)
+    assert.ok(!inNode('ip', '-br', 'link').includes(deviceName('pa-exec', 'eth0')))
+    await until('level 3', async () => (await status()).cilium.state === 'Ok')
   })
 
   test('another agent takes over without changing anything, also while the API server is away', async () => {
-    const before = inNode('nft', 'list', 'ruleset') + inNode('ip', 'route', 'show', 'table', 'all')
+    const earlier = inNode('nft', 'list', 'ruleset') + inNode('ip', 'route', 'show', 'table', 'all')
     const version = (await own())?.metadata.resourceVersion
     await agent.close()
     await startAgent()
     await until('level 3', async () => (await status()).cilium.state === 'Ok')
-    assert.equal(inNode('nft', 'list', 'ruleset') + inNode('ip', 'route', 'show', 'table', 'all'), before)
+    assert.equal(inNode('nft', 'list', 'ruleset') + inNode('ip', 'route', 'show', 'table', 'all'), earlier)
     assert.equal((await own())?.metadata.resourceVersion, version, 'nothing was written')
     await apiServer.kill()
     ip('netns', 'add', 'pa-pod2')
     const answer = await cni('ADD', 'pa-pod2')
-    assert.equal(answer.exitCode, 0, answer.output)
+    assert.equal(answer.exitCode, 0, JSON.stringify(answer.output))
     assert.equal((await cni('DEL', 'pa-pod2')).exitCode, 0)
     await apiServer.start()
   })
@@ -242,7 +277,7 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
 })
 
 function clear(): void {
-  for (const name of ['pa-node', 'pa-pod', 'pa-pod2']) {
+  for (const name of ['pa-node', 'pa-pod', 'pa-pod2', 'pa-exec']) {
     try {
       ip('netns', 'del', name)
     } catch {

@@ -9,8 +9,9 @@ const ROOT = '/proc/sys/'
 
 /** Undefined when there is no such parameter. */
 export function readSysctl(path: string): string | undefined {
+  const file = fileOf(path)
   try {
-    return readFileSync(fileOf(path), 'utf8').trimEnd()
+    return readFileSync(file, 'utf8').trimEnd()
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined
     throw refused('read', path, error)
@@ -18,8 +19,9 @@ export function readSysctl(path: string): string | undefined {
 }
 
 export function writeSysctl(path: string, value: string): void {
+  const file = fileOf(path)
   try {
-    writeFileSync(fileOf(path), value)
+    writeFileSync(file, value)
   } catch (error) {
     throw refused('set', path, error)
   }

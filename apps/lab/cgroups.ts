@@ -42,7 +42,9 @@ export function findHierarchies(mountinfo: string): Hierarchies {
     mounts.push({ folder, controllers: controllers.join(), type })
   }
   const first = mounts.filter(({ type, controllers }) => type === 'cgroup' && controllers !== '')
-  if (first.length > 0) return { version: 1, mounts: first }
+  if (first.length > 0) {
+    return { version: 1, mounts: first.map(({ folder, controllers }) => ({ folder, controllers })) }
+  }
   const second = mounts.find(({ type }) => type === 'cgroup2')
   if (second !== undefined) return { version: 2, mounts: [{ folder: second.folder, controllers: '' }] }
   throw new Fault('lab.cgroups', 'no cgroup hierarchy is mounted', { remedy: 'Mount one at /sys/fs/cgroup' })

@@ -165,7 +165,7 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
 
   test('a node that was cut off comes back', async () => {
     const workerRuns = async (): Promise<boolean | undefined> =>
-      (await status()).nodes.find((node) => node.name === `${name}-worker`)?.running
+      (await labStatus()).nodes.find((node) => node.name === `${name}-worker`)?.running
     await run(pellicle, ['lab', 'node', 'kill', 'worker', '--name', name])
     assert.equal(await workerRuns(), false)
     await run(pellicle, ['lab', 'node', 'start', 'worker', '--name', name])
@@ -227,7 +227,7 @@ interface NodeObject {
   }
 }
 
-async function status(): Promise<{ nodes: { name: string; running: boolean }[] }> {
+async function labStatus(): Promise<{ nodes: { name: string; running: boolean }[] }> {
   const { stdout } = await run(pellicle, ['lab', 'status', '--name', name, '-o', 'json'])
   return JSON.parse(stdout) as { nodes: { name: string; running: boolean }[] }
 }

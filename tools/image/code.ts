@@ -99,8 +99,8 @@ async function bundle(root: string, home: string, apps: readonly string[]): Prom
   // a worker is started by the URL of its file, which bundling would break: it becomes a bundle of its own beside the apps
   const splitWorkers: Plugin = {
     name: 'workers',
-    setup({ onLoad }) {
-      onLoad({ filter: /\.ts$/, namespace: 'file' }, ({ path }) => {
+    setup(esbuild) {
+      esbuild.onLoad({ filter: /\.ts$/, namespace: 'file' }, ({ path }) => {
         const text = readFileSync(path, 'utf8')
         const contents = text.replaceAll(/new URL\('([^']+)\.ts', import\.meta\.url\)/g, (_, relative: string) => {
           workers.add(join(dirname(path), `${relative}.ts`))

@@ -56,7 +56,7 @@ export function issue(authority: Authority, request: Request, now: number): Issu
 /** Key pair that signs ServiceAccount tokens; the API server checks them with the public half. */
 export function makeTokenKey(): { readonly privateKey: string; readonly publicKey: string } {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' })
-  return { privateKey: pem(privateKey), publicKey: publicKey.export({ type: 'spki', format: 'pem' }).toString() }
+  return { privateKey: pem(privateKey), publicKey: publicKey.export({ type: 'spki', format: 'pem' }) }
 }
 
 function assemble(
@@ -103,5 +103,5 @@ function generalName(name: string): Uint8Array {
 }
 
 function pem(key: KeyObject): string {
-  return key.export({ type: 'pkcs8', format: 'pem' }).toString()
+  return key.export({ type: 'pkcs8', format: 'pem' })
 }

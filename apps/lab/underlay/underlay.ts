@@ -44,7 +44,7 @@ export async function plug(layout: LabLayout, node: LabNode, underlayPid: number
       }),
       'link set eth0 up',
       ...layout.underlayNetworks.map(({ gateway }) => {
-        return `${gateway.includes(':') ? '-6 ' : ''}route add default via ${gateway} dev eth0`
+        return `route add default via ${gateway} dev eth0`
       }),
     ],
   )

@@ -11,10 +11,6 @@ export interface UpFlags extends LabFlags {
   readonly retain: boolean
 }
 
-export interface DownFlags extends LabFlags {
-  readonly all: boolean
-}
-
 export interface StatusFlags extends LabFlags {
   readonly output: 'text' | 'json'
 }
@@ -39,10 +35,10 @@ const upCommand = buildCommand<UpFlags, [], CliContext>({
   docs: { brief: 'Make the cluster: nodes are registered, and NotReady until a CNI is installed' },
 })
 
-const downCommand = buildCommand<DownFlags, [], CliContext>({
+const downCommand = buildCommand<LabFlags, [], CliContext>({
   loader: async () => (await import('./down.ts')).down,
   parameters: {
-    flags: { name: nameFlag, all: { kind: 'boolean', brief: 'All labs of this machine', default: false } },
+    flags: { name: nameFlag },
   },
   docs: { brief: 'Remove the cluster and everything of it, also after a crash' },
 })
@@ -72,7 +68,7 @@ const envCommand = buildCommand<LabFlags, [], CliContext>({
 })
 
 const execCommand = buildCommand<LabFlags, string[], CliContext>({
-  loader: async () => (await import('./exec.ts')).exec as never,
+  loader: async () => (await import('./exec.ts')).exec,
   parameters: {
     flags: { name: nameFlag },
     positional: {
@@ -85,7 +81,7 @@ const execCommand = buildCommand<LabFlags, string[], CliContext>({
 })
 
 const captureCommand = buildCommand<CaptureFlags, string[], CliContext>({
-  loader: async () => (await import('./capture.ts')).capture as never,
+  loader: async () => (await import('./capture.ts')).capture,
   parameters: {
     flags: {
       name: nameFlag,

@@ -7,7 +7,7 @@ export async function status(this: CliContext, flags: StatusFlags): Promise<void
   const found = await labStatus(flags.name, this.env)
   if (flags.output === 'json') this.process.stdout.write(`${JSON.stringify(found, undefined, 2)}\n`)
   else {
-    const write = (line: string): void => void this.process.stdout.write(`${line}\n`)
+    const write = (line: string): void => this.process.stdout.write(`${line}\n`)
     write(`Lab:         ${found.name} (${found.phase})`)
     if (found.phase !== 'absent') {
       write(`API server:  ${found.api}`)

@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { findHierarchies } from './cgroups.ts'
+import { mountsBelow } from './down.ts'
+import { resolvers } from './kubernetes/files.ts'
+import { nodeObjects } from './kubernetes/objects.ts'
+import { apiServerUrl, freeUnderlay, layOut } from './layout.ts'
+import { servicesScript, shellQuote } from './node/services.ts'
+
+const four = layOut({ name: 'kind', nodes: 4, family: 'ipv4', underlay: 18 })
+
+test('names and addresses are those that the guides show', () => {
+  assert.deepEqual(
+    four.nodeList.map(({ name, addresses, podCidrs }) => [name, ...addresses, ...podCidrs]),
+    [
+      ['kind-control-plane', '172.18.0.2', '10.244.0.0/24'],
+      ['kind-worker', '172.18.0.3', '10.244.1.0/24'],
+      ['kind-worker2', '172.18.0.4', '10.244.2.0/24'],
+      ['kind-worker3', '172.18.0.5', '10.244.3.0/24'],
+    ],
+  )
+  assert.equal(apiServerUrl(four), 'https://172.18.0.2:6443')
+})
+
+test('dual stack has IPv4 first everywhere, IPv6 alone has no IPv4', () => {
+  const dual = layOut({ name: 'd', nodes: 2, family: 'dual', underlay: 19 })
+  assert.deepEqual(dual.nodeList[1]?.addresses, ['172.19.0.3', 'fd00:172:19::3'])
+  assert.deepEqual(dual.nodeList[1]?.podCidrs, ['10.244.1.0/24', 'fd00:10:244:1::/64'])
+  assert.deepEqual(dual.serviceCidrs, ['10.96.0.0/16', 'fd00:10:96::/112'])
+  const six = layOut({ name: 's', nodes: 2, family: 'ipv6', underlay: 18 })
+  assert.ok(!JSON.stringify([six.nodeList, six.podCidrs, six.serviceCidrs, six.underlayNetworks]).includes('172.18.0'))
+  assert.equal(apiServerUrl(six), 'https://[fd00:172:18::2]:6443')
+})
+
+test('every node is created with its pod CIDR, the control plane with its label and without a taint of its own', () => {
+  const objects = nodeObjects(four).map(({ object }) => object as { metadata: { labels: object }; spec: object })
+  assert.deepEqual(objects[0]?.metadata.labels, { 'node-role.kubernetes.io/control-plane': '' })
+  assert.deepEqual(objects[0]?.spec, { podCIDR: '10.244.0.0/24', podCIDRs: ['10.244.0.0/24'] })
+  assert.deepEqual(objects[3]?.metadata.labels, {})
+})
+
+test('the underlay is the first network that no route of the machine reaches into', () => {
+  assert.equal(freeUnderlay('default via 192.0.2.1 dev eth0'), 18)
+  assert.equal(freeUnderlay('172.17.0.0/16 dev docker0\n172.18.0.0/16 dev br-1\n172.19.4.0/24 dev br-2'), 20)
+  const all = Array.from({ length: 14 }, (_, index) => `172.${index + 18}.0.0/16 dev x`).join('\n')
+  assert.equal(freeUnderlay(all), undefined)
+})
+
+test('cgroup hierarchies of version 1 are found with their controllers, named and unified ones left out', () => {
+  const mountinfo = `30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+31 30 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+32 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct
+33 30 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+34 30 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw`
+  assert.deepEqual(findHierarchies(mountinfo), {
+    version: 1,
+    mounts: [
+      { folder: '/sys/fs/cgroup/cpu,cpuacct', controllers: 'cpu,cpuacct' },
+      { folder: '/sys/fs/cgroup/pids', controllers: 'pids' },
+    ],
+  })
+})
+
+test('cgroup version 2 is one hierarchy; none at all is a fault', () => {
+  assert.deepEqual(findHierarchies('30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate'), {
+    version: 2,
+    mounts: [{ folder: '/sys/fs/cgroup', controllers: '' }],
+  })
+  assert.throws(() => findHierarchies('22 1 8:1 / / rw - ext4 /dev/sda1 rw'), { code: 'lab.cgroups' })
+})
+
+test('nodes ask the resolvers of the machine, or slirp4netns where those are on its loopback', () => {
+  assert.equal(
+    resolvers('# x\nsearch example.org\nnameserver 192.0.2.53\n'),
+    'search example.org\nnameserver 192.0.2.53\n',
+  )
+  assert.equal(resolvers('nameserver 127.0.0.53\noptions edns0\n'), 'options edns0\nnameserver 10.0.2.3\n')
+  assert.equal(resolvers(''), 'nameserver 10.0.2.3\n')
+})
+
+test('mounts below a folder are found, those of a folder with a longer name are not', () => {
+  const mountinfo = `1 0 8:1 / / rw - ext4 x rw
+2 1 0:1 / /var/lib/pellicle/lab/kind/nodes/a/root rw - overlay o rw
+3 1 0:1 / /var/lib/pellicle/lab/kind2 rw - tmpfs t rw`
+  assert.deepEqual(mountsBelow(mountinfo, '/var/lib/pellicle/lab/kind'), ['/var/lib/pellicle/lab/kind/nodes/a/root'])
+})
+
+test('words reach the shell as they are', () => {
+  assert.equal(shellQuote('--node-ip=172.18.0.2,fd00::2'), '--node-ip=172.18.0.2,fd00::2')
+  assert.equal(shellQuote("it's $HOME"), "'it'\\''s $HOME'")
+  const node = four.nodeList[1]
+  assert.ok(node !== undefined)
+  assert.doesNotMatch(servicesScript(four, node), /kube-apiserver|etcd/)
+})

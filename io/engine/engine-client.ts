@@ -48,6 +48,8 @@ export class EngineClient {
   #dump: { id: number; state: EngineState } | undefined
   #counters: { id: number; resolve: (text: string) => void } | undefined
   #waiters: { upTo: number; resolve: () => void; reject: (error: unknown) => void }[] = []
+  /** What came before the dump was complete. */
+  #early: EngineEvent[] = []
   #nextId = 1
   #attempt = 0
   #timer: NodeJS.Timeout | undefined
@@ -141,6 +143,7 @@ export class EngineClient {
     this.#ready = false
     this.#hello = undefined
     this.#dump = undefined
+    this.#early = []
     for (const request of this.#pending.values()) wipe(request)
     this.#pending.clear()
     // what was asked for is brought up to date by the next `ready`
@@ -176,8 +179,9 @@ export class EngineClient {
       case 'confirmed':
       case 'activity':
       case 'moved':
-        // before the dump they name slots that we do not know yet; what still holds comes again
+        // slots are known only after the dump
         if (this.#ready) this.#handlers.event(event)
+        else this.#early.push(event)
         break
     }
   }
@@ -214,6 +218,7 @@ export class EngineClient {
       this.#handlers.ready(this.#hello, state)
       const upTo = this.#nextId - 1
       for (const waiter of this.#waiters) waiter.upTo = Math.min(waiter.upTo, upTo)
+      for (const event of this.#early.splice(0)) this.#handlers.event(event)
     } else if (request !== undefined && status !== 'done') {
       this.#handlers.refused(request, status, text)
     }

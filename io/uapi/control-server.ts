@@ -1,5 +1,6 @@
-import { unlink } from 'node:fs/promises'
+import { mkdir, unlink } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
+import { dirname } from 'node:path'
 import { Fault } from '#core/fault/fault.ts'
 import { OperationSplitter } from '#core/uapi/splitter.ts'
 
@@ -23,6 +24,7 @@ export class ControlServer {
 
   /** Takes the place of a socket that a killed process left. Rejects with Fault `uapi.listen`. */
   async listen(): Promise<void> {
+    await mkdir(dirname(this.#path), { recursive: true })
     await unlink(this.#path).catch(() => undefined)
     const server = createServer((socket) => this.#serve(socket))
     this.#server = server

@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict'
+import { readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
+
+/*
+ *   pwk-a                                      pwk-b
+ *   supervisor, engine, keeper                 supervisor, engine, keeper
+ *   pwkwga 10.9.0.1 fd09::1   ═══ WireGuard ═══   pwkwgb 10.9.0.2 fd09::2
+ *   pwkva 192.0.2.1 2001:db8::1 ──── veth ──── pwkvb 192.0.2.2 2001:db8::2
+ */
+const skip = missingForTunnels('ping', 'iperf3', 'ss') ?? false
+
+suite('two userspace devices, configured by the real wg', { skip, concurrency: 1 }, () => {
+  let lab: TunnelLab
+
+  before(async () => {
+    lab = await TunnelLab.open('pwk')
+    await Promise.all([lab.startOurs(lab.a), lab.startOurs(lab.b)])
+    await lab.introduce()
+  })
+  after(() => lab?.close())
+
+  test('IPv4 and IPv6 pass, and wg show says what happened', async (t) => {
+    const ping = await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.05', lab.b.inner[4])
+    assert.match(ping, / 0% packet loss/)
+    assert.match(await lab.run(lab.b, 'ping', '-c', '5', '-i', '0.05', lab.a.inner[6]), / 0% packet loss/)
+    const server = lab.start(lab.b, 'iperf3', ['-s', '-1'])
+    await sleep(300)
+    const iperf = await lab.run(lab.a, 'iperf3', '-C', 'cubic', '-c', lab.b.inner[4], '-t', '2', '-J')
+    server.kill()
+    const { end } = JSON.parse(iperf) as { end: { sum_received: { bits_per_second: number; bytes: number } } }
+    t.diagnostic(`one TCP stream: ${(end.sum_received.bits_per_second / 1e9).toFixed(2)} Gbit/s`)
+    await sleep(500)
+    const shown = await lab.wg('show', lab.a.device)
+    assert.match(shown, new RegExp(`public key: ${lab.a.publicKey.replace(/[+/]/g, '\\$&')}`))
+    assert.match(shown, /listening port: 51871/)
+    assert.match(shown, /endpoint: 192\.0\.2\.2:51871/)
+    assert.match(shown, /allowed ips: 10\.9\.0\.2\/32, fd09::2\/128/)
+    assert.match(shown, /latest handshake: /)
+    const [, received, sent] = (await lab.wg('show', lab.a.device, 'transfer')).trim().split('\t').map(Number)
+    assert.ok((sent ?? 0) > end.sum_received.bytes && (received ?? 0) > 1000)
+  })
+
+  test('showconf, syncconf and setconf keep the session', async () => {
+    const handshake = await lab.latestHandshake(lab.a)
+    const config = join(lab.folder, 'a.conf')
+    await writeFile(config, await lab.wg('showconf', lab.a.device), { mode: 0o600 })
+    for (const verb of ['syncconf', 'setconf']) {
+      await lab.wg(verb, lab.a.device, config)
+      assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+    }
+    assert.equal(await lab.latestHandshake(lab.a), handshake)
+    assert.equal((await lab.wg('show', lab.a.device, 'peers')).trim(), lab.b.publicKey)
+  })
+
+  test('another port and mark are taken over; a port in use is refused and changes nothing', async () => {
+    await lab.wg('set', lab.a.device, 'listen-port', '51999', 'fwmark', '0xe00')
+    assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+    assert.equal((await lab.wg('show', lab.b.device, 'endpoints')).trim().split('\t')[1], '192.0.2.1:51999')
+    assert.equal((await lab.wg('show', lab.a.device, 'fwmark')).trim(), '0xe00')
+    const blocker = lab.start(lab.a, process.execPath, [
+      '-e',
+      'const s = require("dgram").createSocket("udp4"); s.bind(52001, () => console.log("bound")); process.stdin.resume()',
+    ])
+    await new Promise<void>((resolve) => blocker.stdout?.once('data', () => resolve()))
+    await assert.rejects(lab.wg('set', lab.a.device, 'listen-port', '52001'), /Address already in use/)
+    assert.equal((await lab.wg('show', lab.a.device, 'listen-port')).trim(), '51999')
+    assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+    blocker.kill()
+    await lab.wg('set', lab.a.device, 'listen-port', '51871')
+    assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+  })
+
+  test('bad input is refused by wg and changes nothing', async () => {
+    const unchanged = await lab.wg('showconf', lab.a.device)
+    await assert.rejects(lab.wg('set', lab.a.device, 'peer', lab.a.publicKey), /Invalid argument/)
+    const zero = Buffer.alloc(32).toString('base64')
+    await assert.rejects(lab.wg('set', lab.a.device, 'peer', zero, 'allowed-ips', '10.1.0.0/16'), /Invalid argument/)
+    assert.equal(await lab.wg('showconf', lab.a.device), unchanged)
+    assert.match(lab.log(lab.a), /level=warning msg="configuration refused"/)
+    assert.ok(!lab.log(lab.a).includes(lab.a.privateKey))
+  })
+
+  test('files are for root alone, and hold what is configured', async () => {
+    const folder = join(lab.folder, lab.a.namespace, lab.a.device)
+    for (const name of ['config', 'state']) assert.equal((await stat(join(folder, name))).mode & 0o777, 0o600, name)
+    assert.equal((await stat(`/var/run/wireguard/${lab.a.device}.sock`)).mode & 0o777, 0o600)
+    const config = await readFile(join(folder, 'config'), 'utf8')
+    assert.ok(config.includes(`public_key=${Buffer.from(lab.b.publicKey, 'base64').toString('hex')}`))
+    assert.match(config, /allowed_ip=10\.9\.0\.2\/32\nallowed_ip=fd09::2\/128\n/)
+  })
+
+  for (const what of ['keeper', 'engine'] as const) {
+    test(`kill -9 of the ${what}: the session goes on, the loss is printed`, async (t) => {
+      const handshake = await lab.latestHandshake(lab.a)
+      const shown = await lab.wg('show', lab.a.device, 'allowed-ips')
+      const loss = await lab.probe(4, () => lab.kill(lab.a, what))
+      t.diagnostic(`${what} killed: ${loss.lost} of ${loss.sent} packets lost, longest run ${loss.longestRun}`)
+      assert.equal(await lab.latestHandshake(lab.a), handshake, 'no new handshake')
+      assert.equal(await lab.wg('show', lab.a.device, 'allowed-ips'), shown)
+      assert.ok(loss.lost < loss.sent / 2, 'traffic came back')
+      const status = await lab.status(lab.a)
+      assert.ok(status[what].restarts >= 1)
+      assert.equal(loss.duplicates, 0)
+    })
+  }
+
+  test('kill -9 of the keeper in the middle of a handshake: traffic comes by itself', async () => {
+    const { publicKey } = lab.b
+    await lab.wg('set', lab.a.device, 'peer', publicKey, 'remove')
+    await lab.kill(lab.a, 'keeper')
+    await lab.introduce()
+    const ping = lab.run(lab.a, 'ping', '-c', '20', '-i', '0.2', lab.b.inner[4])
+    await lab.kill(lab.a, 'keeper')
+    assert.match(await ping, / [1-9]\d* received/)
+    assert.match(await lab.run(lab.a, 'ping', '-c', '2', lab.b.inner[4]), / 0% packet loss/)
+  })
+
+  test('the keeper needs at most 90 MiB, the engine 32', async (t) => {
+    const { keeper, engine } = await lab.status(lab.b)
+    const [keeperMib, engineMib] = [await lab.residentMib(keeper.pid), await lab.residentMib(engine.pid)]
+    t.diagnostic(`resident: keeper ${keeperMib.toFixed(0)} MiB, engine ${engineMib.toFixed(0)} MiB`)
+    assert.ok(keeperMib <= 90 && engineMib <= 32)
+  })
+})
+
+suite('over IPv6 outside, one end without an endpoint', { skip }, () => {
+  let lab: TunnelLab
+
+  before(async () => {
+    lab = await TunnelLab.open('pwk6')
+    await Promise.all([lab.startOurs(lab.a), lab.startOurs(lab.b)])
+    await lab.introduce({ family: 6, endpoints: 'a', psk: 'cGVsbGljbGUgdGVzdCBwcmUtc2hhcmVkIGtleSAxMjM=' })
+  })
+  after(() => lab?.close())
+
+  test('the responder learns where the initiator is', async () => {
+    assert.match(await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.05', lab.b.inner[6]), / 0% packet loss/)
+    assert.equal((await lab.wg('show', lab.b.device, 'endpoints')).trim().split('\t')[1], '[2001:db8::1]:51871')
+    assert.match(await lab.wg('show', lab.a.device), /preshared key: \(hidden\)/)
+  })
+})

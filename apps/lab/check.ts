@@ -1,9 +1,8 @@
-import { accessSync, constants, existsSync, mkdirSync, statfsSync } from 'node:fs'
+import { accessSync, constants, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '#core/fault/fault.ts'
 import { freeUnderlay } from './layout.ts'
 import { LOOPBACK } from './node/node.ts'
-import { stateFolder } from './paths.ts'
 import { run } from './process/run.ts'
 import { missingPrograms, programsFolder } from './programs/cache.ts'
 import { CLUSTER_PROGRAMS } from './programs/pins.ts'
@@ -19,8 +18,6 @@ const MACHINE_PROGRAMS = {
   slirp4netns: 'slirp4netns',
   tcpdump: 'tcpdump',
 } as const
-
-const OVERLAY_MAGIC = 0x79_4c_76_30
 
 /** Says what is missing before anything is made; gives the folder of the Kubernetes programs. */
 export function checkMachine(kubernetesBin: string | undefined): string {
@@ -41,14 +38,6 @@ export function checkMachine(kubernetesBin: string | undefined): string {
     throw new Fault('lab.programs', `${folder} lacks ${missing.join(', ')}`, {
       field: '--kubernetes-bin',
       remedy: kubernetesBin === undefined ? 'Run `make setup`' : 'Name a folder that holds them all',
-    })
-  }
-  const state = stateFolder()
-  mkdirSync(state, { recursive: true })
-  if (statfsSync(state).type === OVERLAY_MAGIC) {
-    throw new Fault('lab.overlay', `${state} lies on an overlay, where nodes cannot keep theirs`, {
-      field: 'PELLICLE_LAB_FOLDER',
-      remedy: 'Mount a disk or a tmpfs there, or set PELLICLE_LAB_FOLDER to a folder on one',
     })
   }
   return folder

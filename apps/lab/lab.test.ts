@@ -71,11 +71,12 @@ test('cgroup version 2 is one hierarchy; none at all is a fault', () => {
 
 test('nodes ask the resolvers of the machine, or slirp4netns where those are on its loopback', () => {
   assert.equal(
-    resolvers('# x\nsearch example.org\nnameserver 192.0.2.53\n'),
+    resolvers('# x\nsearch example.org\nnameserver 192.0.2.53\n', 'ipv4'),
     'search example.org\nnameserver 192.0.2.53\n',
   )
-  assert.equal(resolvers('nameserver 127.0.0.53\noptions edns0\n'), 'options edns0\nnameserver 10.0.2.3\n')
-  assert.equal(resolvers(''), 'nameserver 10.0.2.3\n')
+  assert.equal(resolvers('nameserver 127.0.0.53\noptions edns0\n', 'dual'), 'options edns0\nnameserver 10.0.2.3\n')
+  assert.equal(resolvers('', 'ipv4'), 'nameserver 10.0.2.3\n')
+  assert.equal(resolvers('nameserver 192.0.2.53\n', 'ipv6'), 'nameserver fd00::3\n')
 })
 
 test('mounts below a folder are found, those of a folder with a longer name are not', () => {

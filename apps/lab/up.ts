@@ -16,6 +16,7 @@ import { kubeconfig } from './pki/kubeconfig.ts'
 import { startPort } from './port.ts'
 import type { Progress } from './progress/progress.ts'
 import { isAlive, type LabState, processId, readState, writeState } from './state.ts'
+import { prepareStateFolder } from './state-folder.ts'
 import { runSteps } from './steps/steps.ts'
 import { requireStore, seedNode } from './store/store.ts'
 import { plug, startOutside, startUnderlay } from './underlay/underlay.ts'
@@ -127,6 +128,7 @@ class Maker {
 
   async #check(): Promise<void> {
     const programs = checkMachine(this.#options.kubernetesBin)
+    await prepareStateFolder(this.#folder)
     const store = requireStore(this.#folder)
     const { name, nodes, family } = this.#options
     this.#layout = layOut({ name, nodes, family, underlay: await pickUnderlay() })

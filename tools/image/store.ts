@@ -17,6 +17,7 @@ import { labNames } from '#apps/lab/down.ts'
 import { labPaths, stateFolder, storesFolder } from '#apps/lab/paths.ts'
 import { run } from '#apps/lab/process/run.ts'
 import { readState } from '#apps/lab/state.ts'
+import { prepareStateFolder } from '#apps/lab/state-folder.ts'
 import { IMAGES_FILE } from '#apps/lab/store/images.ts'
 import { Fault } from '#core/fault/fault.ts'
 import type { Image } from './images.ts'
@@ -28,6 +29,7 @@ import { type Described, writeArchive, writeLayout } from './oci.ts'
  * store is the start for the next one, so that only new layers are unpacked. Stores that no lab uses any more go.
  */
 export async function makeStore(images: readonly Image[], detail: (text: string) => void): Promise<string> {
+  await prepareStateFolder(stateFolder())
   const folder = storesFolder(stateFolder())
   const work = join(folder, `new.${process.pid}`)
   mkdirSync(work, { recursive: true, mode: 0o700 })

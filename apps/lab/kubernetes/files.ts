@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { apiServerUrl, type LabLayout, type LabNode } from '../layout.ts'
+import { apiServerUrl, type IpFamily, type LabLayout, type LabNode } from '../layout.ts'
 import { containerdConfig, kubeletConfig, kubeProxyConfig } from '../node/config.ts'
 import { type Authority, type Issued, issue, makeTokenKey, type Request } from '../pki/certificate.ts'
 import { kubeconfig } from '../pki/kubeconfig.ts'
@@ -26,7 +26,7 @@ export function nodeFiles(layout: LabLayout, node: LabNode, authority: Authority
     ['/etc/hostname', `${node.name}\n`],
     ['/etc/hosts', hosts(layout)],
     ['/etc/machine-id', `${crypto.randomUUID().replaceAll('-', '')}\n`],
-    ['/etc/resolv.conf', resolvers(readFileSync('/etc/resolv.conf', 'utf8'))],
+    ['/etc/resolv.conf', resolvers(readFileSync('/etc/resolv.conf', 'utf8'), layout.family)],
     ['/etc/containerd/lab.toml', containerdConfig()],
     ['/etc/kubernetes/pki/ca.crt', authority.certificate],
     ['/etc/kubernetes/pki/kubelet.crt', serving.certificate],
@@ -85,10 +85,13 @@ function hosts(layout: LabLayout): string {
 }
 
 /** The machine's resolvers as nodes reach them: one on its loopback (systemd-resolved) is behind slirp4netns's 10.0.2.3. */
-export function resolvers(text: string): string {
+export function resolvers(text: string, family: IpFamily): string {
   const lines = text.split('\n').filter((line) => /^\s*(search|options)\s/.test(line))
   const servers = Array.from(text.matchAll(/^\s*nameserver\s+(\S+)/gm), ([, server = '']) => server)
-  const usable = servers.filter((server) => !/^(127\.|::1$|fe80:)/.test(server))
-  const chosen = usable.length > 0 && usable.length === servers.length ? usable : ['10.0.2.3']
+  const usable = servers.filter(
+    (server) => !/^(127\.|::1$|fe80:)/.test(server) && (family !== 'ipv6' || server.includes(':')),
+  )
+  const chosen =
+    usable.length > 0 && usable.length === servers.length ? usable : [family === 'ipv6' ? 'fd00::3' : '10.0.2.3']
   return [...lines, ...chosen.map((server) => `nameserver ${server}`), ''].join('\n')
 }

@@ -1,0 +1,60 @@
+/** The datapath contract against the real supervisor, keeper and engine, in a network namespace of its own. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { UserspaceDatapath } from '#io/userspace/datapath.ts'
+import { missingForTunnels } from '#test/kit/tunnel-lab.ts'
+import { datapathContract } from './datapath.ts'
+
+const NAMESPACE = 'pa-contract'
+const ENGINE = process.env['PELLICLE_ENGINE'] ?? 'engine/target/release/pellicle-engine'
+
+let count = 0
+
+datapathContract('userspace, with the real supervisor, keeper and engine', async () => {
+  const missing = missingForTunnels()
+  if (missing !== undefined) return missing
+  if (!existsSync(ENGINE)) return 'needs the engine (cargo build --release in engine/)'
+  const folder = mkdtempSync(join(tmpdir(), 'pa-contract-'))
+  removeNamespace()
+  execFileSync('ip', ['netns', 'add', NAMESPACE])
+  execFileSync('ip', ['-n', NAMESPACE, 'link', 'set', 'lo', 'up'])
+  const keeper = `${process.execPath} ${process.cwd()}/apps/keeper/main.ts`
+  const controlFolder = join(folder, 'wireguard')
+  const args = ['supervise', '--run-dir', folder, '--uapi-dir', controlFolder, '--keeper-command', keeper]
+  const supervisor = spawn('ip', ['netns', 'exec', NAMESPACE, ENGINE, ...args], { stdio: 'ignore' })
+  const datapath = new UserspaceDatapath({ supervisorSocket: join(folder, 'supervisor.sock'), controlFolder })
+  const end = async () => {
+    await ended(supervisor)
+    removeNamespace()
+    rmSync(folder, { recursive: true, force: true })
+  }
+  // a second or so; ended by force when the supervisor is gone
+  while (!(await datapath.probe()).usable) {
+    if (supervisor.exitCode !== null) {
+      await end()
+      throw new Error(`the supervisor ended with ${supervisor.exitCode}`)
+    }
+    await sleep(10)
+  }
+  return { datapath, device: `pact${++count}`, end }
+})
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null) return
+  const exit = new Promise((resolve) => child.once('exit', resolve))
+  child.kill('SIGTERM')
+  const force = setTimeout(() => child.kill('SIGKILL'), 5000)
+  await exit
+  clearTimeout(force)
+}
+
+function removeNamespace(): void {
+  try {
+    execFileSync('ip', ['netns', 'del', NAMESPACE], { stdio: 'ignore' })
+  } catch {
+    // it was not there
+  }
+}

@@ -85,11 +85,14 @@ function enter(snapshot: Snapshot): string {
   ])
 }
 
-/** Inner sources: a pod of another node, never one of ours and never anybody outside. */
+/**
+ * Inner sources: a pod of another node, or with `nodeEncryption` turned on or off a moment ago that node itself; never
+ * one of ours and never anybody outside.
+ */
 function fromVxlan(): string {
   return nftChain('from_vxlan', undefined, [
     ...both((ip, n) => `${ip} saddr @own${n} ${drop('vxlan_wrong_source')}`),
-    ...both((ip, n) => `${ip} saddr != @cluster${n} ${drop('vxlan_wrong_source')}`),
+    ...both((ip, n) => `${ip} saddr != @cluster${n} ${ip} saddr != @nodes${n} ${drop('vxlan_wrong_source')}`),
   ])
 }
 
@@ -163,8 +166,11 @@ function sourceNat(snapshot: Snapshot): string[] {
   const leaving = families.flatMap((n) => {
     const { ip } = NFT[n]
     return [
-      // to nodes whatever `masquerade` says: an answer to a pod's own address would be refused in clear
-      `${ip} saddr @own${n} ${ip} daddr @nodes${n} ${CLEAR_MARKS} masquerade`,
+      // To nodes whatever `masquerade` says: an answer to a pod's own address would be refused in clear. By snat, since the
+      // kernel ends masqueraded connections when they leave by another device, as they do when encryption is turned on.
+      self.nodeIps[n] === undefined
+        ? undefined
+        : `${ip} saddr @own${n} ${ip} daddr @nodes${n} ${CLEAR_MARKS} snat ${ip} to ${self.nodeIps[n]}`,
       config.masquerade[n] ? `${ip} saddr @own${n} ${ip} daddr != @cluster${n} ${CLEAR_MARKS} masquerade` : undefined,
     ]
   })

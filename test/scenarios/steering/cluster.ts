@@ -200,6 +200,25 @@ export class SteeringCluster {
     return Number(/, (\d+) received/.exec(stdout)?.[1] ?? 0)
   }
 
+  /** Pings 100 times a second until it is stopped; what was lost then is a number. */
+  stream(where: string, target: string): () => Promise<{ readonly sent: number; readonly lost: number }> {
+    const args = ['netns', 'exec', this.path(where), 'ping', '-n', '-q', '-i0.01', '-W1', target]
+    const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    this.#children.push(child)
+    let said = ''
+    child.stdout.on('data', (chunk: Buffer) => {
+      said += chunk.toString()
+    })
+    return async () => {
+      const closed = once(child, 'close')
+      child.kill('SIGINT')
+      await closed
+      const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(said) ?? []
+      if (sent === undefined) throw new Error(`ping said: ${said}`)
+      return { sent: Number(sent), lost: Number(sent) - Number(received) }
+    }
+  }
+
   /** Packets that nftables of ours has dropped under that name on node `n`. */
   dropped(n: number, counter: string): number {
     const text = this.#run(

@@ -5,6 +5,7 @@ import { mountsBelow } from './down.ts'
 import { resolvers } from './kubernetes/files.ts'
 import { nodeObjects } from './kubernetes/objects.ts'
 import { apiServerUrl, freeUnderlay, layOut } from './layout.ts'
+import { carriedSettings } from './node/apt.ts'
 import { servicesScript, shellQuote } from './node/services.ts'
 
 const four = layOut({ name: 'kind', nodes: 4, family: 'ipv4', underlay: 18 })
@@ -84,6 +85,24 @@ test('mounts below a folder are found, those of a folder with a longer name are 
 2 1 0:1 / /var/lib/pellicle/lab/kind/nodes/a/root rw - overlay o rw
 3 1 0:1 / /var/lib/pellicle/lab/kind2 rw - tmpfs t rw`
   assert.deepEqual(mountsBelow(mountinfo, '/var/lib/pellicle/lab/kind'), ['/var/lib/pellicle/lab/kind/nodes/a/root'])
+})
+
+test('proxies and clock settings of apt are carried, nothing else', () => {
+  const dump = `APT::Architecture "amd64";
+Acquire::http::Proxy "http://proxy.example:3142";
+Acquire::http::Proxy::deb.example.org "DIRECT";
+Acquire::https "";
+Acquire::Check-Date "false";
+Acquire::AllowInsecureRepositories "1";
+`
+  assert.equal(
+    carriedSettings(dump),
+    `Acquire::http::Proxy "http://proxy.example:3142";
+Acquire::http::Proxy::deb.example.org "DIRECT";
+Acquire::Check-Date "false";
+`,
+  )
+  assert.equal(carriedSettings('APT::Architecture "amd64";\n'), undefined)
 })
 
 test('words reach the shell as they are', () => {

@@ -9,6 +9,7 @@ import { create, type LabApi, openApi } from './kubernetes/api.ts'
 import { adminRequest, nodeFiles } from './kubernetes/files.ts'
 import { nodeObjects, setupObjects } from './kubernetes/objects.ts'
 import { apiServerUrl, type IpFamily, type LabLayout, type LabNode, layOut } from './layout.ts'
+import { aptFiles } from './node/apt.ts'
 import { openGates, startNode, writeNode } from './node/node.ts'
 import { type LabPaths, labPaths, nodePaths, stateFolder } from './paths.ts'
 import { type Authority, issue, makeAuthority } from './pki/certificate.ts'
@@ -141,9 +142,10 @@ class Maker {
     const underlay = await startUnderlay(this.#layout, this.#hierarchies, this.#paths.log)
     this.#save({ underlay: processId(underlay) })
     startOutside(this.#layout, this.#hierarchies, underlay, this.#paths.log)
+    const extra = await aptFiles()
     const [port] = await Promise.all([
       startPort(this.#layout, this.#hierarchies, underlay, this.#paths.log, 0),
-      ...this.#layout.nodeList.map(async (node) => await this.#makeNode(node, underlay)),
+      ...this.#layout.nodeList.map(async (node) => await this.#makeNode(node, underlay, extra)),
     ])
     this.#save({ port })
     const admin = issue(this.#authority, adminRequest(), Date.now())
@@ -158,9 +160,9 @@ class Maker {
     writeFileSync(this.#paths.kubeconfig, user, { mode: 0o600 })
   }
 
-  async #makeNode(node: LabNode, underlay: number): Promise<void> {
+  async #makeNode(node: LabNode, underlay: number, extra: ReadonlyMap<string, string>): Promise<void> {
     const paths = nodePaths(this.#paths, node.name)
-    const files = nodeFiles(this.#layout, node, this.#authority, Date.now())
+    const files = nodeFiles(this.#layout, node, this.#authority, Date.now(), extra)
     const { programs, store } = this.#state
     writeNode(this.#layout, node, paths, this.#hierarchies, { files, programs, store })
     seedNode(store, paths)

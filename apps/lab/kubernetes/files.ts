@@ -1,11 +1,18 @@
 import { readFileSync } from 'node:fs'
 import { apiServerUrl, type IpFamily, type LabLayout, type LabNode } from '../layout.ts'
+import { BASE_SPEC } from '../node/apt.ts'
 import { containerdConfig, kubeletConfig, kubeProxyConfig } from '../node/config.ts'
 import { type Authority, type Issued, issue, makeTokenKey, type Request } from '../pki/certificate.ts'
 import { kubeconfig } from '../pki/kubeconfig.ts'
 
-/** The files that kubeadm would write into a node, by their paths there. */
-export function nodeFiles(layout: LabLayout, node: LabNode, authority: Authority, now: number): Map<string, string> {
+/** The files that kubeadm would write into a node, by their paths there; `extra` are the lab's own (see aptFiles). */
+export function nodeFiles(
+  layout: LabLayout,
+  node: LabNode,
+  authority: Authority,
+  now: number,
+  extra: ReadonlyMap<string, string>,
+): Map<string, string> {
   const server = apiServerUrl(layout)
   const client = (name: string, organization?: string): Issued =>
     issue(authority, { name, usages: ['client'], ...(organization === undefined ? {} : { organization }) }, now)
@@ -23,11 +30,12 @@ export function nodeFiles(layout: LabLayout, node: LabNode, authority: Authority
     now,
   )
   const files = new Map<string, string>([
+    ...extra,
     ['/etc/hostname', `${node.name}\n`],
     ['/etc/hosts', hosts(layout)],
     ['/etc/machine-id', `${crypto.randomUUID().replaceAll('-', '')}\n`],
     ['/etc/resolv.conf', resolvers(readFileSync('/etc/resolv.conf', 'utf8'), layout.family)],
-    ['/etc/containerd/lab.toml', containerdConfig()],
+    ['/etc/containerd/lab.toml', containerdConfig(extra.has(BASE_SPEC) ? BASE_SPEC : undefined)],
     ['/etc/kubernetes/pki/ca.crt', authority.certificate],
     ['/etc/kubernetes/pki/kubelet.crt', serving.certificate],
     ['/etc/kubernetes/pki/kubelet.key', serving.key],

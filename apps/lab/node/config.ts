@@ -5,7 +5,8 @@ import type { LabLayout } from '../layout.ts'
 
 export const PAUSE_IMAGE = 'localhost/pause:3.10'
 
-export function containerdConfig(): string {
+/** `baseSpec`: path of a file that every container's specification begins with. */
+export function containerdConfig(baseSpec: string | undefined): string {
   return `version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -37,7 +38,7 @@ disabled_plugins = [
 
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
-
+${baseSpec === undefined ? '' : `      base_runtime_spec = "${baseSpec}"\n`}
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
 `

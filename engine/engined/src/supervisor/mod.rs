@@ -12,4 +12,4 @@ mod run;
 mod settings;
 mod signals;
 
-pub use run::run;
+pub use run::{rest, run};

@@ -13,6 +13,8 @@ pub struct Options {
     /// User and group of the engine.
     pub user: u32,
     pub take_over: bool,
+    /// After a hand-over stay as a process that only waits to be ended.
+    pub rest: bool,
 }
 
 impl Options {
@@ -25,11 +27,16 @@ impl Options {
             max_peers: 2048,
             user: 65_534,
             take_over: false,
+            rest: false,
         };
         let mut rest = arguments.iter();
         while let Some(flag) = rest.next() {
             if flag == "--take-over" {
                 options.take_over = true;
+                continue;
+            }
+            if flag == "--rest-after-hand-over" {
+                options.rest = true;
                 continue;
             }
             let value = rest.next().ok_or_else(|| format!("{flag} wants a value"))?;

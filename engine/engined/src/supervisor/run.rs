@@ -10,6 +10,8 @@ use super::signals::{Signals, reap};
 use pellicle_net::{accept, clock, wait};
 use serde_json::{Value, json};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// How often a keeper that does not answer yet is tried, in milliseconds.
 const PROBE: u64 = 10;
@@ -42,8 +44,27 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         operations::add(&mut supervisor, &wanted).map_err(|fault| format!("{} ({})", fault.message, fault.remedy))?;
     }
     eprintln!("level=info msg=\"supervising\" pid={} devices={}", std::process::id(), supervisor.devices.len());
-    supervisor.serve(&signals);
-    Ok(())
+    if !supervisor.serve(&signals) || !supervisor.options.rest {
+        return Ok(());
+    }
+    drop(supervisor);
+    // a process image of its own: no key and no descriptor stays in what only waits
+    let error = Command::new("/proc/self/exe").arg("rest").exec();
+    Err(format!("cannot rest after the hand-over: {error}"))
+}
+
+/// After a hand-over: waits to be ended. Kubernetes starts a container again that ends by itself, and that one would
+/// take everything back from its successor.
+pub fn rest() -> Result<(), String> {
+    let signals = Signals::new().map_err(|error| error.to_string())?;
+    eprintln!("level=info msg=\"handed over; resting\"");
+    loop {
+        while reap().is_some() {}
+        let _ = wait::readable([signals.fd()], None);
+        if signals.told_to_end() {
+            return Ok(());
+        }
+    }
 }
 
 fn begin(options: Options) -> Result<Supervisor, String> {
@@ -68,8 +89,8 @@ fn begin(options: Options) -> Result<Supervisor, String> {
 }
 
 impl Supervisor {
-    /// Until a signal or a successor ends it.
-    fn serve(&mut self, signals: &Signals) {
+    /// Until a signal ends it, or a successor: then true.
+    fn serve(&mut self, signals: &Signals) -> bool {
         loop {
             let now = clock::now();
             for device in &mut self.devices {
@@ -84,7 +105,8 @@ impl Supervisor {
             let ready: Vec<bool> = polled.iter().map(|entry| entry.revents != 0).collect();
             if ready[0] {
                 if signals.told_to_end() {
-                    return self.end();
+                    self.end();
+                    return false;
                 }
                 let now = clock::now();
                 while let Some((pid, how)) = reap() {
@@ -103,7 +125,7 @@ impl Supervisor {
                 }
             }
             if self.talk() {
-                return;
+                return true;
             }
         }
     }

@@ -1,0 +1,148 @@
+//! Two network namespaces joined by a veth pair, each with a supervisor; removed when dropped.
+
+use super::until;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+
+pub const PORT: u16 = 51871;
+pub const DEVICE: &str = "pe-wg";
+
+pub struct Bed {
+    pub folder: PathBuf,
+    pub sides: [Side; 2],
+}
+
+pub struct Side {
+    pub namespace: String,
+    pub run_dir: PathBuf,
+    pub supervisor: Child,
+}
+
+/// Why this machine cannot run it.
+pub fn missing() -> Option<String> {
+    let programs = ["ip", "iperf3", "tcpdump", "ping"];
+    let absent = programs.into_iter().find(|name| {
+        !std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).exists()))
+    });
+    if let Some(name) = absent {
+        return Some(format!("needs the program {name}"));
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        return Some("needs /dev/net/tun".into());
+    }
+    let name = format!("pe-probe-{}", std::process::id());
+    if !Command::new("ip").args(["netns", "add", &name]).output().is_ok_and(|output| output.status.success()) {
+        return Some("needs root and network namespaces".into());
+    }
+    run(&["ip", "netns", "del", &name]);
+    None
+}
+
+pub fn run(words: &[&str]) -> Output {
+    let output = Command::new(words[0]).args(&words[1..]).output().expect("the program starts");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+impl Bed {
+    pub fn new() -> Bed {
+        let number = std::process::id();
+        let folder = std::env::temp_dir().join(format!("pe-{number}"));
+        let names = [format!("pe-{number}-a"), format!("pe-{number}-b")];
+        for name in &names {
+            run(&["ip", "netns", "add", name]);
+            run(&["ip", "-n", name, "link", "set", "lo", "up"]);
+        }
+        let [a, b] = &names;
+        run(&["ip", "link", "add", "under", "netns", a, "type", "veth", "peer", "name", "under", "netns", b]);
+        for (index, name) in names.iter().enumerate() {
+            let last = index + 1;
+            run(&["ip", "-n", name, "addr", "add", &format!("10.77.0.{last}/24"), "dev", "under"]);
+            run(&["ip", "-n", name, "addr", "add", &format!("fd77::{last}/64"), "dev", "under", "nodad"]);
+            run(&["ip", "-n", name, "link", "set", "under", "up"]);
+        }
+        let sides = names.map(|namespace| {
+            let run_dir = folder.join(&namespace);
+            std::fs::create_dir_all(&run_dir).expect("a folder");
+            let supervisor = supervise(&namespace, &run_dir, &[]);
+            Side { namespace, run_dir, supervisor }
+        });
+        let bed = Bed { folder, sides };
+        for (index, side) in bed.sides.iter().enumerate() {
+            let added = side.ask(&json!({ "id": 1, "op": "device.add",
+                "device": { "name": DEVICE, "kind": "wireguard", "mtu": 1420, "listenPort": PORT, "mark": 0xe00 } }));
+            assert_eq!(added, json!({ "id": 1, "ok": true, "listenPort": PORT }));
+            let last = index + 1;
+            side.ip(&["addr", "add", &format!("10.78.0.{last}/24"), "dev", DEVICE]);
+            side.ip(&["addr", "add", &format!("fd78::{last}/64"), "dev", DEVICE, "nodad"]);
+            side.ip(&["link", "set", DEVICE, "gso_max_size", "59000"]);
+        }
+        bed
+    }
+}
+
+pub fn supervise(namespace: &str, run_dir: &Path, more: &[&str]) -> Child {
+    Command::new("ip")
+        .args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_pellicle-engine"), "supervise", "--run-dir"])
+        .arg(run_dir)
+        .args(["--max-peers", "64"])
+        .args(more)
+        .spawn()
+        .expect("the supervisor starts")
+}
+
+impl Side {
+    pub fn ip(&self, words: &[&str]) {
+        run(&[&["ip", "-n", &self.namespace], words].concat());
+    }
+
+    /// A program in the namespace.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace]).args(words);
+        command
+    }
+
+    /// One line to `supervisor.sock`, one back.
+    pub fn ask(&self, request: &Value) -> Value {
+        let path = self.run_dir.join("supervisor.sock");
+        let mut stream = until("supervisor.sock", || UnixStream::connect(&path).ok());
+        writeln!(stream, "{request}").expect("asked");
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).expect("answered");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    pub fn status(&self) -> Value {
+        self.ask(&json!({ "id": 2, "op": "status" }))
+    }
+
+    pub fn engine_pid(&self) -> i64 {
+        until("the engine's pid", || self.status()["devices"][0]["engine"]["pid"].as_i64())
+    }
+
+    /// How many of `count` pings were answered.
+    pub fn ping(&self, address: &str, count: u32, interval: &str) -> u32 {
+        let words = ["ping", "-n", "-q", "-c", &count.to_string(), "-i", interval, "-W", "2", address];
+        let output = self.command(&words).output().expect("ping starts");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let received = text.split(", ").find_map(|part| part.strip_suffix(" received"));
+        received.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("ping said {text}"))
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        for side in &mut self.sides {
+            // SAFETY: our own child, not yet waited for.
+            unsafe { libc::kill(side.supervisor.id() as i32, libc::SIGTERM) };
+            let _ = side.supervisor.wait();
+            let _ = Command::new("ip").args(["netns", "del", &side.namespace]).output();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,19 @@
+//! What the end-to-end test stands on: two namespaces with a supervisor each, and a keeper with fixed keys.
+
+pub mod bed;
+pub mod capture;
+pub mod keeper;
+
+use std::time::{Duration, Instant};
+
+/// Tries until it is so; a minute is for ever.
+pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

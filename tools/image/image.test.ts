@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { BASE_PACKAGES } from './base.ts'
+import { hashFile, packFolder } from './layers.ts'
+import { writeLayout } from './oci.ts'
+
+test('the Containerfile installs the packages that our own images have', () => {
+  const text = readFileSync(new URL('../../deploy/Containerfile', import.meta.url), 'utf8')
+  const list = /--no-install-recommends \\\n\s+(.*?) \\\n/.exec(text)?.[1]?.split(' ').toSorted()
+  assert.deepEqual(list, [...BASE_PACKAGES].toSorted())
+})
+
+test('the same files give the same layer, whenever and in whatever order they were written', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'pellicle-layer-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const make = async (name: string, files: readonly string[], seconds: number): Promise<string> => {
+    const root = join(folder, name)
+    mkdirSync(join(root, 'etc'), { recursive: true })
+    for (const file of files) {
+      writeFileSync(join(root, 'etc', file), file)
+      utimesSync(join(root, 'etc', file), seconds, seconds)
+    }
+    const tar = join(folder, `${name}.tar`)
+    await packFolder(root, tar)
+    return await hashFile(tar)
+  }
+  const one = await make('one', ['a', 'b'], 1)
+  assert.equal(await make('two', ['b', 'a'], 2_000_000_000), one)
+  assert.notEqual(await make('three', ['a', 'c'], 1), one)
+})
+
+test('an image layout names what it holds by digests that are right', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'pellicle-layout-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'layer.tar')
+  writeFileSync(file, 'a layer')
+  const layer = { file, digest: `sha256:${await hashFile(file)}`, size: 7 }
+  const config = { Env: ['A=b'], Cmd: ['/bin/true'] }
+  const layout = join(folder, 'layout')
+  const [image] = writeLayout([{ name: 'localhost/x:1', layers: [layer], config }], layout)
+  assert.ok(image !== undefined)
+  const blob = (digest: string): string => join(layout, 'blobs/sha256', digest.replace('sha256:', ''))
+  for (const digest of [image.manifest, image.config, ...image.layers]) {
+    assert.equal(`sha256:${await hashFile(blob(digest))}`, digest)
+  }
+  const index = JSON.parse(readFileSync(join(layout, 'index.json'), 'utf8')) as {
+    manifests: { digest: string; annotations: Record<string, string> }[]
+  }
+  assert.equal(index.manifests[0]?.digest, image.manifest)
+  assert.equal(index.manifests[0]?.annotations['io.containerd.image.name'], 'localhost/x:1')
+})

@@ -83,6 +83,12 @@ export class Agent {
     this.#publishWorker.nudge()
   }
 
+  /** Compares everything with the plan, the datapath too: something may have been changed behind our back. */
+  resync(): void {
+    this.#network.forget()
+    this.nudge()
+  }
+
   /** Resolves when the node is programmed with what is known now. */
   async programmed(): Promise<void> {
     await this.#applyWorker.settled()
@@ -134,7 +140,12 @@ export class Agent {
       this.#waitingFor = known
       return
     }
-    await this.#network.apply(this.#view.snapshot(known), this.#key?.privateKey)
+    try {
+      await this.#network.apply(this.#view.snapshot(known), this.#key?.privateKey)
+    } catch (error) {
+      this.#network.forget()
+      throw error
+    }
     this.#waitingFor = undefined
     await this.#deps.onProgrammed()
     this.#publishWorker.nudge()

@@ -14,6 +14,8 @@ export interface CleanupDeps {
   readonly log: Log
   /** Keys and all that is remembered; endpoints of running pods lie elsewhere and stay. */
   readonly stateFolder: string
+  /** The device's files beside the supervisor: the keeper's configuration has the private key in it. */
+  readonly runFolder: string
   /** Ends the loop: nothing is applied after it. */
   pause(): Promise<void>
   removeCniConfig(): Promise<void>
@@ -58,7 +60,7 @@ export async function cleanUp(deps: CleanupDeps): Promise<readonly string[]> {
   await step('the network of running pods (their devices stay, down)', async () => {
     await deps.devices.setUp(await deps.devices.list(), false)
   })
-  await step(`${WIREGUARD_DEVICE} and its keys`, () => removeDevice(deps.datapath))
+  await step(`${WIREGUARD_DEVICE} and its keys`, () => removeDevice(deps))
   await step('devices, routes, rules and tables', () => deps.host.apply(NOTHING))
   await step('state and key files', () => rm(deps.stateFolder, { recursive: true, force: true }))
   return removed
@@ -81,10 +83,11 @@ export async function cleanUpOnRequest(deps: CleanupDeps): Promise<boolean> {
 }
 
 /** A supervisor that is not there holds no device. */
-async function removeDevice(datapath: Datapath): Promise<void> {
+async function removeDevice({ datapath, runFolder }: CleanupDeps): Promise<void> {
   try {
     await datapath.remove(WIREGUARD_DEVICE)
   } catch (error) {
     if (!(error instanceof Fault && error.code === 'datapath.supervisor.away')) throw error
   }
+  await rm(runFolder, { recursive: true, force: true })
 }

@@ -1,4 +1,5 @@
 import { access } from 'node:fs/promises'
+import { join } from 'node:path'
 import { CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { ANNOTATION, CLEANUP } from '#core/api/names.ts'
 import { NODES, type NodeFacts, readNode } from '#core/api/node.ts'
@@ -71,8 +72,13 @@ export class NodeAgent {
     const { paths, log, client, nodeName } = options
     this.#options = options
     this.#config = new ConfigWatch(paths.configDir, log, () => this.#agent?.nudge())
-    const onFailure = (error: unknown, ms: number) =>
-      log.info(`the API server does not answer as it should: ${describeFault(error)}`, { 'retry-in': `${ms}ms` })
+    let told = ''
+    const onFailure = (error: unknown) => {
+      const sentence = `the API server does not answer as it should: ${describeFault(error)}`
+      // status tells for how long; the log tells once
+      if (sentence !== told) log.warn(sentence)
+      told = sentence
+    }
     this.#nodes = new Informer(client, NODES, {
       fieldSelector: `metadata.name=${nodeName}`,
       onFailure,
@@ -157,7 +163,7 @@ export class NodeAgent {
     this.#closing.push(() => this.#cni.close())
     await this.#queue.start()
     this.#closing.push(() => this.#queue.close())
-    const resync = setInterval(() => this.#agent?.nudge(), RESYNC_MS)
+    const resync = setInterval(() => this.#agent?.resync(), RESYNC_MS)
     this.#closing.push(() => clearInterval(resync))
     this.#agent.nudge()
     log.info('the agent runs', { version: VERSION, node: nodeName, datapath: datapath.kind })
@@ -217,11 +223,17 @@ export class NodeAgent {
       pause: async () => {
         await this.#agent?.pause('this node is being cleaned up')
       },
+      runFolder: join(paths.runFolder, WIREGUARD_DEVICE),
       removeCniConfig: async () => {
         await removeCni(paths.cni)
         this.#cniFile = { state: 'Disabled', msg: 'removed' }
       },
-      acknowledge: (value) => this.#annotateCleanup(value),
+      acknowledge: async (value) => {
+        // what this node said of its encryption is not true any more: nobody may build on it
+        const gone = value === CLEANUP.done ? { [ANNOTATION.publicKey]: undefined, [ANNOTATION.level]: undefined } : {}
+        const registry = new KubeRegistry(this.#options.client)
+        await registry.annotate(this.#options.nodeName, { ...gone, [ANNOTATION.cleanup]: value })
+      },
     }
   }
 

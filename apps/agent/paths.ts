@@ -11,6 +11,8 @@ export interface AgentPaths {
   readonly apiSocket: string
   readonly cniSocket: string
   readonly deleteQueue: string
+  /** The supervisor's, with a folder for each device. */
+  readonly runFolder: string
   readonly supervisorSocket: string
   readonly controlFolder: string
   readonly bootId: string
@@ -28,6 +30,7 @@ export function agentPaths(root = '', configDir = '/tmp/cilium/config-map'): Age
     apiSocket: `${run}/cilium.sock`,
     cniSocket: `${run}/cni.sock`,
     deleteQueue: `${run}/deletequeue`,
+    runFolder: `${root}/run/pellicle`,
     supervisorSocket: `${root}/run/pellicle/supervisor.sock`,
     controlFolder: `${root}/var/run/wireguard`,
     bootId: '/proc/sys/kernel/random/boot_id',

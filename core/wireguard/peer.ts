@@ -73,6 +73,8 @@ const NOTHING = new Uint8Array(0)
  * - `handle…(now, …)`: what happened. `now.monotonic` must not go back.
  * - outputs go to `context.emit` in the order in which the engine must get them; `timers.next()` is when
  *   `handleTimeout` wants to be called, early calls do nothing.
+ *
+ * One long file on purpose: every event touches handshake, sessions and timers together, and the paper's section 6 is read beside it.
  */
 export class Peer {
   readonly publicKey: PublicKey

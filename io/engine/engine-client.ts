@@ -46,7 +46,6 @@ export class EngineClient {
   /** Requests without an answer, oldest first. */
   #pending = new Map<number, EngineRequest>()
   #dump: { id: number; state: EngineState } | undefined
-  #counters: { id: number; resolve: (text: string) => void } | undefined
   #waiters: { upTo: number; resolve: () => void; reject: (error: unknown) => void }[] = []
   /** What came before the dump was complete. */
   #early: EngineEvent[] = []
@@ -59,14 +58,6 @@ export class EngineClient {
   constructor(path: string, handlers: EngineHandlers) {
     this.#path = path
     this.#handlers = handlers
-  }
-
-  get connected(): boolean {
-    return this.#ready
-  }
-
-  get hello(): EngineHello | undefined {
-    return this.#hello
   }
 
   start(): void {
@@ -103,13 +94,6 @@ export class EngineClient {
         },
       }
       this.#waiters.push(waiter)
-    })
-  }
-
-  /** Drop and work counters by name. */
-  counters(): Promise<string> {
-    return new Promise((resolve) => {
-      this.#counters = { id: this.#write({ op: 'counters' }), resolve }
     })
   }
 
@@ -207,10 +191,6 @@ export class EngineClient {
   #answered(id: number, status: string, text: string): void {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
-    if (this.#counters?.id === id) {
-      this.#counters.resolve(text)
-      this.#counters = undefined
-    }
     if (this.#dump?.id === id && this.#hello !== undefined) {
       const { state } = this.#dump
       this.#dump = undefined

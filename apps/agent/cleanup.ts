@@ -57,11 +57,14 @@ export async function cleanUp(deps: CleanupDeps): Promise<readonly string[]> {
   }
   await step('the CNI configuration', () => deps.removeCniConfig())
   await deps.pause()
-  await step('the network of running pods (their devices stay, down)', async () => {
-    await deps.devices.setUp(await deps.devices.list(), false)
-  })
+  const cutPods = async () => await deps.devices.setUp(await deps.devices.list(), false)
+  await step('the network of running pods (their devices stay, down)', cutPods)
   await step(`${WIREGUARD_DEVICE} and its keys`, () => removeDevice(deps))
-  await step('devices, routes, rules and tables', () => deps.host.apply(NOTHING))
+  await step('devices, routes, rules and tables', async () => {
+    // whoever keeps the plan in force may have brought them up again meanwhile
+    await cutPods()
+    await deps.host.apply(NOTHING)
+  })
   await step('state and key files', () => rm(deps.stateFolder, { recursive: true, force: true }))
   return removed
 }

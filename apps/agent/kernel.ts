@@ -2,7 +2,7 @@ import { Fault } from '#core/fault/fault.ts'
 import type { HostPlan } from '#core/host/host-plan.ts'
 import type { Ip } from '#core/ip/address.ts'
 import { setLink } from '#core/netlink/link.ts'
-import { HostKernel } from '#io/kernel/host-kernel.ts'
+import type { HostKernel, HostReport } from '#io/kernel/host-kernel.ts'
 import { findLink } from '#io/kernel/link-table.ts'
 import type { NetlinkSocket } from '#io/kernel/netlink-socket.ts'
 import {
@@ -16,20 +16,25 @@ import {
 import { NOTHING } from './cleanup.ts'
 import type { HostNetwork, HostOutcome, PodDevice, PodDevices } from './ports.ts'
 
+/** What brings a plan into the kernel: once ({@link HostKernel}), or keeping it there (`HostKeeper`). */
+export interface PlanApplier {
+  apply(plan: HostPlan): HostReport
+  close(): void | Promise<void>
+}
+
 /** The node's own network by netlink. */
 export class KernelHost implements HostNetwork {
   readonly #kernel: HostKernel
+  readonly #applier: PlanApplier
 
-  constructor(kernel = new HostKernel()) {
+  /** `applier`: standard is the kernel itself. */
+  constructor(kernel: HostKernel, applier: PlanApplier = kernel) {
     this.#kernel = kernel
-  }
-
-  get socket(): NetlinkSocket {
-    return this.#kernel.socket
+    this.#applier = applier
   }
 
   async apply(plan: HostPlan): Promise<HostOutcome> {
-    const report = this.#kernel.apply(plan)
+    const report = this.#applier.apply(plan)
     const faults = [...report.faults, ...report.failed.map(({ fault }) => fault)]
     if (faults.length > 0) throw combine(faults, report.skipped.length)
     return { changes: report.done.length, waitingFor: [...report.waiting.keys()] }
@@ -43,7 +48,7 @@ export class KernelHost implements HostNetwork {
   }
 
   async close(): Promise<void> {
-    this.#kernel.close()
+    await this.#applier.close()
   }
 }
 

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os'
 import { parseArgs } from 'node:util'
 import { describeFault, Fault } from '#core/fault/fault.ts'
+import { HostKeeper } from '#io/kernel/host-keeper.ts'
 import { KubeClient } from '#io/kube/client.ts'
 import { createLog, type Log } from '#io/telemetry/log.ts'
 import { UserspaceDatapath } from '#io/userspace/datapath.ts'
@@ -24,14 +25,20 @@ async function run(): Promise<void> {
   const log = await makeLog(configDir, values['log-format'], values.debug)
   try {
     const nodeName = process.env['K8S_NODE_NAME'] ?? hostname()
-    const host = new KernelHost()
+    const keeper = new HostKeeper({
+      repaired: ({ done }) => {
+        log.info('the network of this node was brought back to its plan', { changes: done.length })
+        agent.resync()
+      },
+      fault: (fault) => log.warn(`the network of this node cannot be watched: ${describeFault(fault)}`),
+    })
     const agent = new NodeAgent({
       nodeName,
       paths: agentPaths('', configDir),
       log: log.with({ subsys: 'agent' }),
       client: await KubeClient.connect({ kubeconfig: values.kubeconfig }),
-      host,
-      devices: new KernelPods(host.socket),
+      host: new KernelHost(keeper.kernel, keeper),
+      devices: new KernelPods(keeper.kernel.socket),
       datapath: new UserspaceDatapath(),
       healthPort: port(values['health-port'], '--health-port'),
       metricsPort: port(values['metrics-port'], '--metrics-port'),

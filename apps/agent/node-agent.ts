@@ -1,4 +1,5 @@
-import { access } from 'node:fs/promises'
+import { watch } from 'node:fs'
+import { access, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { ANNOTATION, CLEANUP } from '#core/api/names.ts'
@@ -163,10 +164,16 @@ export class NodeAgent {
     this.#closing.push(() => this.#cni.close())
     await this.#queue.start()
     this.#closing.push(() => this.#queue.close())
+    this.#closing.push(await watchFolder(paths.runFolder, () => this.#agent?.resync()))
     const resync = setInterval(() => this.#agent?.resync(), RESYNC_MS)
     this.#closing.push(() => clearInterval(resync))
     this.#agent.nudge()
     log.info('the agent runs', { version: VERSION, node: nodeName, datapath: datapath.kind })
+  }
+
+  /** Something of ours was changed by somebody else, or a device came or went. */
+  resync(): void {
+    this.#agent?.resync()
   }
 
   /** Ends; the node's network stays as it is. */
@@ -334,4 +341,13 @@ async function exists(path: string): Promise<boolean> {
   } catch {
     return false
   }
+}
+
+/** The supervisor's socket lies there: when it comes, or comes again, whatever waited for it goes on at once. */
+async function watchFolder(folder: string, onChange: () => void): Promise<() => void> {
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  const watcher = watch(folder, onChange)
+  // the regular comparison is still there
+  watcher.on('error', () => undefined)
+  return () => watcher.close()
 }

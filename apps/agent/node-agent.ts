@@ -48,6 +48,8 @@ export interface NodeAgentOptions {
 
 /** Also when nobody tells of a change, what is there is compared with the plan: somebody may have deleted a route. */
 const RESYNC_MS = 60_000
+/** Between two lines that say the same about the API server. */
+const TELL_AGAIN_MS = 60_000
 
 /** One node's agent: all parts, wired. */
 export class NodeAgent {
@@ -73,12 +75,14 @@ export class NodeAgent {
     const { paths, log, client, nodeName } = options
     this.#options = options
     this.#config = new ConfigWatch(paths.configDir, log, () => this.#agent?.nudge())
-    let told = ''
+    const told = new Map<string, number>()
     const onFailure = (error: unknown) => {
       const sentence = `the API server does not answer as it should: ${describeFault(error)}`
-      // status tells for how long; the log tells once
-      if (sentence !== told) log.warn(sentence)
-      told = sentence
+      // status tells for how long it has been so; the log tells once in a while
+      if (Date.now() - (told.get(sentence) ?? 0) < TELL_AGAIN_MS) return
+      if (told.size > 100) told.clear()
+      told.set(sentence, Date.now())
+      log.warn(sentence)
     }
     this.#nodes = new Informer(client, NODES, {
       fieldSelector: `metadata.name=${nodeName}`,

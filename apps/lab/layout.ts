@@ -22,7 +22,7 @@ export interface LabLayout extends LabOptions {
   readonly dnsAddresses: readonly string[]
 }
 
-export interface UnderlayNetwork {
+interface UnderlayNetwork {
   readonly cidr: string
   readonly prefix: number
   readonly gateway: string
@@ -80,7 +80,7 @@ export function apiServerUrl(layout: LabLayout): string {
   return `https://${bracketed(layout.nodeList[0]?.addresses[0] ?? '')}:6443`
 }
 
-export function bracketed(address: string): string {
+function bracketed(address: string): string {
   return address.includes(':') ? `[${address}]` : address
 }
 

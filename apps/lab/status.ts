@@ -11,7 +11,7 @@ export interface LabStatus {
   readonly nodes: readonly NodeStatus[]
 }
 
-export interface NodeStatus {
+interface NodeStatus {
   readonly name: string
   readonly running: boolean
   readonly pid: number

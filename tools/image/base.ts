@@ -2,7 +2,7 @@ import { run } from '#apps/lab/process/run.ts'
 import { EPOCH_SECONDS, keptLayer, keyOf, type Layer } from './layers.ts'
 
 /** The Debian userland below all our images: what the guides call in an agent, and what the examples' pods need. */
-export const DEBIAN_SUITE = 'bookworm'
+const DEBIAN_SUITE = 'bookworm'
 export const BASE_PACKAGES: readonly string[] = [
   'bash',
   'ca-certificates',

@@ -45,6 +45,8 @@ async function setUp(): Promise<boolean> {
     await progress.step('Kubernetes programs', async (voice) => await buildPrograms(voice, signal))
   }
   await userland
+  // a file that changes from here on is seen by the next set-up
+  const made = sourcesKey(root)
   await progress.step('Images', async (voice) => {
     const images = await makeImages(
       root,
@@ -54,6 +56,6 @@ async function setUp(): Promise<boolean> {
     await makeStore(images, (text) => voice.detail(text))
   })
   mkdirSync(join(root, 'build'), { recursive: true })
-  writeFileSync(stamp, sourcesKey(root))
+  writeFileSync(stamp, made)
   return true
 }

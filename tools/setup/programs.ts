@@ -1,8 +1,7 @@
-import { linkSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { copyFileSync, linkSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { run } from '#apps/lab/process/run.ts'
 import {
-  cacheFolder,
   GO_BUILD_FLAGS,
   linkerFlags,
   missingPrograms,
@@ -26,7 +25,7 @@ export async function buildPrograms(voice: StepVoice, signal: AbortSignal): Prom
   const missing = PROGRAMS.filter((pin) => !exists(programPath(pin)))
   for (const [index, pin] of missing.entries()) {
     voice.detail(`${pin.name} ${pin.version}, ${index + 1} of ${missing.length}`)
-    await build(pin, signal)
+    if (!(await takeFromPath(pin))) await build(pin, signal)
   }
   const folder = programsFolder()
   mkdirSync(folder, { recursive: true })
@@ -35,6 +34,31 @@ export async function buildPrograms(voice: StepVoice, signal: AbortSignal): Prom
     if (exists(target)) continue
     linkSync(programPath(pin), target)
   }
+}
+
+/** A program of the right version on PATH is taken as it is. Those that go into images are built: they must be static. */
+async function takeFromPath(pin: ProgramPin): Promise<boolean> {
+  const args = VERSION_ARGS[pin.module]
+  if (args === undefined) return false
+  for (const folder of (process.env['PATH'] ?? '').split(':')) {
+    const file = join(folder, pin.name)
+    if (folder === '' || !exists(file)) continue
+    const says = await run(file, pin.name === 'kubectl' ? ['version', '--client'] : args).catch(() => '')
+    if (!new RegExp(`\\bv?${pin.version.replaceAll('.', '\\.')}\\b`).test(says)) continue
+    const target = programPath(pin)
+    mkdirSync(dirname(target), { recursive: true })
+    copyFileSync(file, `${target}.${process.pid}`)
+    renameSync(`${target}.${process.pid}`, target)
+    return true
+  }
+  return false
+}
+
+/** How the programs of a module are asked for their version. */
+const VERSION_ARGS: Readonly<Record<string, readonly string[]>> = {
+  kubernetes: ['--version'],
+  etcd: ['--version'],
+  helm: ['version', '--short'],
 }
 
 async function build(pin: ProgramPin, signal: AbortSignal): Promise<void> {
@@ -55,9 +79,4 @@ async function build(pin: ProgramPin, signal: AbortSignal): Promise<void> {
 
 function exists(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false }) !== undefined
-}
-
-/** For the closing line of `make setup`. */
-export function describePrograms(): string {
-  return `${PROGRAMS.length} programs in ${programsFolder(cacheFolder())}`
 }

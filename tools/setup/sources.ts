@@ -9,6 +9,8 @@ export function sourcesKey(root: string): string {
     'apps/lab/programs/*/*',
     'tools/image/*.ts',
     'examples/web.js',
+    'engine/{Cargo.toml,Cargo.lock}',
+    'engine/!(target)/**/*.{rs,toml}',
     'engine/target/release/pellicle-{engine,cni}',
     'package.json',
     'package-lock.json',

@@ -7,7 +7,7 @@ export interface LabApi {
   close(): void
 }
 
-export interface ApiAnswer {
+interface ApiAnswer {
   readonly status: number
   readonly body: string
 }

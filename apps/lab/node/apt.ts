@@ -4,7 +4,7 @@ import { run } from '../process/run.ts'
 const CARRIED = /^Acquire::(?:[\w:.-]*::Proxy(?:::[\w.-]+)?|Check-Valid-Until|Check-Date) "[^"]+";$/
 
 /** Lines of an apt.conf, or undefined where the machine has none of them or no apt. */
-export async function machineAptSettings(): Promise<string | undefined> {
+async function machineAptSettings(): Promise<string | undefined> {
   const dump = await run('apt-config', ['dump']).catch(() => '')
   return carriedSettings(dump)
 }
@@ -18,7 +18,7 @@ export function carriedSettings(dump: string): string | undefined {
  * The specification that containerd begins every container with, plus one mount: the machine's settings of apt. So they are
  * in the lab's containers and in no image. `base` is what `ctr oci spec` prints.
  */
-export function containerSpec(base: string): string {
+function containerSpec(base: string): string {
   const spec = JSON.parse(base) as { process: { rlimits?: unknown }; mounts: unknown[] }
   delete spec.process.rlimits // containers have the limits of their node
   spec.mounts.push({

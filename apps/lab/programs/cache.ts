@@ -24,7 +24,7 @@ export function moduleFolder(pin: ProgramPin): string {
   return fileURLToPath(new URL(pin.module, import.meta.url))
 }
 
-export function programKey(pin: ProgramPin): string {
+function programKey(pin: ProgramPin): string {
   const hash = createHash('sha256')
   hash.update(JSON.stringify([pin.name, pin.version, pin.package, linkerFlags(pin), GO_BUILD_FLAGS]))
   const folder = moduleFolder(pin)

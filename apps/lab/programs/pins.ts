@@ -11,9 +11,9 @@ export interface ProgramPin {
 }
 
 export const KUBERNETES_VERSION = '1.34.4'
-export const ETCD_VERSION = '3.7.3'
+const ETCD_VERSION = '3.7.3'
 export const COREDNS_VERSION = '1.15.0'
-export const HELM_VERSION = '3.19.5'
+const HELM_VERSION = '3.19.5'
 
 const [major, minor] = KUBERNETES_VERSION.split('.')
 // what `kubectl version` says; a fixed date keeps the build reproducible

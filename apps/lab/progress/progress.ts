@@ -76,9 +76,3 @@ export function openProgress(stream: ProgressStream, terminal: boolean, now: () 
     },
   }
 }
-
-/** For callers that want no voice. */
-export const SILENT: Progress = {
-  note: () => undefined,
-  step: async (_title, work) => await work({ detail: () => undefined }),
-}

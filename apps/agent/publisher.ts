@@ -9,7 +9,7 @@ import { ANNOTATION } from '#core/api/names.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 
 /** Who owns the fields that we apply. */
-export const FIELD_MANAGER = 'cilium-agent'
+const FIELD_MANAGER = 'cilium-agent'
 
 /** The cluster, as far as this node writes to it: its own CiliumNode. */
 export interface Registry {

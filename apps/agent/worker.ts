@@ -9,7 +9,7 @@ export interface WorkerTimes {
   readonly longestRetry: number
 }
 
-export const DEFAULT_TIMES: WorkerTimes = { debounce: 20, firstRetry: 200, longestRetry: 30_000 }
+const DEFAULT_TIMES: WorkerTimes = { debounce: 20, firstRetry: 200, longestRetry: 30_000 }
 
 /** What the worker needs of the outside: replaced by a virtual clock in tests. */
 export interface Timers {
@@ -19,7 +19,7 @@ export interface Timers {
   random(): number
 }
 
-export const REAL_TIMERS: Timers = {
+const REAL_TIMERS: Timers = {
   after(ms, callback) {
     const timer = setTimeout(callback, ms)
     return () => clearTimeout(timer)

@@ -87,7 +87,7 @@ const routes = buildRouteMap<string, DbgContext>({
   docs: { brief: 'The tool of the agent on this node' },
 })
 
-export function buildDbg(program: string): Application<DbgContext> {
+function buildDbg(program: string): Application<DbgContext> {
   const failure = (error: unknown): string =>
     `Error: ${describeFault(error)}${error instanceof Error && !(error instanceof Fault) ? `\n${error.stack ?? ''}` : ''}`
   return buildApplication<DbgContext>(routes, {

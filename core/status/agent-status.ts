@@ -38,7 +38,7 @@ export interface ControllerStatus {
   readonly 'last-failure-msg'?: string
 }
 
-export interface PellicleStatus {
+interface PellicleStatus {
   readonly version: string
   readonly node: string
   readonly datapath: string

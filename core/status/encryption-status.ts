@@ -8,13 +8,13 @@ export interface EncryptionStatus {
   readonly wireguard?: WireguardStatus
 }
 
-export interface WireguardStatus {
+interface WireguardStatus {
   readonly 'node-encryption'?: 'Disabled' | 'Enabled' | 'OptedOut'
   readonly 'node-encrypt-opt-out-labels'?: string
   readonly interfaces: readonly WireguardInterfaceStatus[]
 }
 
-export interface WireguardInterfaceStatus {
+interface WireguardInterfaceStatus {
   readonly name: string
   readonly 'listen-port': number
   readonly 'public-key': string

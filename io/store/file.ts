@@ -55,7 +55,7 @@ export async function removeFile(path: string): Promise<void> {
 }
 
 /** `ENOENT` and the like, when `error` carries one. */
-export function errorCode(error: unknown): string | undefined {
+function errorCode(error: unknown): string | undefined {
   const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
   return typeof code === 'string' ? code : undefined
 }

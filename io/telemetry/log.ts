@@ -14,7 +14,7 @@ export interface Log {
   with(fields: Fields): Log
 }
 
-export type Fields = Readonly<Record<string, unknown>>
+type Fields = Readonly<Record<string, unknown>>
 
 export interface LogOptions {
   readonly format?: 'logfmt' | 'json'
@@ -25,7 +25,7 @@ export interface LogOptions {
   readonly now?: () => number
 }
 
-export type LogLevel = 'debug' | 'info' | 'warning' | 'error'
+type LogLevel = 'debug' | 'info' | 'warning' | 'error'
 
 /** Whatever is called so is a secret, at whatever depth up to two. */
 const SECRET = [

@@ -134,7 +134,7 @@ export interface FakeDevice {
   peers: Map<string, FakePeer>
 }
 
-export interface FakePeer {
+interface FakePeer {
   endpoint: string
   keepalive: string
   allowed: Set<string>

@@ -19,7 +19,7 @@ export class CniError extends Error {
 export const TRY_AGAIN = 11
 export const NOT_AVAILABLE = 50
 /** The pod CIDR of this node has no free address. */
-export const NO_ADDRESS = 100
+const NO_ADDRESS = 100
 /** What CHECK found differs from what ADD made. */
 export const NOT_AS_MADE = 101
 

@@ -10,7 +10,7 @@ export interface CniPlaces {
   readonly configFolder: string
 }
 
-export const CNI_EXECUTABLE = 'cilium-cni'
+const CNI_EXECUTABLE = 'cilium-cni'
 export const CNI_CONFLIST = '05-cilium.conflist'
 
 /** 1.0.0 is what containerd 1.6 speaks; later ones take it as well. */

@@ -228,7 +228,7 @@ export function deviceName(containerId: string, ifname: string): string {
   return `lxc${digest(`${containerId}/${ifname}`).toString('hex').slice(0, 12)}`
 }
 
-export function podDevice(endpoint: Endpoint, settings: Pick<PodSettings, 'network'>): PodDevice {
+function podDevice(endpoint: Endpoint, settings: Pick<PodSettings, 'network'>): PodDevice {
   const { netns, device, ifname, hostMac, mac } = endpoint
   return { netns, device, ifname, hostMac, mac, network: settings.network(endpoint) }
 }

@@ -17,7 +17,7 @@ export interface CniRequest {
 }
 
 /** The network configuration: what we read of it. */
-export interface CniConfig {
+interface CniConfig {
   readonly cniVersion: string
   readonly name: string
   readonly prevResult: unknown
@@ -26,7 +26,7 @@ export interface CniConfig {
 }
 
 /** What we speak; the executable answers VERSION with the same list. */
-export const CNI_VERSIONS = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const
+const CNI_VERSIONS = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const
 
 const COMMANDS = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION'] as const
 

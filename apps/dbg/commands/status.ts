@@ -9,5 +9,6 @@ export async function status(this: DbgContext, flags: StatusFlags): Promise<void
   if (flags.output !== undefined) stdout.write(await formatOutput(flags.output, answer))
   else if (flags.brief) stdout.write(`${answer.cilium.state === 'Ok' ? 'OK' : (answer.cilium.msg ?? 'error')}\n`)
   else stdout.write(formatAgentStatus(answer, { verbose: flags.verbose }))
-  if (answer.cilium.state !== 'Ok') this.process.exitCode = 1
+  // as Cilium's: whoever reads the JSON finds the state there
+  if (flags.output === undefined && answer.cilium.state === 'Failure') this.process.exitCode = 1
 }

@@ -10,6 +10,12 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.once(name, () => interrupted.abort(new Error(`stopped by ${name}`)))
 }
 
+// whoever reads us may have seen enough (`| head`)
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit()
+  throw error
+})
+
 const context: CliContext = {
   process: process as StricliProcess,
   program: process.env['PELLICLE_PROGRAM'] === 'cilium' ? 'cilium' : 'pellicle',

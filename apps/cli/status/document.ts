@@ -176,7 +176,7 @@ function judgePod(pod: PodObject, error: (text: string) => void, warn: (text: st
       const ended =
         last === undefined
           ? ''
-          : `, last ended with code ${last.exitCode}${last.message === undefined ? '' : `: ${firstLine(last.message)}`}`
+          : `, last ended with code ${last.exitCode}${last.message === undefined ? '' : `: ${lastError(last.message)}`}`
       error(
         `container ${container.name} is waiting: ${waiting.reason ?? 'no reason'}${detail(waiting.message)}${ended}`,
       )
@@ -207,6 +207,13 @@ function detail(text: string | undefined): string {
 function firstLine(text: string): string {
   const line = text.trim().split('\n', 1)[0] ?? ''
   return line.length > 200 ? `${line.slice(0, 197)}...` : line
+}
+
+/** Of a log's end: the last line that tells of an error, else the last. */
+function lastError(log: string): string {
+  const lines = log.split('\n').filter((line) => line.trim() !== '')
+  const line = lines.findLast((text) => /error/i.test(text)) ?? lines.at(-1) ?? ''
+  return firstLine(line)
 }
 
 function count(counts: Record<string, number>, name: string): void {

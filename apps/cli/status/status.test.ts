@@ -101,7 +101,7 @@ const WRONG: readonly [string, (objects: ClusterObjects) => ClusterObjects, RegE
   [
     'a crash loop',
     (o) => ({ ...o, pods: [...o.pods, crashing()] }),
-    /container cilium-agent is waiting: CrashLoopBackOff \(back-off 10s\), last ended with code 1: pellicle-cluster-cidrs/,
+    /container cilium-agent is waiting: CrashLoopBackOff \(back-off 10s\), last ended with code 1: Error: pellicle-cluster-cidrs/,
   ],
   [
     'an image that is not there',
@@ -282,7 +282,9 @@ function waiting(reason: string, message: string) {
 
 function crashing() {
   const pod = waiting('CrashLoopBackOff', 'back-off 10s')
-  const lastState = { terminated: { exitCode: 1, message: 'pellicle-cluster-cidrs: it is missing\nmore' } }
+  const lastState = {
+    terminated: { exitCode: 1, message: 'starting\nError: pellicle-cluster-cidrs: it is missing\n\n    at x\n' },
+  }
   const containerStatuses = pod.status.containerStatuses.map((container) => ({ ...container, lastState }))
   return { ...pod, status: { phase: 'Running', containerStatuses } }
 }

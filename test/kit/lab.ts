@@ -39,7 +39,7 @@ export class Lab implements AsyncDisposable {
   async sh(script: string, seconds = 120): Promise<string> {
     const options = { env: this.env, cwd: this.examples, maxBuffer: 1 << 26, timeout: seconds * 1000 }
     try {
-      return (await run('bash', ['-euo', 'pipefail', '-c', script], options)).stdout
+      return (await run('bash', ['--norc', '-eo', 'pipefail', '-c', script], options)).stdout
     } catch (error) {
       const { stdout, stderr } = error as { stdout?: string; stderr?: string }
       throw new Error(`failed: ${script}\n${stdout ?? ''}${stderr ?? ''}`, { cause: error })

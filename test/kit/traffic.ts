@@ -1,7 +1,7 @@
 import type { Lab } from '#test/kit/lab.ts'
 import { type Pod, Probe } from '#test/kit/probe/pods.ts'
 
-/** Makes a pod for tests on a node, `sleep`ing, with a web server on port 80; waits until it is ready. */
+/** Makes a pod for tests on a node, with the examples' web server on port 80; waits until it is ready. */
 export async function runPods(lab: Lab, pods: Readonly<Record<string, string>>): Promise<void> {
   const manifests = Object.entries(pods).map(([name, node]) => ({
     apiVersion: 'v1',
@@ -10,9 +10,7 @@ export async function runPods(lab: Lab, pods: Readonly<Record<string, string>>):
     spec: {
       nodeName: node,
       terminationGracePeriodSeconds: 0,
-      containers: [
-        { name: 'main', image: EXAMPLES_IMAGE, imagePullPolicy: 'Never', command: ['/bin/sh', '-c', SERVE] },
-      ],
+      containers: [{ name: 'main', image: EXAMPLES_IMAGE, imagePullPolicy: 'Never', command: ['web'] }],
     },
   }))
   const list = { apiVersion: 'v1', kind: 'List', items: manifests }
@@ -51,4 +49,3 @@ export async function sendMarker(
 }
 
 const EXAMPLES_IMAGE = 'localhost/pellicle-examples:0.1.0'
-const SERVE = 'mkdir -p /tmp/www && echo hello > /tmp/www/index.html && exec busybox httpd -f -p 80 -h /tmp/www'

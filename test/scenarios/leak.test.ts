@@ -40,23 +40,6 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
   await using closed = await Capture.start(lab, 'underlay')
   await t.test('traffic goes on, through a Service too', async () => await say('MARKER-ENCRYPTED'))
 
-  for (const [what, script] of [
-    ['the agent is killed', `kill -9 $(pgrep -f cilium-agent | head -n 1)`],
-    ['the keeper is killed', `kill -9 $(pgrep -f keeper.js | head -n 1)`],
-    ['the engine is killed', `kill -9 $(pgrep -f 'pellicle-engine engine' | head -n 1)`],
-  ] as const) {
-    await t.test(`${what} under traffic`, async (t) => {
-      const probe = new Probe(lab, a, b, 7777, { text: 'MARKER-ENCRYPTED' })
-      await new Promise((resolve) => setTimeout(resolve, 1000))
-      await lab.node(`${NAME}-worker`, script)
-      await new Promise((resolve) => setTimeout(resolve, 4000))
-      const { sent, lost, longestRun } = await probe.stop()
-      t.diagnostic(`${what}: ${lost} of ${sent} packets lost, at most ${longestRun} in a row`)
-      await say('MARKER-ENCRYPTED')
-      await lab.sh('cilium status --wait', 120)
-    })
-  }
-
   await t.test('a rolling update of the agents loses nothing', async (t) => {
     const probe = new Probe(lab, a, b, 7777, { text: 'MARKER-ENCRYPTED' })
     await lab.sh(

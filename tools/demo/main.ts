@@ -4,6 +4,7 @@ import { openProgress } from '#apps/lab/progress/progress.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { eventually, Lab } from '#test/kit/lab.ts'
 import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { measureStream } from '#test/kit/stream.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
 import { beside } from './columns.ts'
 
@@ -26,6 +27,7 @@ async function readLines(file: string, filter: string, count: number): Promise<s
 }
 
 await using lab = await Lab.up(NAME, [], 'inherit')
+process.once('SIGINT', () => void lab[Symbol.asyncDispose]().finally(() => process.exit(130)))
 await progress.step('Installing with encryption off', async () => {
   await lab.sh('cilium install --set encryption.enabled=false && cilium status --wait', 300)
 })
@@ -76,15 +78,9 @@ say('\nEncryption on: the same again, and an iperf3 stream')
   claim((await wire.count(MARKER)) === 0, 'between the nodes the marker is read 0 times')
   claim((await inside.count(MARKER)) > 0, 'and it was sent: it is read on cilium_wg0')
 }
-await lab.sh('kubectl exec two -- iperf3 -s -D')
-const measured = JSON.parse(await lab.sh(`kubectl exec one -- iperf3 -C cubic -J -t 5 -c ${two.ip}`)) as {
-  end: { sum_received: { bits_per_second: number } }
-}
-claim(
-  measured.end.sum_received.bits_per_second > 0,
-  `one TCP stream: ${(measured.end.sum_received.bits_per_second / 1e9).toFixed(2)} Gbit/s`,
-)
+const gigabits = await measureStream(lab, one, two, 5)
+claim(gigabits > 0, `one TCP stream of iperf3: ${gigabits.toFixed(2)} Gbit/s`)
 const agent = `$(kubectl -n kube-system get pod -l k8s-app=cilium --field-selector spec.nodeName=${NAME}-worker -o name)`
-say(`  ${(await lab.sh(`kubectl -n kube-system exec ${agent} -- cilium status | grep Encryption`)).trim()}`)
+say(`  ${(await lab.sh(`kubectl -n kube-system exec ${agent} -- cilium status | grep Encryption:`)).trim()}`)
 
 say('\nFound in clear while encryption was on: nothing. Next: `make lab`, then the tour in README.md.')

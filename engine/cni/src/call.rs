@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn takes_a_whole_call() {
         let found = call(&ADD, r#"{"cniVersion":"1.0.0","name":"cilium","socket":"/x"}"#);
-        assert!(found.is_ok_and(|call| call.socket() == PathBuf::from("/x") && call.json()["containerId"] == "abc-1"));
+        assert!(found.is_ok_and(|call| call.socket() == *"/x" && call.json()["containerId"] == "abc-1"));
     }
 
     #[test]
@@ -121,10 +121,9 @@ mod tests {
         assert_eq!(call(&[("CNI_COMMAND", "JUMP")], "{}").err(), Some(4));
         assert_eq!(call(&ADD, "{").err(), Some(6));
         assert_eq!(call(&ADD, "[]").err(), Some(6));
-        for missing in 1..4 {
-            let mut pairs = ADD.to_vec();
-            pairs.remove(missing);
-            assert_eq!(call(&pairs, "{}").err(), Some(4), "without {}", ADD[missing].0);
+        for (missing, _) in &ADD[1..] {
+            let pairs: Vec<_> = ADD.iter().filter(|(name, _)| name != missing).copied().collect();
+            assert_eq!(call(&pairs, "{}").err(), Some(4), "without {missing}");
         }
         for wrong in ["../x", ".", "", "a/b", "-a"] {
             let mut pairs = ADD;

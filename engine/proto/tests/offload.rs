@@ -193,7 +193,7 @@ proptest! {
             let mut packet = flows[which].packet(sequences[which] as u16, sequences[which] * 100, flags, &payload);
             sequences[which] += length as u32;
             if broken && number % 3 == 0 {
-                if let Some(last) = packet.last_mut() { *last ^= 1; }
+                packet.iter_mut().last().into_iter().for_each(|last| *last ^= 1);
             }
             packets.push((which, packet));
         }
@@ -224,11 +224,11 @@ proptest! {
         bytes.copy_from_slice(&head);
         bytes[1] = [0, 1, 4, 5, 9][bytes[1] as usize % 5];
         bytes[7] = 0;
-        if let Some(header) = VirtioHeader::decode(&bytes) {
-            if let Some(split) = Split::new(&header, &packet) {
-                for index in 0..split.count() {
-                    split.write(index, &mut vec![0; split.length(index)]);
-                }
+        if let Some(header) = VirtioHeader::decode(&bytes)
+            && let Some(split) = Split::new(&header, &packet)
+        {
+            for index in 0..split.count() {
+                split.write(index, &mut vec![0; split.length(index)]);
             }
         }
         join(&[packet.clone(), packet.clone(), packet]);

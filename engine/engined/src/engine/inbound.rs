@@ -174,7 +174,7 @@ impl<'a> Inbound<'a> {
             Some(ecn) if ecn != header.ecn => ip::set_ecn(&mut slab[range.clone()], ecn),
             Some(_) => {}
         }
-        shared.count(Counter::PacketsReceived);
+        shared.counters().one_of_mine(Counter::PacketsReceived);
         self.coalescer.push(slab, range);
     }
 
@@ -215,7 +215,8 @@ impl<'a> Inbound<'a> {
 #[inline]
 fn note_received(shared: &Shared, peer: u32, bytes: usize, data: bool, now: u64) {
     let slot = &shared.state.peers()[peer as usize];
-    slot.rx_bytes.fetch_add(bytes as u64, Relaxed);
+    // this thread alone counts here
+    slot.rx_bytes.store(slot.rx_bytes.load(Relaxed) + bytes as u64, Relaxed);
     if data {
         slot.last_received.store(now, Relaxed);
         if slot.first_unacknowledged.load(Relaxed) == 0 {

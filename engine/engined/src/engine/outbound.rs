@@ -143,7 +143,7 @@ impl<'a> Outbound<'a> {
         let shared = self.shared;
         let count = split.count();
         let Some(counter) = session.reserve(shared, count) else {
-            return shared.counters().add(Counter::CounterExhausted, count as u64);
+            return shared.counters().add(Counter::NumbersExhausted, count as u64);
         };
         let mtu = shared.mtu.load(Relaxed) as usize;
         let route = Route { destination: endpoint, source: Endpoint::NONE, tos: ecn::encapsulate(ecn) };

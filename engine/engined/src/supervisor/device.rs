@@ -3,7 +3,9 @@
 use super::child::Child;
 use super::fault::Fault;
 use super::options::Options;
+use super::paths::{listen, private_folder, random};
 use super::settings::Settings;
+use super::sockets::{Features, Sockets, bind};
 use crate::channel;
 use crate::engine::start::CHANNEL;
 use crate::engine::state::State;
@@ -12,17 +14,13 @@ use pellicle_net::{clock, rights, tun, udp, wait};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// How long an engine may take to come to a barrier.
 const PATIENCE: u32 = 2000;
-
-/// Sockets for IPv4 and IPv6; none where the machine has no such family.
-pub type Sockets = [Option<OwnedFd>; 2];
 
 pub struct Device {
     pub settings: Settings,
@@ -39,33 +37,6 @@ pub struct Device {
     engine_ready: bool,
     keeper_ready: bool,
     probe: Option<UnixStream>,
-}
-
-#[derive(Clone, Copy, Default)]
-pub struct Features {
-    pub tun_tcp: bool,
-    pub tun_udp: bool,
-    pub segment: bool,
-    pub gro: bool,
-    pub locked: bool,
-}
-
-impl Features {
-    pub fn json(self) -> Value {
-        json!({ "tunTcpOffload": self.tun_tcp, "tunUdpOffload": self.tun_udp, "udpSegment": self.segment,
-            "udpGro": self.gro, "keysLocked": self.locked })
-    }
-
-    pub fn parse(value: &Value) -> Features {
-        let flag = |name: &str| value[name].as_bool().unwrap_or(false);
-        Features {
-            tun_tcp: flag("tunTcpOffload"),
-            tun_udp: flag("tunUdpOffload"),
-            segment: flag("udpSegment"),
-            gro: flag("udpGro"),
-            locked: flag("keysLocked"),
-        }
-    }
 }
 
 pub fn folder(options: &Options, name: &str) -> PathBuf {
@@ -143,15 +114,15 @@ impl Device {
 
     /// Starts what is due.
     pub fn start_due(&mut self, options: &Options, now: u64) {
-        if self.engine.due.is_some_and(|due| due <= now) {
-            if let Err(error) = self.start_engine(options, now) {
-                eprintln!(
-                    "level=error device={} msg=\"the engine does not start\" error={:?}",
-                    self.settings.name,
-                    error.to_string()
-                );
-                self.engine.ended(now);
-            }
+        if self.engine.due.is_some_and(|due| due <= now)
+            && let Err(error) = self.start_engine(options, now)
+        {
+            eprintln!(
+                "level=error device={} msg=\"the engine does not start\" error={:?}",
+                self.settings.name,
+                error.to_string()
+            );
+            self.engine.ended(now);
         }
         if self.keeper.due.is_some_and(|due| due <= now) {
             if options.keeper.is_empty() {
@@ -358,79 +329,5 @@ impl Device {
         value["features"] = self.features.json();
         value["ready"] = json!(self.ready());
         value
-    }
-}
-
-/// Sockets of both families on one port.
-fn bind(port: u16, mark: u32) -> Result<(Sockets, Features, u16), Fault> {
-    let taken = |error: &io::Error| error.raw_os_error() == Some(libc::EADDRINUSE);
-    let absent = |error: &io::Error| error.raw_os_error() == Some(libc::EAFNOSUPPORT);
-    let fault = |error: &io::Error| {
-        if taken(error) {
-            Fault::new(
-                "port.taken",
-                format!("UDP port {port} is in use"),
-                "choose another port, or end what listens there (ss -lunp)",
-            )
-        } else {
-            Fault::system("the UDP socket", error)
-        }
-    };
-    for attempt in 0.. {
-        let four = match udp::bind(4, port, mark) {
-            Ok(bound) => Some(bound),
-            Err(error) if absent(&error) => None,
-            Err(error) => return Err(fault(&error)),
-        };
-        let chosen = match &four {
-            Some((socket, _)) => udp::port(socket).map_err(|error| fault(&error))?,
-            None => port,
-        };
-        let six = match udp::bind(6, chosen, mark) {
-            Ok(bound) => Some(bound),
-            Err(error) if absent(&error) && four.is_some() => None,
-            // the kernel chose a port that is free for one family only
-            Err(error) if port == 0 && taken(&error) && attempt < 16 => continue,
-            Err(error) => return Err(fault(&error)),
-        };
-        let found: Vec<udp::Features> = [&four, &six].into_iter().flatten().map(|(_, features)| *features).collect();
-        let features = Features {
-            segment: found.iter().all(|features| features.segment),
-            gro: found.iter().all(|features| features.gro),
-            ..Features::default()
-        };
-        let chosen = match (&four, &six) {
-            (None, Some((socket, _))) => udp::port(socket).map_err(|error| fault(&error))?,
-            _ => chosen,
-        };
-        return Ok(([four.map(|(socket, _)| socket), six.map(|(socket, _)| socket)], features, chosen));
-    }
-    unreachable!("the loop returns")
-}
-
-pub fn private_folder(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-}
-
-/// A listening socket that only its owner may connect to; a stale one of the same name is replaced.
-pub fn listen(path: &Path) -> io::Result<OwnedFd> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    // SAFETY: the descriptor is the listener's, which gives it up here.
-    Ok(unsafe { OwnedFd::from_raw_fd(listener.into_raw_fd()) })
-}
-
-fn random() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    // SAFETY: sixteen bytes are writable.
-    match unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } {
-        16 => Ok(bytes),
-        _ => Err(io::Error::last_os_error()),
     }
 }

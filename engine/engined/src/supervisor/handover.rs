@@ -1,10 +1,12 @@
 //! From an old supervisor to a new one: engines stopped at a barrier, then every descriptor changes hands. The very
 //! same queues and sockets go on, so what waits in them is not lost; requests to `supervisor.sock` wait meanwhile.
 
-use super::device::{Device, Features, private_folder};
+use super::device::Device;
 use super::options::Options;
+use super::paths::private_folder;
 use super::run::Supervisor;
 use super::settings::Settings;
+use super::sockets::Features;
 use crate::channel;
 use pellicle_net::{rights, wait};
 use serde_json::json;

@@ -8,8 +8,10 @@ mod fault;
 mod handover;
 mod operations;
 mod options;
+mod paths;
 mod run;
 mod settings;
 mod signals;
+mod sockets;
 
 pub use run::{rest, run};

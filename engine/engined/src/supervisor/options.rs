@@ -13,8 +13,8 @@ pub struct Options {
     /// User and group of the engine.
     pub user: u32,
     pub take_over: bool,
-    /// After a hand-over stay as a process that only waits to be ended.
-    pub rest: bool,
+    /// After a hand-over stay, holding nothing, until told to end: a container that ends is started again.
+    pub linger: bool,
 }
 
 impl Options {
@@ -27,7 +27,7 @@ impl Options {
             max_peers: 2048,
             user: 65_534,
             take_over: false,
-            rest: false,
+            linger: false,
         };
         let mut rest = arguments.iter();
         while let Some(flag) = rest.next() {
@@ -35,8 +35,8 @@ impl Options {
                 options.take_over = true;
                 continue;
             }
-            if flag == "--rest-after-hand-over" {
-                options.rest = true;
+            if flag == "--linger" {
+                options.linger = true;
                 continue;
             }
             let value = rest.next().ok_or_else(|| format!("{flag} wants a value"))?;

@@ -1,11 +1,12 @@
 //! The poll loop.
 
 use super::connection::Connection;
-use super::device::{Device, listen, private_folder};
+use super::device::Device;
 use super::fault::Fault;
 use super::handover;
 use super::operations::{self, Answer};
 use super::options::Options;
+use super::paths::{listen, private_folder};
 use super::signals::{Signals, reap};
 use pellicle_net::{accept, clock, wait};
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         operations::add(&mut supervisor, &wanted).map_err(|fault| format!("{} ({})", fault.message, fault.remedy))?;
     }
     eprintln!("level=info msg=\"supervising\" pid={} devices={}", std::process::id(), supervisor.devices.len());
-    if !supervisor.serve(&signals) || !supervisor.options.rest {
+    if !supervisor.serve(&signals) || !supervisor.options.linger {
         return Ok(());
     }
     drop(supervisor);

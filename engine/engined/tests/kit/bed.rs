@@ -68,7 +68,7 @@ impl Bed {
         let sides = names.map(|namespace| {
             let run_dir = folder.join(&namespace);
             std::fs::create_dir_all(&run_dir).expect("a folder");
-            let supervisor = supervise(&namespace, &run_dir, &[]);
+            let supervisor = supervise(&namespace, &run_dir, &["--linger"]);
             Side { namespace, run_dir, supervisor }
         });
         let bed = Bed { folder, sides };

@@ -12,7 +12,20 @@ pub struct Capture {
 impl Capture {
     pub fn start(namespace: &str, path: &Path) -> Capture {
         let child = Command::new("ip")
-            .args(["netns", "exec", namespace, "tcpdump", "-n", "-U", "--immediate-mode", "-B", "65536", "-i", "under", "-w"])
+            .args([
+                "netns",
+                "exec",
+                namespace,
+                "tcpdump",
+                "-n",
+                "-U",
+                "--immediate-mode",
+                "-B",
+                "65536",
+                "-i",
+                "under",
+                "-w",
+            ])
             .arg(path)
             .arg("udp port 51871")
             .stderr(Stdio::null())

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import type { Lab } from '#test/kit/lab.ts'
 
 const pellicle = new URL('../../bin/pellicle', import.meta.url).pathname
@@ -54,6 +55,8 @@ export class Capture implements AsyncDisposable {
   /** Ends the capture; all that was seen is in the file then. */
   async stop(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    // the kernel hands over blocks that are full or a second old, and tcpdump reads no more once it is asked to end
+    await setTimeout(1500)
     const closed = once(this.#child, 'close')
     this.#child.kill('SIGTERM')
     await closed

@@ -1,7 +1,7 @@
-import { type FSWatcher, watch } from 'node:fs'
 import { type AgentConfig, parseConfig } from '#core/api/config.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { readConfigDir } from '#io/kube/config-dir.ts'
+import { type FolderWatch, watchFolder } from '#io/store/watch-folder.ts'
 import type { Log } from '#io/telemetry/log.ts'
 
 /** Between two looks when nothing was told: kubelet's own period is a minute. */
@@ -17,7 +17,7 @@ export class ConfigWatch {
   readonly #onChange: () => void
   #config: AgentConfig | undefined
   #text = ''
-  #watcher: FSWatcher | undefined
+  #watcher: FolderWatch | undefined
   #timer: NodeJS.Timeout | undefined
   problem: string | undefined
 
@@ -34,8 +34,11 @@ export class ConfigWatch {
   /** Rejects with a Fault that names every wrong key when the first reading is not right. */
   async start(): Promise<AgentConfig> {
     const config = await this.#read()
-    this.#watcher = watch(this.#folder, () => void this.#look())
-    this.#watcher.on('error', (error) => this.#log.warn(`the configuration is not watched: ${error.message}`))
+    this.#watcher = watchFolder(
+      this.#folder,
+      () => void this.#look(),
+      (error) => this.#log.warn(`the configuration is looked at every second, not watched: ${error.message}`),
+    )
     this.#timer = setInterval(() => void this.#look(), PERIOD_MS).unref()
     return config
   }

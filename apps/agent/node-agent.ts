@@ -1,4 +1,3 @@
-import { watch } from 'node:fs'
 import { access, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CILIUM_NODES } from '#core/api/cilium-node.ts'
@@ -14,6 +13,7 @@ import type { KubeClient } from '#io/kube/client.ts'
 import { Informer } from '#io/kube/informer.ts'
 import { readSmallFile } from '#io/store/file.ts'
 import { JsonFile } from '#io/store/json-file.ts'
+import { watchFolder } from '#io/store/watch-folder.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import { Agent } from './agent.ts'
 import { ApiServer, type Routes, TextAnswer } from './api/server.ts'
@@ -168,7 +168,7 @@ export class NodeAgent {
     this.#closing.push(() => this.#cni.close())
     await this.#queue.start()
     this.#closing.push(() => this.#queue.close())
-    this.#closing.push(await watchFolder(paths.runFolder, () => this.#agent?.resync()))
+    this.#closing.push(await watchRunFolder(paths.runFolder, () => this.#agent?.resync()))
     const resync = setInterval(() => this.#agent?.resync(), RESYNC_MS)
     this.#closing.push(() => clearInterval(resync))
     this.#agent.nudge()
@@ -348,10 +348,8 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** The supervisor's socket lies there: when it comes, or comes again, whatever waited for it goes on at once. */
-async function watchFolder(folder: string, onChange: () => void): Promise<() => void> {
+async function watchRunFolder(folder: string, onChange: () => void): Promise<() => void> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
-  const watcher = watch(folder, onChange)
-  // the regular comparison is still there
-  watcher.on('error', () => undefined)
+  const watcher = watchFolder(folder, onChange, () => undefined)
   return () => watcher.close()
 }

@@ -1,8 +1,8 @@
-import { type FSWatcher, watch } from 'node:fs'
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describeFault } from '#core/fault/fault.ts'
 import { readSmallFile, removeFile } from '#io/store/file.ts'
+import { type FolderWatch, watchFolder } from '#io/store/watch-folder.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import type { CniAnswer } from './error.ts'
 
@@ -14,7 +14,7 @@ export class DeleteQueue {
   readonly #folder: string
   readonly #answer: (line: string) => Promise<CniAnswer>
   readonly #log: Log
-  #watcher: FSWatcher | undefined
+  #watcher: FolderWatch | undefined
   #work: Promise<void> = Promise.resolve()
 
   constructor(folder: string, answer: (line: string) => Promise<CniAnswer>, log: Log) {
@@ -26,8 +26,11 @@ export class DeleteQueue {
   /** Resolves when what lay there at the time is done. */
   async start(): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 })
-    this.#watcher = watch(this.#folder, () => void this.drain())
-    this.#watcher.on('error', (error) => this.#log.warn(`the delete queue is not watched: ${error.message}`))
+    this.#watcher = watchFolder(
+      this.#folder,
+      () => void this.drain(),
+      (error) => this.#log.warn(`the delete queue is looked at every second, not watched: ${error.message}`),
+    )
     await this.drain()
   }
 

@@ -83,11 +83,12 @@ export class TunnelLab {
     await this.#ready(side)
   }
 
-  /** Another program, e.g. wireguard-go in the foreground. */
-  async startOther(side: Side, program: string): Promise<void> {
-    this.start(side, program, ['-f', side.device], { LOG_LEVEL: 'error' })
+  /** Another program, e.g. wireguard-go in the foreground; gives its process. */
+  async startOther(side: Side, program: string): Promise<ChildProcess> {
+    const child = this.start(side, program, ['-f', side.device], { LOG_LEVEL: 'error' })
     await this.#ready(side)
     await this.wg('set', side.device, 'listen-port', `${PORT}`)
+    return child
   }
 
   /** Each gets the other as its one peer, by the real `wg`. */

@@ -28,7 +28,13 @@ if (total.failed > 0 || total.passed === 0) process.exitCode = 1
 async function runNode(suite: Suite): Promise<Count> {
   const files = globSync([...(suite.files ?? [])], { cwd: root, exclude: ['**/node_modules/**'] }).toSorted()
   if (files.length === 0) return NOTHING
-  const stream = run({ cwd: root, files, concurrency: suite.concurrency, isolation: 'process' })
+  const stream = run({
+    cwd: root,
+    files,
+    concurrency: suite.concurrency,
+    isolation: 'process',
+    timeout: suite.seconds * 1000,
+  })
   const counted = new Promise<Count>((resolve) => {
     stream.on('test:summary', ({ file, counts }) => {
       if (file !== undefined) return

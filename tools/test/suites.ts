@@ -6,12 +6,14 @@ export interface Suite {
   readonly cargo?: string
   /** Scenarios share the machine's namespaces and ports: one at a time. */
   readonly concurrency: number
+  /** Seconds that one test may take before it counts as failed: a test that hangs must not hang the run. */
+  readonly seconds: number
 }
 
 export const SUITES: readonly Suite[] = [
-  { name: 'unit', files: ['{core,io,apps,tools}/**/*.test.ts'], concurrency: 2 },
-  { name: 'contract', files: ['test/{kit,contract}/**/*.test.ts'], concurrency: 1 },
-  { name: 'engine', cargo: 'engine', concurrency: 1 },
-  { name: 'interop', files: ['test/interop/**/*.test.ts'], concurrency: 1 },
-  { name: 'scenarios', files: ['test/scenarios/**/*.test.ts'], concurrency: 1 },
+  { name: 'unit', files: ['{core,io,apps,tools}/**/*.test.ts'], concurrency: 2, seconds: 120 },
+  { name: 'contract', files: ['test/{kit,contract}/**/*.test.ts'], concurrency: 1, seconds: 180 },
+  { name: 'engine', cargo: 'engine', concurrency: 1, seconds: 600 },
+  { name: 'interop', files: ['test/interop/**/*.test.ts'], concurrency: 1, seconds: 600 },
+  { name: 'scenarios', files: ['test/scenarios/**/*.test.ts'], concurrency: 1, seconds: 900 },
 ]

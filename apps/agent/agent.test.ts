@@ -12,6 +12,7 @@ import type { HostPlan } from '#core/host/host-plan.ts'
 import { requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
 import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
+import { formatAnnouncement, type Level } from '#core/transition/level.ts'
 import { JsonFile } from '#io/store/json-file.ts'
 import { SILENT } from '#io/telemetry/log.ts'
 import { FakeDatapath } from '#test/kit/fake-datapath.ts'
@@ -57,11 +58,14 @@ class FakeHost implements HostNetwork {
   readonly plans: HostPlan[] = []
   readonly #datapath: FakeDatapath
   failure: Error | undefined
+  /** While it is pending, nothing is applied. */
+  gate: Promise<void> = Promise.resolve()
 
   constructor(datapath: FakeDatapath) {
     this.#datapath = datapath
   }
   async apply(plan: HostPlan) {
+    await this.gate
     if (this.failure !== undefined) throw this.failure
     this.plans.push(plan)
     const missing =
@@ -98,7 +102,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-async function join1(index: number, options: { podCidr?: string } = {}): Promise<Member> {
+async function join1(index: number, options: { podCidr?: string; registry?: Registry } = {}): Promise<Member> {
   const name = `node${index}`
   const datapath = new FakeDatapath()
   const host = new FakeHost(datapath)
@@ -119,7 +123,7 @@ async function join1(index: number, options: { podCidr?: string } = {}): Promise
   const agent = new Agent({
     nodeName: name,
     bootId: '11111111-1111-4111-8111-111111111111',
-    registry: cluster,
+    registry: options.registry ?? cluster,
     host,
     datapath,
     endpoints,
@@ -191,6 +195,61 @@ test('a key is announced only when its receiver is there', LIMIT, async () => {
   assert.equal(one.agent.notReady(), undefined, 'pods are served in clear until then')
   one.datapath.failure = undefined
   await until(() => cluster.levels === '33')
+})
+
+test('a step is never taken on this node’s own word of one view and a peer’s of an earlier one', LIMIT, async () => {
+  cluster.encryption = true
+  const peer = (level: Level, epoch: number) =>
+    cluster.nodes.set(
+      'node2',
+      announceNode({
+        name: 'node2',
+        nodeUid: 'uid-2',
+        nodeIps: [requireIp('172.18.0.3', 'test')],
+        internalIps: [requireIp('10.244.2.1', 'test')],
+        podCidrs: [requireCidr('10.244.2.0/24', 'test')],
+        publicKey: undefined,
+        keyId: 0,
+        bootId: '11111111-1111-4111-8111-111111111111',
+        announcement: { level, epoch },
+      }),
+    )
+  peer(0, 1)
+  let said: OwnAnnouncement | undefined
+  const levels: string[] = []
+  // what this node says is seen when the test wants it
+  const registry: Registry = {
+    announce: async (own) => {
+      said = own
+      levels.push(formatAnnouncement(own.announcement))
+    },
+    annotate: () => cluster.annotate(),
+  }
+  const one = await join1(1, { registry })
+  await until(() => levels.length > 0)
+  assert.deepEqual(levels, ['1.1'])
+  peer(1, 1)
+  cluster.nudge()
+  await one.agent.programmed()
+  let open = () => undefined as void
+  one.host.gate = new Promise((resolve) => {
+    open = resolve
+  })
+  ended.signal.addEventListener('abort', open)
+  // in one view: own word has arrived, and the peer has changed its mind; the plan of it is not in force yet
+  cluster.nodes.set('node1', announceNode(said as OwnAnnouncement))
+  peer(1, 2)
+  cluster.nudge()
+  // several runs of what publishes
+  for (let turn = 0; turn < 20; turn++) {
+    one.agent.nudge()
+    await new Promise((resolve) => setTimeout(resolve, 15))
+    assert.deepEqual(one.state.value.announcement, { level: 1, epoch: 1 })
+  }
+  open()
+  await one.agent.programmed()
+  await until(() => one.agent.transition?.waitingFor.join() === 'node2')
+  assert.deepEqual(one.state.value.announcement, { level: 1, epoch: 1 })
 })
 
 test('an agent that starts again keeps key, level and addresses, and has nothing to change', LIMIT, async () => {

@@ -6,7 +6,7 @@ import type { NodeFacts } from '#core/api/node.ts'
 import type { Datapath } from '#core/datapath/datapath.ts'
 import { Fault } from '#core/fault/fault.ts'
 import { type Cidr, cidrFamily } from '#core/ip/cidr.ts'
-import { CLEAR } from '#core/transition/level.ts'
+import { type Announcement, CLEAR } from '#core/transition/level.ts'
 import { firstAnnouncement, nextLevel, type Transition } from '#core/transition/next-level.ts'
 import { VERSION } from '#core/version/version.ts'
 import type { Log } from '#io/telemetry/log.ts'
@@ -62,6 +62,8 @@ export class Agent {
   #key: OwnKey | undefined
   #waitingFor: string | undefined = 'the agent is starting'
   #transition: Transition | undefined
+  /** What this node's CiliumNode said in the view that the plan in force was made of. */
+  #ownSeen: Announcement | undefined
   #paused: string | undefined
 
   constructor(deps: AgentDeps) {
@@ -146,6 +148,7 @@ export class Agent {
       this.#network.forget()
       throw error
     }
+    this.#ownSeen = ownSeen(known)
     this.#waitingFor = undefined
     await this.#deps.onProgrammed()
     this.#publishWorker.nudge()
@@ -197,7 +200,8 @@ export class Agent {
 
   async #publish(): Promise<void> {
     const { registry, state, log } = this.#deps
-    const applied = this.#network.applied
+    // together, before anything is waited for: a newer view may show this node's own step beside peers that changed since
+    const [applied, seen] = [this.#network.applied, this.#ownSeen]
     const { config, node, ciliumNodes } = this.#deps.view()
     const announcement = state.value.announcement
     if (applied === undefined || config === undefined || node === undefined || announcement === undefined) return
@@ -221,7 +225,7 @@ export class Agent {
     this.#transition = nextLevel({
       wanted,
       own: announcement,
-      ownSeen: actual === undefined ? undefined : readCiliumNode(actual).announcement,
+      ownSeen: seen,
       receiving: announcement.level !== CLEAR || !wanted || (await this.#datapathIsThere()),
       peers: applied.snapshot.peers,
     })
@@ -238,6 +242,11 @@ export class Agent {
     if (probe.usable) return true
     throw new Fault('datapath.unusable', `encryption cannot begin: ${probe.missing}`, { remedy: probe.remedy })
   }
+}
+
+function ownSeen({ node, ciliumNodes }: Known): Announcement | undefined {
+  const own = ciliumNodes.find(({ metadata }) => metadata.name === node.name)
+  return own === undefined ? undefined : readCiliumNode(own).announcement
 }
 
 function noPodCidr({ ipam }: AgentConfig, name: string): string {

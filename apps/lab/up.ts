@@ -5,6 +5,7 @@ import { describeFault, Fault } from '#core/fault/fault.ts'
 import { type Hierarchies, machineHierarchies } from './cgroups.ts'
 import { checkMachine, pickUnderlay } from './check.ts'
 import { removeLab } from './down.ts'
+import { makeRoomForInotify } from './inotify.ts'
 import { create, type LabApi, openApi } from './kubernetes/api.ts'
 import { adminRequest, nodeFiles } from './kubernetes/files.ts'
 import { nodeObjects, setupObjects } from './kubernetes/objects.ts'
@@ -64,6 +65,8 @@ export async function labUp(options: UpOptions, progress: Progress, signal: Abor
   }
   const maker = new Maker(options, folder, paths, signal)
   try {
+    const raised = makeRoomForInotify(options.nodes)
+    if (raised !== undefined) progress.note(raised)
     await runSteps(maker.steps(), progress, signal)
   } catch (error) {
     if (options.retain)

@@ -221,7 +221,7 @@ test('a step is never taken on this node’s own word of one view and a peer’s
   const registry: Registry = {
     announce: async (own) => {
       said = own
-      levels.push(formatAnnouncement(own.announcement))
+      if (own.announcement !== undefined) levels.push(formatAnnouncement(own.announcement))
     },
     annotate: () => cluster.annotate(),
   }

@@ -1,8 +1,10 @@
 /** The datapath contract against the real supervisor, keeper and engine, in a network namespace of its own. */
+import assert from 'node:assert/strict'
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { UserspaceDatapath } from '#io/userspace/datapath.ts'
 import { missingForTunnels } from '#test/kit/tunnel-lab.ts'
@@ -13,7 +15,7 @@ const ENGINE = process.env['PELLICLE_ENGINE'] ?? 'engine/target/release/pellicle
 
 let count = 0
 
-datapathContract('userspace, with the real supervisor, keeper and engine', async () => {
+async function start() {
   const missing = missingForTunnels()
   if (missing !== undefined) return missing
   if (!existsSync(ENGINE)) return 'needs the engine (cargo build --release in engine/)'
@@ -39,7 +41,35 @@ datapathContract('userspace, with the real supervisor, keeper and engine', async
     }
     await sleep(10)
   }
-  return { datapath, device: `pact${++count}`, end }
+  return { datapath, device: `pact${++count}`, end, folder }
+}
+
+datapathContract('userspace, with the real supervisor, keeper and engine', start)
+
+const FILES = 'a removed device leaves no file, and no copy of its private key was left open to read'
+test(FILES, { timeout: 60_000 }, async (t) => {
+  const under = await start()
+  if (typeof under === 'string') return t.skip(under)
+  const { datapath, device, folder, end } = under
+  try {
+    const privateKey = new Uint8Array(32).fill(0x50)
+    await datapath.apply({ name: device, privateKey, listenPort: 51899, mark: 0xe00, mtu: 1420, peers: [] })
+    const config = openSync(join(folder, device, 'config'), 'r')
+    const content = () => {
+      const bytes = Buffer.alloc(4096)
+      return bytes.subarray(0, readSync(config, bytes, 0, bytes.length, 0)).toString('latin1')
+    }
+    try {
+      assert.ok(content().includes('50'.repeat(32)))
+      await datapath.remove(device)
+      assert.match(content(), /^\0+$/)
+      assert.ok(!existsSync(join(folder, device)))
+    } finally {
+      closeSync(config)
+    }
+  } finally {
+    await end()
+  }
 })
 
 async function ended(child: ChildProcess): Promise<void> {

@@ -1,6 +1,7 @@
 //! One device: what the supervisor holds for it, and the two processes that use it.
 
 use super::child::Child;
+use super::erase::erase;
 use super::fault::Fault;
 use super::options::Options;
 use super::paths::{listen, private_folder, random};
@@ -12,7 +13,6 @@ use crate::engine::state::State;
 use pellicle_net::memory::{self, Mapping};
 use pellicle_net::{clock, rights, tun, udp, wait};
 use serde_json::{Value, json};
-use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -319,7 +319,13 @@ impl Device {
             // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
             unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
         }
-        let _ = fs::remove_file(folder(options, &self.settings.name).join("engine.sock"));
+        if let Err(error) = erase(&folder(options, &self.settings.name)) {
+            eprintln!(
+                "level=error device={} msg=\"files of the device, with its keys, are left behind\" error={:?}",
+                self.settings.name,
+                error.to_string()
+            );
+        }
     }
 
     pub fn json(&self) -> Value {

@@ -4,6 +4,7 @@
 mod child;
 mod connection;
 mod device;
+mod erase;
 mod fault;
 mod handover;
 mod operations;

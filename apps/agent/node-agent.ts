@@ -241,7 +241,14 @@ export class NodeAgent {
       },
       acknowledge: async (value) => {
         // what this node said of its encryption is not true any more: nobody may build on it
-        const gone = value === CLEANUP.done ? { [ANNOTATION.publicKey]: undefined, [ANNOTATION.level]: undefined } : {}
+        const gone =
+          value === CLEANUP.done
+            ? {
+                [ANNOTATION.publicKey]: undefined,
+                [ANNOTATION.level]: undefined,
+                [ANNOTATION.nodeEncryption]: undefined,
+              }
+            : {}
         const registry = new KubeRegistry(this.#options.client)
         await registry.annotate(this.#options.nodeName, { ...gone, [ANNOTATION.cleanup]: value })
       },

@@ -97,6 +97,7 @@ function peerOf(node: CiliumNode): Peer {
     publicKeyText: said.annotations[ANNOTATION.publicKey] ?? said.annotations[ANNOTATION.publicKeyAlias],
     encryptionKey: said.keyId,
     announcement: said.announcement,
+    encryptsHosts: said.encryptsHosts,
   }
 }
 

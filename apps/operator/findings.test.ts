@@ -32,6 +32,7 @@ function says(name: string, more: Partial<NodeAnnouncement> = {}): NodeAnnouncem
     keyId: 0,
     bootId: undefined,
     announcement: { level: 0, epoch: 0 },
+    encryptsHosts: false,
     cleanup: undefined,
     problems: [],
     ...more,

@@ -111,6 +111,8 @@ export interface NodeAnnouncement {
   readonly bootId: string | undefined
   /** The encryption level and its epoch (core/transition). */
   readonly announcement: Announcement | undefined
+  /** It says that it sends to other nodes' own addresses encrypted only. */
+  readonly encryptsHosts: boolean
   readonly cleanup: string | undefined
   readonly problems: readonly Fault[]
 }
@@ -177,6 +179,7 @@ export function readCiliumNode(node: CiliumNode): NodeAnnouncement {
     keyId: node.spec.encryption?.key ?? 0,
     bootId: node.spec.bootid,
     announcement: parseAnnouncement(annotations[ANNOTATION.level]),
+    encryptsHosts: annotations[ANNOTATION.nodeEncryption] === 'on',
     cleanup: annotations[ANNOTATION.cleanup],
     problems,
   }
@@ -197,6 +200,8 @@ export interface OwnAnnouncement {
   /** 0 is published as absent, as Cilium does. */
   readonly keyId: number
   readonly announcement: Announcement | undefined
+  /** Undefined: nothing is said. */
+  readonly encryptsHosts?: boolean
   /** More annotations, by full name. */
   readonly annotations?: Readonly<Record<string, string>>
 }
@@ -213,6 +218,7 @@ export function announceNode(own: OwnAnnouncement): CiliumNode {
       annotations: {
         ...own.annotations,
         ...(own.publicKey === undefined ? {} : { [ANNOTATION.publicKey]: own.publicKey }),
+        ...(own.encryptsHosts === undefined ? {} : { [ANNOTATION.nodeEncryption]: own.encryptsHosts ? 'on' : 'off' }),
         ...(own.announcement === undefined ? {} : { [ANNOTATION.level]: formatAnnouncement(own.announcement) }),
       },
       ownerReferences: [{ ...owner }],

@@ -24,6 +24,11 @@ export const ANNOTATION = {
   publicKeyAlias: 'io.cilium.network.wg-pub-key',
   /** On CiliumNode, written by its agent: how far this node is on the way from clear to closed. */
   level: LEVEL_ANNOTATION,
+  /**
+   * On CiliumNode, written by its agent: `on` from when this node sends nothing in clear to other nodes' own addresses
+   * (`nodeEncryption`, and not opted out), else `off`.
+   */
+  nodeEncryption: 'pellicle.io/node-encryption',
   /** On CiliumNode: `requested` (written by the CLI's uninstall), then `done` or `failed: WHY` (written by the agent). */
   cleanup: 'pellicle.io/cleanup',
   /** On CiliumNode, written by its agent: version of the agent. */

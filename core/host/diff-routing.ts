@@ -90,6 +90,6 @@ function diffRules(desired: readonly RulePlan[], actual: readonly ActualRule[]):
   ]
 }
 
-function ruleKey({ family, priority, mark, mask, invert, table }: RulePlan): string {
-  return [family, priority, mark, mask, invert, table].join(' ')
+function ruleKey({ family, priority, source, mark, mask, invert, table }: RulePlan): string {
+  return [family, priority, source, mark, mask, invert, table].join(' ')
 }

@@ -27,6 +27,8 @@ export const OUR_PROTOCOL = 112
 /** cilium.md 1.4 */
 export const TABLE_ENCRYPT_MARKED = 200
 export const TABLE_STEERING = 201
+/** Ours: where pods of a node that is opted out of `nodeEncryption` find other nodes. */
+export const TABLE_POD_STEERING = 202
 
 interface LinkCommon {
   readonly name: string
@@ -68,6 +70,8 @@ export interface RoutePlan {
 export interface RulePlan {
   readonly family: Family
   readonly priority: number
+  /** Only packets from there. Absent: from anywhere. `invert` would turn it round too. */
+  readonly source?: Cidr
   readonly mark: number
   readonly mask: number
   /** "not fwmark" */

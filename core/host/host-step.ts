@@ -132,7 +132,11 @@ function describeRoute({ type, destination, via, device, table, metric }: RouteP
   ].join(' ')
 }
 
-function describeRule({ family, priority, mark, mask, invert, table }: RulePlan): string {
-  const match = `${invert ? 'not ' : ''}fwmark 0x${mark.toString(16)}/0x${mask.toString(16)}`
-  return `IPv${family} ${priority}: ${match} lookup ${table}`
+function describeRule({ family, priority, source, mark, mask, invert, table }: RulePlan): string {
+  const match = [
+    ...(invert ? ['not'] : []),
+    ...(source === undefined ? [] : [`from ${source}`]),
+    ...(mask === 0 ? [] : [`fwmark 0x${mark.toString(16)}/0x${mask.toString(16)}`]),
+  ]
+  return `IPv${family} ${priority}: ${match.join(' ')} lookup ${table}`
 }

@@ -2,10 +2,11 @@ import { Reader } from '#core/bytes/reader.ts'
 import { Writer } from '#core/bytes/writer.ts'
 import type { Fault } from '#core/fault/fault.ts'
 import type { Result } from '#core/fault/result.ts'
-import type { Family } from '#core/ip/address.ts'
+import { type Family, type Ip, ipToBytes } from '#core/ip/address.ts'
+import { type Cidr, cidrOf, lengthOf, networkOf } from '#core/ip/cidr.ts'
 import { AttributeWriter, readAttributes, readU8, readU32 } from './attribute.ts'
 import { guarded, type NetlinkMessage, type NetlinkRequest, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from './message.ts'
-import { afOf, familyOfAf, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE } from './rtnetlink.ts'
+import { afOf, checkPrefixLength, familyOfAf, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE, readIpOf } from './rtnetlink.ts'
 
 /** include/uapi/linux/fib_rules.h */
 const FRA_DST = 1
@@ -27,7 +28,6 @@ const FIB_RULE_INVERT = 2
 /** What narrows a rule in a way that ours never do. */
 const OTHER_SELECTORS = new Set([
   FRA_DST,
-  FRA_SRC,
   FRA_IIFNAME,
   FRA_OIFNAME,
   FRA_UID_RANGE,
@@ -39,6 +39,8 @@ const OTHER_SELECTORS = new Set([
 export interface Rule {
   readonly family: Family
   readonly priority: number
+  /** Absent: from anywhere. */
+  readonly source?: Cidr
   readonly mark: number
   readonly mask: number
   /** "not": packets that do not match. */
@@ -48,7 +50,7 @@ export interface Rule {
 }
 
 export interface SeenRule extends Rule {
-  /** Has another action or other selectors than a mark. */
+  /** Has another action or other selectors than a source and a mark. */
   readonly complex: boolean
 }
 
@@ -70,13 +72,16 @@ export function dumpRules(family: Family): NetlinkRequest {
 function encode(rule: Rule): Uint8Array<ArrayBuffer> {
   const writer = new Writer()
     .u8(afOf(rule.family))
-    .zeros(3)
+    .zeros(1)
+    .u8(rule.source === undefined ? 0 : lengthOf(rule.source))
+    .zeros(1)
     .u8(rule.table < 256 ? rule.table : 0)
     .zeros(2)
     .u8(FR_ACT_TO_TBL)
     .u32le(rule.invert ? FIB_RULE_INVERT : 0)
   const to = new AttributeWriter(writer)
-    .u32(FRA_PRIORITY, rule.priority)
+  if (rule.source !== undefined && lengthOf(rule.source) > 0) to.bytes(FRA_SRC, ipToBytes(networkOf(rule.source)))
+  to.u32(FRA_PRIORITY, rule.priority)
     .u32(FRA_FWMARK, rule.mark)
     .u32(FRA_FWMASK, rule.mask)
     .u8(FRA_PROTOCOL, rule.protocol)
@@ -89,13 +94,16 @@ export function decodeRule(message: NetlinkMessage): Result<SeenRule | undefined
   return guarded(() => {
     const reader = new Reader(message.body)
     const family = familyOfAf(reader.u8())
-    reader.skip(2)
+    reader.skip(1)
+    const length = reader.u8()
     let complex = reader.u8() !== 0
     let table = reader.u8()
     reader.skip(2)
     if (reader.u8() !== FR_ACT_TO_TBL) complex = true
     const invert = (reader.u32le() & FIB_RULE_INVERT) !== 0
     if (family === undefined) return undefined
+    checkPrefixLength(family, length, 2)
+    let source: Ip | undefined
     let priority = 0
     let mark = 0
     let mask = 0
@@ -104,6 +112,9 @@ export function decodeRule(message: NetlinkMessage): Result<SeenRule | undefined
       switch (attribute.type) {
         case FRA_PRIORITY:
           priority = readU32(attribute)
+          break
+        case FRA_SRC:
+          source = readIpOf(family, attribute)
           break
         case FRA_FWMARK:
           mark = readU32(attribute)
@@ -124,6 +135,7 @@ export function decodeRule(message: NetlinkMessage): Result<SeenRule | undefined
           if (OTHER_SELECTORS.has(attribute.type)) complex = true
       }
     }
-    return { family, priority, mark, mask, invert, table, protocol, complex }
+    const from = source === undefined ? {} : { source: cidrOf(source, length) }
+    return { family, priority, ...from, mark, mask, invert, table, protocol, complex }
   })
 }

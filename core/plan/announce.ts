@@ -1,6 +1,6 @@
 import type { Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
-import { type Announcement, RECEIVING } from '#core/transition/level.ts'
+import { type Announcement, CLOSED, RECEIVING } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import { FAMILIES, type PerFamily, type Snapshot, STATIC_ENCRYPT_KEY } from './snapshot.ts'
 
@@ -14,6 +14,8 @@ export interface OwnWords {
   /** `spec.encryption.key`: 255, or 0 where nothing or not the host's own traffic is encrypted (cilium.md 2.2). */
   readonly keyId: number
   readonly announcement: Announcement
+  /** Nothing leaves here in clear for other nodes' own addresses, but for nodes that are opted out. */
+  readonly encryptsHosts: boolean
 }
 
 export function ownWords({ config, self }: Snapshot): OwnWords {
@@ -27,5 +29,10 @@ export function ownWords({ config, self }: Snapshot): OwnWords {
     publicKey: receives ? self.publicKey : undefined,
     keyId: receives && !exempt ? STATIC_ENCRYPT_KEY : 0,
     announcement: self.announcement,
+    encryptsHosts:
+      config.encryption.nodeEncryption &&
+      !self.optedOut &&
+      self.announcement.level === CLOSED &&
+      self.publicKey !== undefined,
   }
 }

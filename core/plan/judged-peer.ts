@@ -17,8 +17,15 @@ export interface JudgedPeer {
   readonly podCidrs: readonly Cidr[]
   /** How packets for its pods leave this node. */
   readonly path: 'encrypted' | 'clear' | 'none'
-  /** Packets between the two nodes' own addresses take the encrypted path too. */
-  readonly hosts: boolean
+  /**
+   * Packets for the node's own addresses, from pods as well as from this node itself, take the encrypted path or none.
+   * `pods`: only those from pods, since this node is opted out.
+   */
+  readonly hosts: 'all' | 'pods' | 'none'
+  /** Opted out itself: its pods ask this node's own addresses as themselves, and expect answers from what they asked. */
+  readonly podsAskHosts: boolean
+  /** What comes in clear from its own addresses is refused. */
+  readonly refused: boolean
 }
 
 export interface Judgement {
@@ -70,8 +77,14 @@ function judge(config: PlanConfig, self: OwnNode, facts: PeerFacts): JudgedPeer 
   if (own === CLOSED) path = usable ? 'encrypted' : 'none'
   else if (own === SENDING && level >= RECEIVING && usable) path = 'encrypted'
   else path = tunnelIp(self, nodeIps) === undefined ? 'none' : 'clear'
-  const hosts = path === 'encrypted' && config.encryption.nodeEncryption && !self.optedOut && !facts.optedOut
-  return { peer, key, nodeIps, internalIps, podCidrs, path, hosts }
+  const { nodeEncryption } = config.encryption
+  // While the peer says that it encrypts it may refuse what is in clear: also when this node was told to stop.
+  const carried = path !== 'clear' && !facts.optedOut && (nodeEncryption || (peer.encryptsHosts && !self.optedOut))
+  const hosts = !carried ? 'none' : self.optedOut ? 'pods' : 'all'
+  // only one that has said so, and so was told as well: while `nodeEncryption` spreads, the others still send in clear
+  const refused = own === CLOSED && nodeEncryption && hosts === 'all' && peer.encryptsHosts
+  const podsAskHosts = nodeEncryption && facts.optedOut && !self.optedOut
+  return { peer, key, nodeIps, internalIps, podCidrs, path, hosts, podsAskHosts, refused }
 }
 
 /** Where WireGuard sends to: IPv4 where both nodes have it (cilium.md 2.3). */
@@ -107,6 +120,8 @@ function reuse(judged: JudgedPeer): JudgedPeer {
     before.key === judged.key &&
     before.path === judged.path &&
     before.hosts === judged.hosts &&
+    before.podsAskHosts === judged.podsAskHosts &&
+    before.refused === judged.refused &&
     same(before.nodeIps, judged.nodeIps) &&
     same(before.internalIps, judged.internalIps) &&
     before.podCidrs.length === judged.podCidrs.length &&

@@ -48,7 +48,8 @@ function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[
       nftSet(`cluster${family}`, type, true, ofFamily(config.clusterCidrs, family)),
       nftSet(`own${family}`, type, true, ofFamily(self.podCidrs, family)),
       nftSet(`nodes${family}`, type, false, ips(peers)),
-      nftSet(`hosts${family}`, type, false, ips(peers.filter((peer) => peer.hosts))),
+      nftSet(`hosts${family}`, type, false, ips(peers.filter((peer) => peer.hosts !== 'none'))),
+      nftSet(`refused${family}`, type, false, ips(peers.filter((peer) => peer.refused))),
     ]
   })
 }
@@ -65,6 +66,14 @@ function isClosed(snapshot: Snapshot): boolean {
   return snapshot.self.announcement.level === CLOSED
 }
 
+/** Nothing of this node's own goes to other nodes in clear, but to opted-out ones. */
+function carriesHosts(snapshot: Snapshot): boolean {
+  return isClosed(snapshot) && snapshot.config.encryption.nodeEncryption && !snapshot.self.optedOut
+}
+
+/** Between neighbours, never routed: without it no encrypted packet finds its way either. */
+const ICMPV6_OF_THE_LINK = 'nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert'
+
 /** Before routing and DNAT. */
 function enter(snapshot: Snapshot): string {
   const underlay = snapshot.self.nodeIps[4] === undefined ? 6 : 4
@@ -80,6 +89,15 @@ function enter(snapshot: Snapshot): string {
       ? [
           ...both((ip, n) => `${ip} saddr @cluster${n} ${drop('entered_in_clear')}`),
           ...both((ip, n) => `${ip} saddr @nodes${n} ${ip} daddr @cluster${n} ${drop('entered_in_clear')}`),
+        ]
+      : []),
+    ...(carriesHosts(snapshot)
+      ? [
+          // what carries the rest, and what the network under it needs
+          `udp dport ${snapshot.config.encryption.listenPort} accept`,
+          'icmp type { destination-unreachable, time-exceeded, parameter-problem } accept',
+          `icmpv6 type { ${ICMPV6_OF_THE_LINK}, destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept`,
+          ...both((ip, n) => `${ip} saddr @refused${n} fib daddr type local ${drop('host_entered_in_clear')}`),
         ]
       : []),
   ])
@@ -137,12 +155,16 @@ function leave(snapshot: Snapshot): string {
           ...both((ip, n) => `${ip} saddr @cluster${n} ${ip} daddr @nodes${n} ${drop('would_leave_in_clear')}`),
         ]
       : []),
-    ...(closed && snapshot.config.encryption.nodeEncryption && !snapshot.self.optedOut
+    ...(carriesHosts(snapshot)
       ? [
           `meta mark & ${hex(mask)} == ${hex(bits)} accept`,
-          'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept',
+          `icmpv6 type { ${ICMPV6_OF_THE_LINK} } accept`,
           ...both((ip, n) => `${ip} daddr @hosts${n} ${drop('host_would_leave_in_clear')}`),
         ]
+      : []),
+    // of an opted-out node only its pods' packets: by now they have its address
+    ...(closed && snapshot.config.encryption.nodeEncryption && snapshot.self.optedOut
+      ? both((ip, n) => `ct original ${ip} saddr @own${n} ${ip} daddr @hosts${n} ${drop('would_leave_in_clear')}`)
       : []),
   ])
 }
@@ -178,8 +200,10 @@ function sourceNat(snapshot: Snapshot): string[] {
     const { ip } = NFT[n]
     const [node, internal] = [self.nodeIps[n], self.internalIps[n]]
     return [
+      // Pods speak to nodes as their node with and without `nodeEncryption`, so a connection outlives a change of it. For
+      // both, "snat" also where it changes nothing: kube-proxy's masquerading, which comes next, would.
+      node === undefined || self.optedOut ? undefined : `${ip} daddr @hosts${n} ${CLEAR_MARKS} snat ${ip} to ${node}`,
       `${ip} saddr @own${n} accept`,
-      node === undefined ? undefined : `${ip} saddr ${node} ${ip} daddr @hosts${n} accept`,
       internal === undefined ? undefined : `${ip} saddr != @own${n} ${CLEAR_MARKS} snat ${ip} to ${internal}`,
     ]
   })

@@ -1,5 +1,11 @@
 import type { WireguardPeer } from '#core/datapath/datapath.ts'
-import { type FdbPlan, type NeighbourPlan, type RoutePlan, TABLE_STEERING } from '#core/host/host-plan.ts'
+import {
+  type FdbPlan,
+  type NeighbourPlan,
+  type RoutePlan,
+  TABLE_POD_STEERING,
+  TABLE_STEERING,
+} from '#core/host/host-plan.ts'
 import type { Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { macOfIp } from '#core/ip/mac.ts'
@@ -34,16 +40,16 @@ export function objectsOf(snapshot: Snapshot, judged: JudgedPeer): PeerObjects {
   return objects
 }
 
-/** In table 201, never in main: see rules.ts. */
+/** In tables of their own, never in main: see routes.ts. */
 function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
   const { self } = snapshot
   const mtu = wireguardMtu(snapshot)
-  const route = (destination: Cidr, source: Ip | undefined): RoutePlan[] =>
+  const route = (destination: Cidr, source: Ip | undefined, table = TABLE_STEERING): RoutePlan[] =>
     source === undefined
       ? []
       : [
           {
-            table: TABLE_STEERING,
+            table,
             destination,
             type: 'unicast',
             device: WIREGUARD_DEVICE,
@@ -52,13 +58,22 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
             mtu,
           },
         ]
-  const hosts = judged.hosts
-    ? FAMILIES.flatMap((family) => {
-        const ip = judged.nodeIps[family]
-        return ip === undefined ? [] : route(hostCidr(ip), self.nodeIps[family])
-      })
-    : []
-  return [...judged.podCidrs.flatMap((cidr) => route(cidr, self.internalIps[cidrFamily(cidr)])), ...hosts]
+  const hosts = FAMILIES.flatMap((family) => {
+    const ip = judged.nodeIps[family]
+    if (ip === undefined || judged.hosts === 'none') return []
+    return judged.hosts === 'all'
+      ? route(hostCidr(ip), self.nodeIps[family])
+      : route(hostCidr(ip), self.internalIps[family], TABLE_POD_STEERING)
+  })
+  const pods = judged.podCidrs.flatMap((cidr) => {
+    const family = cidrFamily(cidr)
+    const internal = self.internalIps[family]
+    // What a UDP server that listens on every address answers by; connections of this node's get the internal one by
+    // source NAT all the same.
+    const source = judged.podsAskHosts && internal !== undefined ? (self.nodeIps[family] ?? internal) : internal
+    return route(cidr, source)
+  })
+  return [...pods, ...hosts]
 }
 
 function clearRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {

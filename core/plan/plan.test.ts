@@ -132,9 +132,36 @@ test('nodeEncryption steers host addresses, unless one of the two nodes is opted
   assert.match(table(p), /set hosts4 \{ type ipv4_addr; elements = \{ 172\.18\.0\.4 \}; \}/)
   assert.ok(p.host.sysctls.some((s) => s.path === 'net/ipv4/conf/eth0/rp_filter' && s.value === '2'))
   const out = planned(snapshotOf(1, 3, peers, { config: nodeEncryption, self: { optedOut: true } }))
-  assert.deepEqual(deviceTo(out, '172.18.0.4/32'), [])
-  assert.equal(out.announce.keyId, 0)
+  assert.deepEqual(deviceTo(out, '172.18.0.4/32'), ['202 cilium_wg0'], 'its pods are not opted out')
+  assert.deepEqual(
+    out.host.rules.flatMap(({ source, table }) => (source === undefined ? [] : `${source} ${table}`)),
+    ['10.244.1.0/24 202', 'fd00:10:244:1::/64 202'],
+  )
+  assert.deepEqual([out.announce.keyId, out.announce.encryptsHosts], [0, false])
   assert.doesNotMatch(table(out), /host_would_leave/)
+})
+
+test('clear packets of another host are refused once it says that it sends none', () => {
+  const refused = (own: Level, config: object, change: object = {}) =>
+    /set refused4 \{ type ipv4_addr;( elements = )?/.exec(
+      table(planned(snapshotOf(1, own, [peerOf(2, 3, { encryptsHosts: true, ...change })], { config }))),
+    )?.[1] !== undefined
+  assert.equal(refused(3, nodeEncryption), true)
+  assert.equal(refused(3, nodeEncryption, { encryptsHosts: false }), false, 'it may not have been told yet')
+  assert.equal(refused(3, nodeEncryption, { encryptionKey: 0 }), false, 'opted out')
+  assert.equal(refused(2, nodeEncryption), false)
+  assert.equal(refused(3, {}), false)
+  // told to stop, it goes on encrypting to those that may still refuse
+  const stopping = planned(snapshotOf(1, 3, [peerOf(2, 3, { encryptsHosts: true })]))
+  assert.deepEqual(deviceTo(stopping, '172.18.0.4/32'), ['201 cilium_wg0'])
+  assert.equal(stopping.announce.encryptsHosts, false)
+})
+
+test('a host without a usable key is not spoken to in clear', () => {
+  const p = planned(snapshotOf(1, 3, [peerOf(2, 3, { publicKeyText: 'no key' })], { config: nodeEncryption }))
+  assert.deepEqual(deviceTo(p, '172.18.0.4/32'), [])
+  assert.match(table(p), /set hosts4 \{ type ipv4_addr; elements = \{ 172\.18\.0\.4 \}; \}/)
+  assert.match(table(p), /ip daddr @hosts4 counter name host_would_leave_in_clear drop/)
 })
 
 test('MTUs by underlay, never encapsulated twice', () => {

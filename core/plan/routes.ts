@@ -1,8 +1,8 @@
 import type { RoutePlan, RulePlan } from '#core/host/host-plan.ts'
-import { TABLE_STEERING } from '#core/host/host-plan.ts'
+import { TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
 import { cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { RECEIVING } from '#core/transition/level.ts'
-import { familiesOf } from './own-node.ts'
+import { familiesOf, ofFamily } from './own-node.ts'
 import { FAMILIES, type LocalEndpoint, type Snapshot } from './snapshot.ts'
 
 export const TABLE_MAIN = 254
@@ -12,6 +12,7 @@ export const METRIC = 1024
 export const BLACKHOLE_METRIC = 1_000_000
 /** After `local` (0), long before main (32766). */
 export const STEERING_RULE_PRIORITY = 201
+export const POD_STEERING_RULE_PRIORITY = 202
 
 /**
  * What keeps a packet for a pod that has no better route from taking the default route (design.md section 4): in main,
@@ -24,11 +25,16 @@ export function blackholes(snapshot: Snapshot): readonly RoutePlan[] {
     .map((destination) => ({ table: TABLE_MAIN, destination, type: 'blackhole', metric: BLACKHOLE_METRIC }))
 }
 
+/**
+ * From the node's own address: a UDP server of the node that listens on every address answers by the route's, and its
+ * pods have asked the node's. (Towards pods of other nodes it must be the internal IP: design.md 4.3.)
+ */
 export function podRoutes(snapshot: Snapshot, endpoint: LocalEndpoint): readonly RoutePlan[] {
+  const { internalIps, nodeIps } = snapshot.self
   return FAMILIES.flatMap((family) => {
     const ip = endpoint.ips[family]
-    const source = snapshot.self.internalIps[family]
-    if (ip === undefined || source === undefined) return []
+    const source = nodeIps[family] ?? internalIps[family]
+    if (ip === undefined || internalIps[family] === undefined || source === undefined) return []
     return [
       {
         table: TABLE_MAIN,
@@ -49,7 +55,7 @@ export function podRoutes(snapshot: Snapshot, endpoint: LocalEndpoint): readonly
 export function steeringRules(snapshot: Snapshot): readonly RulePlan[] {
   const { config, self } = snapshot
   if (self.announcement.level < RECEIVING) return []
-  return familiesOf(snapshot)
+  const all = familiesOf(snapshot)
     .concat(FAMILIES.filter((family) => hostsIn(snapshot, family)))
     .filter((family, index, all) => all.indexOf(family) === index)
     .map((family) => ({
@@ -60,6 +66,27 @@ export function steeringRules(snapshot: Snapshot): readonly RulePlan[] {
       invert: true,
       table: TABLE_STEERING,
     }))
+  return [...all, ...podSteeringRules(snapshot)]
+}
+
+/**
+ * An opted-out node's own packets go to other nodes in clear, its pods' do not, by an address that answers come back to
+ * encrypted: their own. Only a rule can tell them apart.
+ */
+function podSteeringRules(snapshot: Snapshot): readonly RulePlan[] {
+  const { config, self } = snapshot
+  if (!config.encryption.nodeEncryption || !self.optedOut) return []
+  return familiesOf(snapshot).flatMap((family) =>
+    ofFamily(self.podCidrs, family).map((source) => ({
+      family,
+      priority: POD_STEERING_RULE_PRIORITY,
+      source,
+      mark: 0,
+      mask: 0,
+      invert: false,
+      table: TABLE_POD_STEERING,
+    })),
+  )
 }
 
 /** Whether host addresses of that family may be steered: pods need not have the family for that. */

@@ -56,6 +56,8 @@ export interface Peer {
   readonly encryptionKey: number
   /** `parseAnnouncement` of the annotation `pellicle.io/encryption-level`; undefined when absent or malformed. */
   readonly announcement: Announcement | undefined
+  /** Annotation `pellicle.io/node-encryption` is `on`. */
+  readonly encryptsHosts: boolean
 }
 
 /** A pod on this node. */

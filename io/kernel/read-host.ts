@@ -104,8 +104,8 @@ function readRules(socket: NetlinkSocket): ActualRule[] {
     socket.dump(`list IPv${family} rules`, dumpRules(family)).flatMap((message) => {
       const rule = unwrap(decodeRule(message))
       if (rule === undefined || rule.protocol !== OUR_PROTOCOL) return []
-      const { priority, mark, mask, invert, table, complex } = rule
-      return [{ family: rule.family, priority, mark, mask, invert, table, foreign: complex }]
+      const { complex, protocol, ...own } = rule
+      return [{ ...own, foreign: complex }]
     }),
   )
 }

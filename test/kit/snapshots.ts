@@ -27,10 +27,7 @@ export const nodeIpsOf = (n: number) => ({
   4: ip(`172.18.${high(n + 2)}.${low(n + 2)}`),
   6: ip(`fc00:18::${hex(n + 2)}`),
 })
-export const podCidrsOf = (n: number) => [
-  cidr(`10.${block(n)}.${low(n)}.0/24`),
-  cidr(`fd00:10:244:${hex(n)}::/64`),
-]
+export const podCidrsOf = (n: number) => [cidr(`10.${block(n)}.${low(n)}.0/24`), cidr(`fd00:10:244:${hex(n)}::/64`)]
 export const internalIpsOf = (n: number) => ({
   4: ip(`10.${block(n)}.${low(n)}.1`),
   6: ip(`fd00:10:244:${hex(n)}::1`),
@@ -61,6 +58,7 @@ export function peerOf(n: number, level: Level | undefined, change: Partial<Peer
     publicKeyText: level === undefined || level === 0 ? undefined : keyOf(n),
     encryptionKey: level === undefined || level === 0 ? 0 : 255,
     announcement: level === undefined ? undefined : { level, epoch: 1 },
+    encryptsHosts: false,
     ...change,
   }
 }

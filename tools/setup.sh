@@ -5,20 +5,30 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-PACKAGES='containerd runc containernetworking-plugins slirp4netns mmdebstrap iproute2 nftables tcpdump util-linux
-  jq xxd curl ca-certificates iperf3 iputils-ping wireguard-tools procps openssl'
+# What shows that a Debian package is there, and its name. By the program, not by dpkg: containerd may come from Docker's
+# own packages, which Debian's would replace.
+PACKAGES='containerd:containerd runc:runc slirp4netns:slirp4netns mmdebstrap:mmdebstrap ip:iproute2 nft:nftables
+  tcpdump:tcpdump unshare:util-linux nsenter:util-linux script:bsdutils jq:jq xxd:xxd curl:curl iperf3:iperf3
+  ping:iputils-ping wg:wireguard-tools pgrep:procps openssl:openssl cc:gcc
+  /usr/lib/cni/loopback:containernetworking-plugins /etc/ssl/certs/ca-certificates.crt:ca-certificates
+  /usr/include/stdio.h:libc6-dev /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring'
+PATH="$PATH:/usr/sbin:/sbin"
 
 problems=''
 problem() { problems="$problems
   - $1"; }
-has() { command -v "$1" >/dev/null 2>&1; }
+has() { case $1 in /*) [ -e "$1" ] ;; *) command -v "$1" >/dev/null 2>&1 ;; esac; }
+# at_least HAVE WANT: both dotted numbers
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
 [ "$(uname -s)" = Linux ] || problem "this is $(uname -s): the lab needs Linux"
 [ "$(uname -m)" = x86_64 ] || problem "this is $(uname -m): the pinned Node is built for x86_64"
 [ "$(id -u)" = 0 ] || problem "not root: namespaces, mounts and packages need it. Run it as root (sudo make setup)"
 has apt-get || problem 'no apt-get: packages come from Debian or Ubuntu'
-has go || problem "no go on PATH: Kubernetes is built from Go modules. Install Go 1.26 or newer (https://go.dev/dl)"
-has cargo || problem "no cargo on PATH: the engine is written in Rust. Install Rust (https://rustup.rs)"
+go=$(go env GOVERSION 2>/dev/null || true)
+at_least "${go#go}" 1.26 || problem "${go:-no go} on PATH: Kubernetes is built from Go modules. Install Go 1.26 or newer (https://go.dev/dl)"
+rust=$(rustc --version 2>/dev/null | cut -d' ' -f2)
+{ has cargo && at_least "${rust:-0}" 1.88; } || problem "${rust:-no} rustc and cargo on PATH: the engine is written in Rust. Install Rust 1.88 or newer (https://rustup.rs)"
 has npm || problem "no npm on PATH: install Node's npm (apt-get install npm)"
 [ -c /dev/net/tun ] || problem 'no /dev/net/tun: load the module tun, or give the container --device /dev/net/tun'
 if [ "$(id -u)" = 0 ] && has unshare && ! unshare -m -u -n -p -i -C -f true 2>/dev/null; then
@@ -30,10 +40,8 @@ if [ -n "$problems" ]; then
 fi
 
 missing=''
-# shellcheck disable=SC2086 # a list
-for package in $PACKAGES; do
-  # by what dpkg wrote down: a call of dpkg-query per package would take longer than all the rest
-  [ -e "/var/lib/dpkg/info/$package.list" ] || [ -e "/var/lib/dpkg/info/$package:amd64.list" ] || missing="$missing $package"
+for entry in $PACKAGES; do
+  has "${entry%%:*}" || missing="$missing ${entry#*:}"
 done
 if [ -n "$missing" ]; then
   started=$(date +%s)
@@ -44,15 +52,20 @@ if [ -n "$missing" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod +x "$policy"
     trap 'rm -f "$policy"' EXIT INT TERM
+  else
+    policy=''
   fi
   log=$(mktemp)
   # shellcheck disable=SC2086
-  if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing; } >"$log" 2>&1; then
+  if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --no-remove $missing; } >"$log" 2>&1; then
     tail -15 "$log" >&2
     echo "setup cannot go on: apt-get could not install$missing (the whole log: $log)" >&2
     exit 1
   fi
   rm -f "$log"
+  # the shell is replaced below, so the trap would never come to it
+  [ -z "$policy" ] || rm -f "$policy"
+  trap - EXIT INT TERM
   echo " ✓ Debian packages ($(($(date +%s) - started)) s)" >&2
 fi
 

@@ -55,8 +55,9 @@ export async function cleanUp(deps: CleanupDeps): Promise<readonly string[]> {
     removed.push(what)
     deps.log.info(`removed ${what}`)
   }
-  await step('the CNI configuration', () => deps.removeCniConfig())
+  // a run of the loop that is under way ends first: its last act puts the CNI configuration in place
   await deps.pause()
+  await step('the CNI configuration', () => deps.removeCniConfig())
   const cutPods = async () => await deps.devices.setUp(await deps.devices.list(), false)
   await step('the network of running pods (their devices stay, down)', cutPods)
   await step(`${WIREGUARD_DEVICE} and its keys`, () => removeDevice(deps))

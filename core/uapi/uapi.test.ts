@@ -207,3 +207,13 @@ test('labels are read back; a broken line costs only itself', () => {
     { seed: 15 },
   )
 })
+
+test('a key that was pasted as a line is not said again', () => {
+  const secret = 'yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk='
+  for (const before of ['', `public_key=${'01'.repeat(32)}\n`]) {
+    assert.throws(
+      () => parseControlRequest(`set=1\n${before}${secret}\n\n`),
+      (error) => error instanceof Fault && !error.message.includes(secret.slice(0, 8)),
+    )
+  }
+})

@@ -215,7 +215,8 @@ export class Device implements PeerContext {
 
   #handleMessage(now: Now, message: Message, from: EngineEndpoint, to: EngineEndpoint | undefined): Verdict {
     if (this.#identity === undefined || this.#checker === undefined) return 'no-key'
-    if (message.type === 'data') return 'malformed'
+    // nobody can be answered at port 0, and no configuration may name it
+    if (message.type === 'data' || from.port === 0) return 'malformed'
     if (message.type === 'cookie') return this.indices.get(message.receiver)?.handleCookie(now, message) ?? 'unknown'
     // before any Diffie-Hellman: who does not know our public key costs us one hash
     if (!this.#checker.checkMac1(message.bytes)) return 'forged'
@@ -260,9 +261,8 @@ export class Device implements PeerContext {
           remedy: 'Every node needs a key pair of its own; two with the same cannot tell each other apart',
         })
       }
-      if (own !== undefined && own.exchange(publicKeyBytes(publicKey)) === undefined) {
-        throw new Fault('wireguard.peer.weak', `${publicKey} is no usable public key`, { field: 'public_key' })
-      }
+      // A key of small order is taken, as Linux takes it: no handshake comes of it, and the other peers of the call are
+      // none the worse.
       if (change.replacePeers || !this.#peers.has(publicKey)) count++
     }
     if (change.privateKey !== undefined && ownKey !== undefined && !change.replacePeers && this.#peers.has(ownKey)) {

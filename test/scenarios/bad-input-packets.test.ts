@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
+
+// The real supervisor, engine and keeper meet whatever can come in by the UDP port, while an honest peer talks at
+// 1,000 packets a second. It must not lose any.
+const skip = missingForTunnels('tcpdump') ?? false
+const flooder = new URL('../kit/probe/flood.ts', import.meta.url).pathname
+
+suite('packets that are wrong cost the honest peer nothing', { skip, concurrency: 1 }, () => {
+  let lab: TunnelLab
+  let honest: string
+
+  before(async () => {
+    lab = await TunnelLab.open('pwb')
+    await Promise.all([lab.startOurs(lab.a), lab.startOurs(lab.b)])
+    honest = join(lab.folder, 'honest.pcap')
+    const tcpdump = lab.start(lab.b, 'tcpdump', [
+      '-i',
+      'pwbvb',
+      '-w',
+      honest,
+      '-U',
+      '--immediate-mode',
+      '-Z',
+      'root',
+      'udp port 51871',
+    ])
+    while (!lab.log(lab.b).includes('listening on')) await sleep(20)
+    await lab.introduce()
+    await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.05', lab.b.inner[4])
+    await lab.run(lab.b, 'ping', '-c', '5', '-i', '0.05', lab.a.inner[4])
+    tcpdump.kill('SIGINT')
+    await new Promise((resolve) => tcpdump.once('close', resolve))
+  })
+  after(() => lab?.close())
+
+  const flood = async (kind: string): Promise<number> => {
+    const args = [flooder, kind, lab.b.outer[4], '51871', '2', honest, lab.b.publicKey]
+    return Number(await lab.run(lab.a, process.execPath, ...args))
+  }
+
+  for (const kind of ['random', 'types', 'lengths', 'initiations', 'replayed', 'altered'] as const) {
+    test(`a flood: ${kind}`, async (t) => {
+      let sent = 0
+      const before = await overruns(lab)
+      const loss = await lab.probe(4, async () => {
+        sent = await flood(kind)
+      })
+      const overrun = (await overruns(lab)) - before
+      t.diagnostic(
+        `${kind}: ${loss.lost} of ${loss.sent} packets lost beside ${sent} wrong ones; full queues dropped ${overrun}`,
+      )
+      assert.ok(sent > 1000, `only ${sent} were sent`)
+      assert.ok(loss.lost <= overrun, `${loss.lost} lost, and full queues dropped only ${overrun}`)
+      assert.equal(loss.duplicates, 0, 'a replayed packet was delivered')
+      const endpoint = (await lab.wg('show', lab.b.device, 'endpoints')).trim().split('\t')[1]
+      assert.equal(endpoint, `${lab.a.outer[4]}:51871`, 'a wrong packet moved the peer')
+    })
+  }
+
+  test('a handshake gets through a flood of initiations, by a cookie', async () => {
+    const { publicKey } = lab.b
+    const before = await lab.latestHandshake(lab.a)
+    await sleep(1100) // handshakes are told in whole seconds
+    await lab.wg('set', lab.a.device, 'peer', publicKey, 'remove')
+    const flooding = flood('initiations')
+    await lab.wg(
+      ...['set', lab.a.device, 'peer', publicKey, 'endpoint', `${lab.b.outer[4]}:51871`],
+      ...['allowed-ips', `${lab.b.inner[4]}/32`],
+    )
+    // ping goes on until one is answered
+    await lab.run(lab.a, 'ping', '-c', '1', '-w', '20', lab.b.inner[4])
+    assert.ok((await lab.latestHandshake(lab.a)) > before)
+    await flooding
+  })
+
+  test('the same processes run as before', async () => {
+    for (const side of [lab.a, lab.b]) {
+      const { engine, keeper } = await lab.status(side)
+      assert.deepEqual([engine.restarts, keeper.restarts], [0, 0], lab.log(side))
+    }
+  })
+})
+
+/** What the kernel dropped in both namespaces because a process did not get a processor for a while: not our doing. */
+async function overruns(lab: TunnelLab): Promise<number> {
+  let sum = 0
+  for (const side of [lab.a, lab.b]) {
+    const udp = await lab.run(side, 'awk', '$1=="Udp:" && $2 ~ /[0-9]/ {print $6 + $7}', '/proc/net/snmp')
+    const udp6 = await lab.run(side, 'awk', '/^Udp6(Rcv|Snd)bufErrors/ {n += $2} END {print n + 0}', '/proc/net/snmp6')
+    const tun = await lab.run(side, 'cat', `/sys/class/net/${side.device}/statistics/tx_dropped`)
+    sum += Number(udp) + Number(udp6) + Number(tun)
+  }
+  return sum
+}

@@ -56,6 +56,7 @@ fn packets_cross_and_nothing_is_used_twice() {
     let mut world = World::new();
     the_engine_has_no_rights(&world);
     traffic_crosses(&mut world);
+    endpoints_change_under_traffic(&mut world);
     what_is_wrong_is_dropped_and_counted(&mut world);
     packets_wait_for_a_session(&mut world);
     a_next_session_is_confirmed(&mut world);
@@ -118,6 +119,29 @@ fn traffic_crosses(world: &mut World) {
         keeper.set_peer(address, PORT);
     }
     assert_eq!(world.a().ping("10.78.0.2", 1, "0.1"), 1);
+}
+
+/// The control thread and the receiving one both write endpoints, and neither may wait for the other.
+fn endpoints_change_under_traffic(world: &mut World) {
+    let mut keepers = world.keepers.each_mut();
+    let bed = &world.bed;
+    std::thread::scope(|scope| {
+        let pings = ["10.78.0.2", "fd78::2"].map(|to| scope.spawn(move || bed.sides[0].ping(to, 2000, "0.001")));
+        let mut turn = 0;
+        while pings.iter().any(|ping| !ping.is_finished()) {
+            for (keeper, addresses) in keepers.iter_mut().zip([["10.77.0.2", "fd77::2"], ["10.77.0.1", "fd77::1"]]) {
+                keeper.set_peer(addresses[turn % 2], PORT);
+            }
+            turn += 1;
+        }
+        let answered = pings.map(|ping| ping.join().expect("ping ends"));
+        println!("{turn} changes of both endpoints; {answered:?} of 2000 answered");
+        assert!(turn > 100 && answered.iter().all(|count| *count > 1000));
+    });
+    for (keeper, address) in keepers.iter_mut().zip(["10.77.0.2", "10.77.0.1"]) {
+        keeper.set_peer(address, PORT);
+    }
+    assert_eq!(bed.sides[0].ping("10.78.0.2", 1, "0.1"), 1);
 }
 
 fn what_is_wrong_is_dropped_and_counted(world: &mut World) {

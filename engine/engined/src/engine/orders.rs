@@ -77,8 +77,11 @@ fn set_peer(shared: &Shared, peer: u32, public_key: &[u8; 32], endpoint: &Endpoi
 }
 
 fn place_endpoint(shared: &Shared, peer: u32, endpoint: &Endpoint) {
-    let _writer = shared.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    shared.state.peers()[peer as usize].set_endpoint(endpoint);
+    {
+        // not held while we wait: a packet thread may want it in the middle of its batch
+        let _writer = shared.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        shared.state.peers()[peer as usize].set_endpoint(endpoint);
+    }
     shared.epochs.synchronise();
 }
 

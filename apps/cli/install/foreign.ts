@@ -10,6 +10,8 @@ export interface Surroundings {
   readonly release: Release | undefined
   readonly nodes: readonly NodeFacts[]
   readonly pods: readonly PodObject[]
+  /** Nodes that our CiliumNodes still tell of: after a bare `helm uninstall` they keep our CNI configuration, closed. */
+  readonly leftOver: ReadonlySet<string>
 }
 
 export const OUR_CHART = 'pellicle.io/chart'
@@ -60,7 +62,7 @@ export function examine(around: Surroundings): Finding {
     )
     if (other === undefined) continue
     const where = `${set.metadata.namespace ?? ''}/${set.metadata.name}`
-    return foreign(
+    return foreignFinding(
       `${other.name} runs in this cluster already (DaemonSet ${where}${images[0] === undefined ? '' : `, image ${images[0]}`})`,
       where,
       `Remove ${other.name} first: two of them would give pods two networks`,
@@ -68,7 +70,7 @@ export function examine(around: Surroundings): Finding {
   }
   const { release } = around
   if (release !== undefined && release.chart.annotations[OUR_CHART] === undefined) {
-    return foreign(
+    return foreignFinding(
       `the Helm release ${release.namespace}/${release.name} is of another chart (${release.chart.name} ${release.chart.version})`,
       `release/${release.name}`,
       `Remove it first: helm uninstall ${release.name} -n ${release.namespace}`,
@@ -78,7 +80,8 @@ export function examine(around: Surroundings): Finding {
     const broken = release === undefined || release.status === 'failed' || release.status.startsWith('pending')
     return { kind: 'ours', revision: release?.revision, broken }
   }
-  const ready = new Set(around.nodes.filter((node) => node.ready).map((node) => node.name))
+  const foreign = around.nodes.filter((node) => node.ready && !around.leftOver.has(node.name))
+  const ready = new Set(foreign.map((node) => node.name))
   const pod = around.pods.find(
     ({ spec, status }) =>
       spec?.hostNetwork !== true &&
@@ -101,6 +104,6 @@ export function examine(around: Surroundings): Finding {
   }
 }
 
-function foreign(sentence: string, field: string, remedy: string): Finding {
+function foreignFinding(sentence: string, field: string, remedy: string): Finding {
   return { kind: 'foreign', fault: new Fault('install.foreign', sentence, { field, remedy }) }
 }

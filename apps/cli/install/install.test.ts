@@ -38,7 +38,7 @@ function release(status: string, annotations: Record<string, string>): Release {
   return { name: 'cilium', namespace: 'kube-system', revision: 1, status, chart, values: {} }
 }
 
-const EMPTY: Surroundings = { daemonSets: [], release: undefined, nodes: [], pods: [] }
+const EMPTY: Surroundings = { daemonSets: [], release: undefined, nodes: [], pods: [], leftOver: new Set() }
 const OURS = { [OUR_LABEL]: '0.1.0' }
 
 test('a new cluster is free: nodes without a network are NotReady, only host-network pods run', () => {
@@ -105,6 +105,12 @@ test('pods with addresses on Ready nodes, and nobody who gave them: suspicious; 
   assert(found.kind === 'suspicious')
   assert.match(found.fault.message, /node a is Ready and pod default\/web has the address 10\.244\.0\.7/)
   assert.equal(examine({ ...EMPTY, nodes: [node('a', [], false)], pods }).kind, 'free')
+})
+
+test('nodes that a bare helm uninstall left closed are ours to install again, another one beside them is not', () => {
+  const around = { ...EMPTY, nodes: [node('a'), node('b')], leftOver: new Set(['a']) }
+  assert.equal(examine({ ...around, pods: [pod('web', 'a', '10.244.0.7')] }).kind, 'free')
+  assert.equal(examine({ ...around, pods: [pod('web', 'b', '10.244.1.7')] }).kind, 'suspicious')
 })
 
 const KUBEADM = `apiVersion: kubeadm.k8s.io/v1beta4

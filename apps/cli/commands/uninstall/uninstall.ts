@@ -7,12 +7,11 @@ import { type Cluster, connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
 import { helmOf } from '../../install/deploy.ts'
 import { examine, OUR_LABEL } from '../../install/foreign.ts'
-import { lookAround, readNodes } from '../../install/surroundings.ts'
+import { CILIUM_NODE_CRD as CRD, lookAround, readNodes } from '../../install/surroundings.ts'
 import { Progress } from '../../output/progress.ts'
 import { cleanNodes, cleanupFault, readCleanup } from './cleanup.ts'
 import type { UninstallFlags } from './command.ts'
 
-const CRD = 'ciliumnodes.cilium.io'
 /** Of agents, keeper and operator. */
 const OUR_PODS = ['k8s-app=cilium', 'k8s-app=pellicle-keeper', 'name=cilium-operator']
 const GONE_MS = 90_000

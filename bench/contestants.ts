@@ -14,6 +14,8 @@ export type Wire = 'whole' | 'cut'
 export interface Contestant {
   readonly name: string
   readonly lab: TunnelLab
+  /** Of its names. */
+  readonly prefix: string
   /** Where side b is reached. */
   readonly to: string
   /** The tunnel's processes at both ends; none without a tunnel. */
@@ -23,16 +25,19 @@ export interface Contestant {
 }
 
 export async function openPlain(): Promise<Contestant> {
-  const lab = await TunnelLab.open('bnp')
-  return { name: 'veth, no tunnel', lab, to: lab.b.outer[4], pids: async () => [], largest: async () => undefined }
+  const prefix = 'bnp'
+  const lab = await TunnelLab.open(prefix)
+  const to = lab.b.outer[4]
+  return { name: 'veth, no tunnel', lab, prefix, to, pids: async () => [], largest: async () => undefined }
 }
 
-export async function openOurs(): Promise<Contestant> {
-  return await opened('bno', async (lab) => {
-    await Promise.all([lab.startOurs(lab.a), lab.startOurs(lab.b)])
+/** `other`: another build of the engine to compare with. */
+export async function openOurs(other?: string): Promise<Contestant> {
+  return await opened(other === undefined ? 'bno' : 'bnq', async (lab) => {
+    await Promise.all([lab.startOurs(lab.a, other), lab.startOurs(lab.b, other)])
     const states = async () => await Promise.all([lab.status(lab.a), lab.status(lab.b)])
     return {
-      name: 'pellicle',
+      name: other === undefined ? 'pellicle' : 'pellicle, other engine',
       pids: async () => (await states()).flatMap(({ engine, keeper }) => [engine.pid, keeper.pid]),
       largest: async () => (await states())[1].engine.pid,
     }
@@ -62,7 +67,7 @@ async function opened(
     }
     await lab.introduce()
     await lab.run(lab.a, 'ping', '-n', '-q', '-c', '1', '-w', '10', lab.b.inner[4])
-    return { ...found, lab, to: lab.b.inner[4] }
+    return { ...found, lab, prefix, to: lab.b.inner[4] }
   } catch (error) {
     await lab.close()
     throw error
@@ -73,7 +78,7 @@ async function opened(
  * `whole`: veth as it is, which hands super packets over uncut and flatters everybody who sends them. `cut`: each is
  * cut into segments on its way and joined again by the receiver's GRO; wires with real cards lie between.
  */
-export async function setWire(lab: TunnelLab, prefix: string, wire: Wire): Promise<void> {
+export async function setWire({ lab, prefix }: Contestant, wire: Wire): Promise<void> {
   const [offload, gro] = wire === 'whole' ? ['on', 'off'] : ['off', 'on']
   for (const [side, letter] of [
     [lab.a, 'a'],

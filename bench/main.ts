@@ -8,12 +8,13 @@ import { compareTunnels } from './tunnels.ts'
 // make bench: plain veth, the newest wireguard-go and us in the same run, in interleaved rounds. What is lost is printed
 // as plainly as what is won. Machines differ by tens of per cent from hour to hour: only ratios inside one run count.
 //
-//   main.ts [--quick] [--rounds N] [--seconds N] [--no-file]
+//   main.ts [--quick] [--rounds N] [--seconds N] [--no-file] [--beside ENGINE]
 const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     seconds: { type: 'string' },
+    beside: { type: 'string' },
     'no-file': { type: 'boolean', default: false },
   },
 })
@@ -25,7 +26,7 @@ if (missing !== undefined) {
 }
 const rounds = Number(values.rounds ?? (values.quick ? 3 : 5))
 const seconds = Number(values.seconds ?? (values.quick ? 1 : 2))
-const found = await compareTunnels({ rounds, seconds, say: (text) => console.error(text) })
+const found = await compareTunnels({ rounds, seconds, beside: values.beside, say: (text) => console.error(text) })
 console.log(found.text)
 if (!values['no-file']) await keep('tunnels', { machine: await machine(), rounds, seconds, ...found.data })
 

@@ -32,21 +32,24 @@ export interface Comparison {
 export async function compareTunnels(options: {
   rounds: number
   seconds: number
+  /** Another build of our engine, to see what a change is worth. */
+  beside?: string | undefined
   say: (text: string) => void
 }): Promise<Comparison> {
-  const opened: [prefix: string, contestant: Contestant][] = []
+  const opened: Contestant[] = []
   const notes: string[] = []
   const samples = new Map<string, Sample[]>()
   try {
-    opened.push(['bnp', await openPlain()])
+    opened.push(await openPlain())
     const peer = await openWireguardGo()
     if ('missing' in peer) notes.push(`wireguard-go is missing here: ${peer.missing}`)
-    else opened.push(['bng', peer])
-    opened.push(['bno', await openOurs()])
+    else opened.push(peer)
+    opened.push(await openOurs())
+    if (options.beside !== undefined) opened.push(await openOurs(options.beside))
     for (let round = 1; round <= options.rounds; round++) {
       for (const wire of WIRES) {
-        for (const [prefix, contestant] of opened) {
-          await setWire(contestant.lab, prefix, wire)
+        for (const contestant of opened) {
+          await setWire(contestant, wire)
           const sample = await measure(contestant, options.seconds)
           const key = `${contestant.name} ${wire}`
           samples.set(key, [...(samples.get(key) ?? []), sample])
@@ -55,9 +58,9 @@ export async function compareTunnels(options: {
       }
     }
   } finally {
-    for (const [, { lab }] of opened) await lab.close()
+    for (const { lab } of opened) await lab.close()
   }
-  const names = opened.map(([, { name }]) => name)
+  const names = opened.map(({ name }) => name)
   const results = WIRES.map((wire) => {
     const rows = names.map((name) => ({ name, ...summary(samples.get(`${name} ${wire}`) ?? []) }))
     return { wire, rows, ratios: ratios(rows) }

@@ -74,12 +74,12 @@ export class TunnelLab {
     return lab
   }
 
-  /** Supervisor, engine and keeper; done when `wg` works. */
-  async startOurs(side: Side): Promise<void> {
+  /** Supervisor, engine and keeper; done when `wg` works. `program`: another build of the engine. */
+  async startOurs(side: Side, program = engine): Promise<void> {
     const device = `name=${side.device},mtu=1420,port=${PORT},mark=0`
     const keeper = `${process.execPath} ${this.#keeper}`
     const runDir = join(this.folder, side.namespace)
-    this.start(side, engine, ['supervise', '--run-dir', runDir, '--keeper-command', keeper, '--device', device])
+    this.start(side, program, ['supervise', '--run-dir', runDir, '--keeper-command', keeper, '--device', device])
     await this.#ready(side)
   }
 

@@ -90,6 +90,10 @@ impl Coalescer {
                 group.open = false;
                 break;
             }
+        } else {
+            for group in self.groups.iter_mut().rev().take(DEPTH) {
+                group.open &= !group.shape.is_some_and(|own| may_follow(&slab[group.first.clone()], &own, packet));
+            }
         }
         self.groups.push(Group::new(range, shape));
     }
@@ -271,6 +275,24 @@ fn same_flow(a: &[u8], own: &Shape, b: &[u8], other: &Shape) -> bool {
         && own.transport == other.transport
         && a[addresses.clone()] == b[addresses]
         && a[ports.clone()] == b[ports]
+}
+
+/// Whether a packet without a shape may belong to a group's flow: ports tell, and where there are none (fragments,
+/// extension headers) the addresses alone.
+fn may_follow(a: &[u8], own: &Shape, b: &[u8]) -> bool {
+    let four = own.transport == 20;
+    let addresses = if four { 12..20 } else { 8..40 };
+    if b.len() < 20 || (b[0] >> 4 == 4) != four || b.get(addresses.clone()) != a.get(addresses) {
+        return false;
+    }
+    let (protocol, whole) = if four { (b[9], b[0] == 0x45 && b[6] & 0x3f == 0 && b[7] == 0) } else { (b[6], true) };
+    let ports = own.transport..own.transport + 4;
+    match protocol {
+        ip::TCP | ip::UDP if whole => {
+            own.tcp == (protocol == ip::TCP) && b.get(ports.clone()).is_none_or(|found| *found == a[ports])
+        }
+        _ => true,
+    }
 }
 
 /// Of one flow, and equal in every other header field that TSO and USO copy to each segment.

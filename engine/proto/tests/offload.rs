@@ -254,3 +254,25 @@ fn udp_groups_end_at_128_parts() {
     let parts: Vec<usize> = join(&packets).iter().map(|(_, packet)| (packet.len() - 28) / 10).collect();
     assert_eq!(parts, [128, 128, 44]);
 }
+
+/// Of one flow, but nothing that is joined: what comes after it stays after it.
+#[test]
+fn nothing_overtakes_a_packet_that_is_not_joined() {
+    for six in [false, true] {
+        let flow = Flow { six, tcp: false, port: 5, options: 0 };
+        let (first, last) = (flow.packet(1, 0, 0, b"aaaa"), flow.packet(3, 0, 0, b"cccc"));
+        let mut unsummed = flow.packet(2, 0, 0, b"bbbb");
+        unsummed[flow.network() + 6..flow.network() + 8].fill(0);
+        let mut fragment = flow.packet(2, 0, 0, b"bbbb");
+        fragment[6] = if six { 44 } else { 0x20 };
+        for middle in [flow.packet(2, 0, 0, b""), unsummed, fragment] {
+            let joined: Vec<_> =
+                join(&[first.clone(), middle.clone(), last.clone()]).into_iter().map(|it| it.1).collect();
+            assert_eq!(joined, [first.clone(), middle, last.clone()]);
+        }
+        // another flow, or another protocol's acknowledgement, is no reason to join less
+        let other = Flow { port: 6, ..flow.clone() }.packet(2, 0, 0, b"");
+        let acknowledgement = Flow { tcp: true, ..flow.clone() }.packet(2, 7, 0x10, b"");
+        assert_eq!(join(&[first.clone(), other, acknowledgement, last.clone()]).len(), 3);
+    }
+}

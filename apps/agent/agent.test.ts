@@ -72,6 +72,9 @@ class FakeHost implements HostNetwork {
       plan.links.some(({ name }) => name === WIREGUARD_DEVICE) && !this.#datapath.devices.has(WIREGUARD_DEVICE)
     return { changes: 1, waitingFor: missing ? [WIREGUARD_DEVICE] : [] }
   }
+  async observe() {
+    return { drops: {}, upkeep: undefined }
+  }
   async underlay() {
     return { device: 'eth0', mtu: 1500 }
   }

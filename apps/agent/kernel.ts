@@ -14,12 +14,13 @@ import {
   removePodDevice,
 } from '#io/kernel/pod-device.ts'
 import { NOTHING } from './cleanup.ts'
-import type { HostNetwork, HostOutcome, PodDevice, PodDevices } from './ports.ts'
+import type { HostNetwork, HostObservation, HostOutcome, HostUpkeep, PodDevice, PodDevices } from './ports.ts'
 
 /** What brings a plan into the kernel: once ({@link HostKernel}), or keeping it there (`HostKeeper`). */
 export interface PlanApplier {
   apply(plan: HostPlan): HostReport
   close(): void | Promise<void>
+  readonly counters?: HostUpkeep
 }
 
 /** The node's own network by netlink. */
@@ -45,6 +46,14 @@ export class KernelHost implements HostNetwork {
     const device = addresses.find((address) => address.ip === ip)?.device
     const mtu = links.find(({ name }) => name === device)?.mtu
     return device === undefined || mtu === undefined ? undefined : { device, mtu }
+  }
+
+  async observe(): Promise<HostObservation> {
+    const { counters } = this.#applier
+    return {
+      drops: this.#kernel.tables.counters(),
+      upkeep: counters === undefined ? undefined : { ...counters },
+    }
   }
 
   async close(): Promise<void> {

@@ -1,7 +1,7 @@
 import type { AgentStatus, PeerStatus } from '#core/status/agent-status.ts'
 import { Metrics } from '#io/telemetry/metrics.ts'
 
-const PEER_STATES: readonly PeerStatus['state'][] = ['ok', 'idle', 'no handshake', 'no key']
+const PEER_STATES: readonly PeerStatus['state'][] = ['ok', 'idle', 'no answer', 'no handshake', 'no key']
 
 /** What the agent tells Prometheus, made from its status at each scrape. */
 export function agentMetrics(status: () => Promise<AgentStatus>): Metrics {
@@ -12,6 +12,12 @@ export function agentMetrics(status: () => Promise<AgentStatus>): Metrics {
   const problems = metrics.gauge('pellicle_problems', 'Things that keep the plan from being what the cluster asks for')
   const endpoints = metrics.gauge('pellicle_endpoints', 'Addresses that pods of this node and the node itself hold')
   const failures = metrics.gauge('pellicle_controller_failures', 'Failures in a row', ['controller'])
+  const drops = metrics.gauge('pellicle_dropped_packets', 'Packets that ended in a named counter, since boot', [
+    'where',
+    'reason',
+  ])
+  const upkeep = metrics.gauge('pellicle_network_repairs', 'Put back after somebody else had changed it')
+  const lost = metrics.gauge('pellicle_kernel_events_lost', 'Times that the kernel told more than could be read')
   const memory = metrics.gauge('pellicle_agent_resident_memory_bytes', 'Resident memory of the agent')
   metrics.onScrape(async () => {
     const { cilium, pellicle, ipam, controllers } = await status()
@@ -22,6 +28,11 @@ export function agentMetrics(status: () => Promise<AgentStatus>): Metrics {
     }
     problems.set(pellicle.problems.length)
     endpoints.set(Object.keys(ipam.allocations).length)
+    for (const { where, name, packets } of pellicle.drops) drops.set(packets, { where, reason: name })
+    if (pellicle.upkeep !== undefined) {
+      upkeep.set(pellicle.upkeep.restored)
+      lost.set(pellicle.upkeep.lostEvents)
+    }
     for (const controller of controllers) {
       failures.set(controller['consecutive-failure-count'] ?? 0, { controller: controller.name })
     }

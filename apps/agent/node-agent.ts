@@ -28,7 +28,7 @@ import { NodeAddresses } from './node-addresses.ts'
 import { NodeStateStore, nodeStateSchema } from './node-state.ts'
 import { loadOwnKey } from './own-key.ts'
 import type { AgentPaths } from './paths.ts'
-import type { HostNetwork, PodDevices } from './ports.ts'
+import type { HostNetwork, HostObservation, PodDevices } from './ports.ts'
 import { KubeRegistry } from './publisher.ts'
 import { encryptionStatus, makeStatus, type StatusInputs } from './status.ts'
 import { perFamily } from './view.ts'
@@ -317,11 +317,35 @@ export class NodeAgent {
       notReady: agent === undefined ? 'the agent is starting' : agent.notReady(),
       workers: agent?.workers ?? [],
       endpoints: this.#endpoints.all(),
+      host: await this.#host(),
+      counters: await this.#counters(),
+      now: Date.now(),
+      levelSince: this.#state.value.since,
       usage: this.#addresses.usage(),
       device: await this.#device(),
       datapath: this.#options.datapath.kind,
       kubernetes: this.#kubernetes(),
       cniFile: this.#cniFile,
+    }
+  }
+
+  /** A status is told also while the kernel cannot be asked. */
+  async #host(): Promise<HostObservation> {
+    try {
+      return await this.#options.host.observe()
+    } catch (error) {
+      this.#options.log.debug(`the drop counters cannot be read: ${describeFault(error)}`)
+      return { drops: {}, upkeep: undefined }
+    }
+  }
+
+  async #counters(): Promise<Readonly<Record<string, number>>> {
+    if (this.#agent?.applied?.plan.wireguard === undefined) return {}
+    try {
+      return await this.#options.datapath.counters(WIREGUARD_DEVICE)
+    } catch {
+      // what #device gives says why
+      return {}
     }
   }
 

@@ -14,7 +14,26 @@ export interface HostNetwork {
   apply(plan: HostPlan): Promise<HostOutcome>
   /** The device that carries `ip`; undefined when none does. */
   underlay(ip: Ip): Promise<{ readonly device: string; readonly mtu: number } | undefined>
+  /** What the network's own counters say, and what had to be put back. */
+  observe(): Promise<HostObservation>
   close(): Promise<void>
+}
+
+export interface HostObservation {
+  /** Packets dropped, by the counter's name. */
+  readonly drops: Readonly<Record<string, number>>
+  /** Undefined: nobody keeps the plan in force between two applications. */
+  readonly upkeep: HostUpkeep | undefined
+}
+
+/** Since this agent began. */
+export interface HostUpkeep {
+  /** Steps that put back what somebody else had taken or changed. */
+  readonly restored: number
+  /** Steps done because a device appeared that had been waited for. */
+  readonly completed: number
+  /** Times that the kernel told more than could be read: everything was looked at then. */
+  readonly lostEvents: number
 }
 
 export interface HostOutcome {

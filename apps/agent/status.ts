@@ -5,6 +5,7 @@ import { describeFault } from '#core/fault/fault.ts'
 import { familyOf, type Ip } from '#core/ip/address.ts'
 import { cidrFamily } from '#core/ip/cidr.ts'
 import type { AgentStatus, ControllerStatus, PeerStatus, StateMessage } from '#core/status/agent-status.ts'
+import { dropsOf } from '#core/status/drops.ts'
 import type { EncryptionStatus, WireguardPeerStatus } from '#core/status/encryption-status.ts'
 import { CLEAR } from '#core/transition/level.ts'
 import type { Transition } from '#core/transition/next-level.ts'
@@ -13,6 +14,15 @@ import { parsePublicKey } from '#core/wireguard/key.ts'
 import type { Endpoint } from './endpoints.ts'
 import type { Applied } from './network.ts'
 import type { NodeAddresses } from './node-addresses.ts'
+import type { HostObservation } from './ports.ts'
+
+/**
+ * A peer that lives answers data within KEEPALIVE_TIMEOUT (10 s) and a handshake within REKEY_TIMEOUT (5 s): WireGuard
+ * takes it for gone then (the paper, section 6.5).
+ */
+const ANSWER_MS = 15_000
+/** The steps that a cluster takes by itself are over by then. */
+const STALLED_MS = 60_000
 
 /** What a status is made of. */
 export interface StatusInputs {
@@ -25,6 +35,13 @@ export interface StatusInputs {
   readonly endpoints: readonly Endpoint[]
   /** Undefined: no device. An Error: it could not be asked. */
   readonly device: WireguardState | undefined | Error
+  readonly host: HostObservation
+  /** Of the datapath's device. */
+  readonly counters: Readonly<Record<string, number>>
+  /** Milliseconds since the epoch. */
+  readonly now: number
+  /** When this node's present level was entered. */
+  readonly levelSince: number | undefined
   readonly usage: ReturnType<NodeAddresses['usage']>
   readonly datapath: string
   readonly kubernetes: StateMessage
@@ -56,8 +73,13 @@ export function makeStatus(inputs: StatusInputs): AgentStatus {
       level: applied?.snapshot.self.announcement.level ?? CLEAR,
       phase: inputs.transition?.text ?? notReady ?? 'starting',
       'network-policy': 'not enforced',
-      problems: (applied?.plan.problems ?? []).map(({ object, message, remedy }) => `${object}: ${message}. ${remedy}`),
+      problems: [
+        ...(applied?.plan.problems ?? []).map(({ object, message, remedy }) => `${object}: ${message}. ${remedy}`),
+        ...stalled(inputs),
+      ],
       peers: peerStatuses(inputs),
+      drops: [...dropsOf('nftables', inputs.host.drops), ...dropsOf('engine', inputs.counters)],
+      ...(inputs.host.upkeep === undefined ? {} : { upkeep: inputs.host.upkeep }),
     },
   }
 }
@@ -110,23 +132,34 @@ function hostPort(ip: Ip, port: number): string {
   return familyOf(ip) === 6 ? `[${ip}]:${port}` : `${ip}:${port}`
 }
 
+/** A node that was switched off for good holds up all others until somebody says that it is gone. */
+function stalled({ transition, levelSince, now }: StatusInputs): string[] {
+  const [first] = transition?.waitingFor ?? []
+  if (transition === undefined || first === undefined || now - (levelSince ?? now) < STALLED_MS) return []
+  return [
+    `encryption: ${transition.text}. If ${first} is gone for good: kubectl delete node ${first} (the operator then ` +
+      'deletes its CiliumNode); else look at its agent: kubectl -n kube-system get pods -o wide -l k8s-app=cilium',
+  ]
+}
+
 /** A pair is unhealthy only when traffic was tried: an idle one says nothing (and no probe breaks its silence). */
-function peerStatuses({ applied, device }: StatusInputs): PeerStatus[] {
+function peerStatuses({ applied, device, now }: StatusInputs): PeerStatus[] {
   if (applied?.plan.wireguard === undefined) return []
   const states = new Map(device instanceof Error ? [] : device?.peers.map((peer) => [peer.publicKey, peer]))
   return applied.snapshot.peers.map(({ name, publicKeyText }) => {
     const key = parsePublicKey(publicKeyText ?? '')
     const state = key === undefined ? undefined : states.get(key)
     if (key === undefined || state === undefined) return { node: name, state: 'no key' }
-    if (state.lastHandshake !== undefined) {
-      return {
-        node: name,
-        'public-key': key,
-        'last-handshake-time': new Date(state.lastHandshake).toISOString(),
-        state: 'ok',
-      }
+    const { lastHandshake, unansweredSince } = state
+    const silent = unansweredSince !== undefined && now - unansweredSince > ANSWER_MS
+    const words = {
+      node: name,
+      'public-key': key,
+      ...(lastHandshake === undefined ? {} : { 'last-handshake-time': new Date(lastHandshake).toISOString() }),
+      ...(silent ? { 'unanswered-since': new Date(unansweredSince).toISOString() } : {}),
     }
-    return { node: name, 'public-key': key, state: state.txBytes > 0n ? 'no handshake' : 'idle' }
+    if (lastHandshake !== undefined) return { ...words, state: silent ? 'no answer' : 'ok' }
+    return { ...words, state: silent || state.txBytes > 0n ? 'no handshake' : 'idle' }
   })
 }
 

@@ -30,6 +30,7 @@ const STATUS: AgentStatus = {
     'network-policy': 'not enforced',
     problems: [],
     peers: [],
+    drops: [],
   },
 }
 

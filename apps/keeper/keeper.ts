@@ -4,6 +4,7 @@ import type { EngineRequest } from '#core/engine/request.ts'
 import { describeFault } from '#core/fault/fault.ts'
 import { errnoOf } from '#core/uapi/errno.ts'
 import { formatDevice } from '#core/uapi/format.ts'
+import { formatHealth } from '#core/uapi/health.ts'
 import { parseControlRequest } from '#core/uapi/parse.ts'
 import type { DeviceChange } from '#core/wireguard/change.ts'
 import type { Entropy, Now } from '#core/wireguard/clock.ts'
@@ -27,6 +28,7 @@ export interface KeeperPorts {
 
 const SAVE_AFTER_MS = 1000
 const BARRIER_MS = 10_000
+const COUNTERS_MS = 2000
 /** Until the engine says how many it has room for. */
 const MAX_PEERS = 65_536
 
@@ -136,6 +138,10 @@ export class Keeper {
     try {
       const request = parseControlRequest(text, this.#ports.scopeOf)
       if (request.op === 'get') return formatDevice(this.#device)
+      if (request.op === 'health') {
+        const counters = await this.#engine.counters(COUNTERS_MS).catch(() => ({}))
+        return formatHealth(this.#device, counters, this.#ports.now())
+      }
       const done = this.#configuring.then(() => this.#configure(request.change))
       this.#configuring = done.catch(() => undefined)
       await done

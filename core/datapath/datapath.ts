@@ -20,6 +20,11 @@ export interface Datapath {
   apply(device: WireguardDevice): Promise<void>
   /** Undefined when there is no such device. */
   observe(name: string): Promise<WireguardState | undefined>
+  /**
+   * What the device counts by name, `drop…` of them packets that ended there; empty when nothing is known. For people and
+   * metrics: names are the implementation's.
+   */
+  counters(name: string): Promise<Readonly<Record<string, number>>>
   /** Removes the device with all its keys. Done when it is gone. */
   remove(name: string): Promise<void>
   close(): Promise<void>
@@ -66,6 +71,8 @@ export interface WireguardPeerState {
   readonly allowedIps: readonly Cidr[]
   /** Milliseconds since the epoch; undefined: never. */
   readonly lastHandshake: number | undefined
+  /** Milliseconds since the epoch: since when what was sent has had no answer; undefined: nothing is unanswered. */
+  readonly unansweredSince?: number
   readonly rxBytes: bigint
   readonly txBytes: bigint
 }

@@ -1,4 +1,5 @@
 import { formatColumns } from './columns.ts'
+import { type DropStatus, isUnusual } from './drops.ts'
 import { type EncryptionStatus, encryptionCells } from './encryption-status.ts'
 
 /**
@@ -50,6 +51,10 @@ interface PellicleStatus {
   /** Sentences, each with what to do; also those about other nodes. */
   readonly problems: readonly string[]
   readonly peers: readonly PeerStatus[]
+  /** Counters that packets ended in, with what each means. */
+  readonly drops: readonly DropStatus[]
+  /** What was put back because somebody else had changed it, since this agent began. */
+  readonly upkeep?: { readonly restored: number; readonly completed: number; readonly lostEvents: number }
 }
 
 export interface PeerStatus {
@@ -58,7 +63,9 @@ export interface PeerStatus {
   readonly 'public-key'?: string
   readonly 'last-handshake-time'?: string
   /** `idle`: no traffic was tried, so nothing is wrong. */
-  readonly state: 'ok' | 'idle' | 'no handshake' | 'no key'
+  readonly state: 'ok' | 'idle' | 'no answer' | 'no handshake' | 'no key'
+  /** RFC 3339: since when what was sent to it has had no answer. */
+  readonly 'unanswered-since'?: string
 }
 
 /** `cilium-dbg status`: the lines of cilium.md 3.5 that mean something here, in Cilium's order, then ours. */
@@ -82,6 +89,8 @@ export function formatAgentStatus(status: AgentStatus, options: { verbose?: bool
     ['Encryption:', ...encryptionCells(status.encryption)],
     ['Encryption phase:', pellicle.phase],
     ...peerLines(pellicle.peers, options.verbose === true),
+    ...dropLines(pellicle.drops, options.verbose === true),
+    ...upkeepLines(pellicle.upkeep, options.verbose === true),
     ...pellicle.problems.map((problem) => ['Problem:', problem]),
   ]
   return formatColumns(lines)
@@ -97,8 +106,12 @@ function allocationLines(allocations: Readonly<Record<string, string>>): string[
 
 function peerLines(peers: readonly PeerStatus[], verbose: boolean): string[][] {
   if (!verbose) {
-    const silent = peers.filter(({ state }) => state === 'no handshake' || state === 'no key')
-    return silent.length === 0 ? [] : [['Unreachable nodes:', silent.map((p) => `${p.node} (${p.state})`).join(', ')]]
+    const silent = peers.filter(({ state }) => state !== 'ok' && state !== 'idle')
+    const named = silent.map((peer) => {
+      const since = peer['unanswered-since']
+      return `${peer.node} (${peer.state}${since === undefined ? '' : ` since ${since}`})`
+    })
+    return silent.length === 0 ? [] : [['Unreachable nodes:', named.join(', ')]]
   }
   if (peers.length === 0) return []
   return [
@@ -106,9 +119,29 @@ function peerLines(peers: readonly PeerStatus[], verbose: boolean): string[][] {
     ...peers.map((peer) => [
       `  ${peer.node}`,
       peer.state,
-      peer['last-handshake-time'] === undefined ? '' : `last handshake ${peer['last-handshake-time']}`,
+      [
+        ...(peer['unanswered-since'] === undefined ? [] : [`unanswered since ${peer['unanswered-since']}`]),
+        ...(peer['last-handshake-time'] === undefined ? [] : [`last handshake ${peer['last-handshake-time']}`]),
+      ].join(', '),
     ]),
   ]
+}
+
+function dropLines(drops: readonly DropStatus[], verbose: boolean): string[][] {
+  if (verbose) return formatDrops(drops)
+  const packets = drops.filter(isUnusual).reduce((sum, drop) => sum + drop.packets, 0)
+  return packets === 0 ? [] : [['Dropped packets:', `${packets} (status --verbose says why)`]]
+}
+
+/** A line for each, after a heading; nothing when nothing was dropped. */
+export function formatDrops(drops: readonly DropStatus[]): string[][] {
+  if (drops.length === 0) return []
+  return [['Dropped packets:'], ...drops.map(({ name, packets, sentence }) => [`  ${name}`, `${packets}`, sentence])]
+}
+
+function upkeepLines(upkeep: PellicleStatus['upkeep'], verbose: boolean): string[][] {
+  if (upkeep === undefined || (!verbose && upkeep.restored === 0)) return []
+  return [['Put back:', `${upkeep.restored} routes, rules, devices or tables that somebody else had changed`]]
 }
 
 function onOff(on: boolean): string {

@@ -37,6 +37,7 @@ const STATUS: AgentStatus = {
       { node: 'kind-worker', 'public-key': KEY, state: 'idle' },
       { node: 'kind-worker3', state: 'no key' },
     ],
+    drops: [],
   },
 }
 

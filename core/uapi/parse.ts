@@ -5,12 +5,16 @@ import { parseIp } from '#core/ip/address.ts'
 import { parseCidr } from '#core/ip/cidr.ts'
 import type { AllowedIpChange, DeviceChange, PeerChange } from '#core/wireguard/change.ts'
 import { KEY_BYTES, type PublicKey, parsePublicKey } from '#core/wireguard/key.ts'
+import { HEALTH_OPERATION } from './health.ts'
 
 /**
  * The server's half of WireGuard's cross-platform control protocol (wireguard.com/xplatform), as `wg` speaks it: lines
  * `key=value`, ended by an empty line. Errors name the line; a secret's value is never in them.
  */
-export type ControlRequest = { readonly op: 'get' } | { readonly op: 'set'; readonly change: DeviceChange }
+export type ControlRequest =
+  | { readonly op: 'get' }
+  | { readonly op: 'health' }
+  | { readonly op: 'set'; readonly change: DeviceChange }
 
 /** Interface index for the text after `%`; undefined when there is no such interface. */
 export type ScopeResolver = (name: string) => number | undefined
@@ -29,6 +33,10 @@ export function parseControlRequest(text: string, scopeOf: ScopeResolver = numer
   if (first === 'get=1') {
     if (rest.length > 0) throw atLine(2, 'nothing may follow get=1')
     return { op: 'get' }
+  }
+  if (first === HEALTH_OPERATION) {
+    if (rest.length > 0) throw atLine(2, `nothing may follow ${HEALTH_OPERATION}`)
+    return { op: 'health' }
   }
   if (first !== 'set=1') throw atLine(1, 'an operation begins with get=1 or set=1')
   return { op: 'set', change: parseChange(rest, scopeOf, 2) }
@@ -79,7 +87,7 @@ function deviceLine(device: Mutable<Omit<DeviceChange, 'peers'>>, key: string, v
       device.replacePeers = onlyTrue(key, value, line)
       break
     default:
-      throw atLine(line, `unknown key ${printable(key)} before the first public_key`)
+      throw atLine(line, `${unknownKey(key)} before the first public_key`)
   }
 }
 
@@ -114,7 +122,7 @@ function peerLine(peer: PeerDraft, key: string, value: string, line: number, sco
       if (value !== '1') throw atLine(line, 'protocol_version: only 1 is known', 'uapi.version')
       break
     default:
-      throw atLine(line, `unknown key ${printable(key)} of a peer`)
+      throw atLine(line, `${unknownKey(key)} of a peer`)
   }
 }
 
@@ -159,6 +167,11 @@ function numericScope(name: string): number | undefined {
 
 function atLine(line: number, sentence: string, code = 'uapi.invalid'): Fault {
   return new Fault(code, `line ${line}: ${sentence}`, { field: `line ${line}` })
+}
+
+/** A key that was pasted as a line would be its own "name": only what looks like one is said again. */
+function unknownKey(key: string): string {
+  return /^[a-z_]{1,32}$/.test(key) ? `unknown key ${key}` : 'not a known key'
 }
 
 /** What came from outside, short and without control characters. */

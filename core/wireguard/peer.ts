@@ -98,6 +98,8 @@ export class Peer {
   #psk: Uint8Array = NO_PSK
   #persistentKeepalive = 0
   #handshake: Handshake | undefined
+  /** When the first of the attempts began that have not led to a session. */
+  #failingSince: number | undefined
   /** When the attempt that is under way began. */
   #attemptBegan: number | undefined
   #lastHandshakeSent = Number.NEGATIVE_INFINITY
@@ -121,6 +123,7 @@ export class Peer {
   setIdentity(identity: Identity | undefined): void {
     this.#staticStatic?.fill(0)
     this.#staticStatic = identity?.static.exchange(this.#publicKey)
+    this.#failingSince = undefined
     this.#dropHandshake()
   }
 
@@ -146,6 +149,13 @@ export class Peer {
   /** The live bytes, all zero for none: for the control socket and the configuration file. */
   get psk(): Uint8Array {
     return this.#psk
+  }
+
+  /** Monotonic: since when data or handshakes have had no answer; undefined: nothing is unanswered. */
+  get unansweredSince(): number | undefined {
+    const { firstUnanswered } = this.activity
+    if (firstUnanswered === 0) return this.#failingSince
+    return Math.min(firstUnanswered, this.#failingSince ?? firstUnanswered)
   }
 
   /** Seconds, 0 is off. */
@@ -264,6 +274,7 @@ export class Peer {
 
   /** The engine learnt a new endpoint from a data packet, and answers there already. */
   handleMoved(endpoint: EngineEndpoint): void {
+    if (endpoint.port === 0) return
     this.endpoint = endpoint
     this.#context.worthSaving()
   }
@@ -350,6 +361,7 @@ export class Peer {
     // an attempt that is under way keeps its own pace, however often it is asked for
     if (this.timers.get('retry') !== undefined) return
     this.#attemptBegan ??= now.monotonic
+    this.#failingSince ??= now.monotonic
     if (now.monotonic - this.#lastHandshakeSent < REKEY_TIMEOUT) {
       this.timers.setIfUnset('retry', this.#lastHandshakeSent + REKEY_TIMEOUT + this.#jitter())
     } else {
@@ -393,6 +405,7 @@ export class Peer {
   #complete(now: Now): void {
     this.#dropHandshake()
     this.#attemptBegan = undefined
+    this.#failingSince = undefined
     this.timers.clear('retry')
     this.timers.clear('newHandshake')
     this.#armPersistentKeepalive(now.monotonic)

@@ -47,6 +47,8 @@ export class EngineClient {
   #pending = new Map<number, EngineRequest>()
   #dump: { id: number; state: EngineState } | undefined
   #waiters: { upTo: number; resolve: () => void; reject: (error: unknown) => void }[] = []
+  /** Who waits for the text of an answer; undefined: it will not come. */
+  #asked = new Map<number, (text: string | undefined) => void>()
   /** What came before the dump was complete. */
   #early: EngineEvent[] = []
   #nextId = 1
@@ -97,6 +99,24 @@ export class EngineClient {
     })
   }
 
+  /** The engine's counters by name. Rejects with Fault `engine.away` when there is no answer in time. */
+  counters(timeoutMs: number): Promise<Record<string, number>> {
+    return new Promise((resolve, reject) => {
+      const away = () => reject(new Fault('engine.away', 'the engine does not answer', { field: this.#path }))
+      if (!this.#ready) return away()
+      const id = this.#write({ op: 'counters' })
+      const timer = setTimeout(() => {
+        this.#asked.delete(id)
+        away()
+      }, timeoutMs)
+      this.#asked.set(id, (text) => {
+        clearTimeout(timer)
+        if (text === undefined) away()
+        else resolve(JSON.parse(text) as Record<string, number>)
+      })
+    })
+  }
+
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
@@ -130,6 +150,8 @@ export class EngineClient {
     this.#early = []
     for (const request of this.#pending.values()) wipe(request)
     this.#pending.clear()
+    for (const told of this.#asked.values()) told(undefined)
+    this.#asked.clear()
     // what was asked for is brought up to date by the next `ready`
     for (const waiter of this.#waiters) waiter.upTo = Number.POSITIVE_INFINITY
     if (this.#closed) return
@@ -191,6 +213,8 @@ export class EngineClient {
   #answered(id: number, status: string, text: string): void {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
+    this.#asked.get(id)?.(status === 'done' ? text : undefined)
+    this.#asked.delete(id)
     if (this.#dump?.id === id && this.#hello !== undefined) {
       const { state } = this.#dump
       this.#dump = undefined

@@ -29,9 +29,18 @@ export class NftTables {
   /** Throws Faults `nftables.*`; then nothing has changed. */
   set({ family, name, body }: NftTablePlan): void {
     const id = `table ${family} ${name}`
-    this.#run(`add ${id}\ndelete ${id}\n${id} {\n${body}\n}\n`)
+    this.#run(`add ${id}\ndelete ${id}\n${id} {\n${goingOn(body, this.#counted({ family, name }))}\n}\n`)
     const marker = `${MARKER_PREFIX}${hash(body)}_${hash(this.#listing({ family, name }))}`
     this.#run(`add chain ${family} ${name} ${marker}\n`)
+  }
+
+  /** Packets by named counter, of all our tables. */
+  counters(): Record<string, number> {
+    const packets: Record<string, number> = {}
+    for (const id of this.#ours()) {
+      for (const [name, counted] of this.#counted(id)) packets[name] = (packets[name] ?? 0) + counted.packets
+    }
+    return packets
   }
 
   /** Absent already is fine. */
@@ -41,13 +50,7 @@ export class NftTables {
 
   /** All tables of our prefix; `planned` are the texts that a body is recognised by. */
   list(planned: readonly NftTablePlan[]): ActualTable[] {
-    const ids: TableId[] = []
-    for (const line of this.#run('list tables').split('\n')) {
-      const [, family, name] = line.split(' ')
-      const known = family === 'ip' || family === 'ip6' || family === 'inet'
-      if (known && name?.startsWith(OUR_TABLE_PREFIX) === true) ids.push({ family, name })
-    }
-    return ids.map((id) => {
+    return this.#ours().map((id) => {
       const plan = planned.find((one) => one.family === id.family && one.name === id.name)
       return plan !== undefined && this.#isIntact(plan) ? { ...id, body: plan.body } : id
     })
@@ -61,6 +64,33 @@ export class NftTables {
   close(): void {
     this.#nft?.close()
     this.#nft = undefined
+  }
+
+  #ours(): TableId[] {
+    const ids: TableId[] = []
+    for (const line of this.#run('list tables').split('\n')) {
+      const [, family, name] = line.split(' ')
+      const known = family === 'ip' || family === 'ip6' || family === 'inet'
+      if (known && name?.startsWith(OUR_TABLE_PREFIX) === true) ids.push({ family, name })
+    }
+    return ids
+  }
+
+  /** Named counters of a table; none where there is no such table. */
+  #counted({ family, name }: TableId): Map<string, Counted> {
+    let listing: string
+    try {
+      listing = this.#run(`list counters table ${family} ${name}`)
+    } catch {
+      return new Map()
+    }
+    const found = listing.matchAll(/counter (\w+) \{\s*packets (\d+) bytes (\d+)/g)
+    return new Map(
+      Array.from(found, ([, counter = '', packets, bytes]) => [
+        counter,
+        { packets: Number(packets), bytes: Number(bytes) },
+      ]),
+    )
   }
 
   #isIntact(plan: NftTablePlan): boolean {
@@ -84,6 +114,19 @@ export class NftTables {
     this.#nft ??= openNftables(this.#library)
     return this.#nft.run(commands)
   }
+}
+
+interface Counted {
+  readonly packets: number
+  readonly bytes: number
+}
+
+/** `body` with its named counters as they stand: who reads them sees numbers that only grow. */
+function goingOn(body: string, before: ReadonlyMap<string, Counted>): string {
+  return body.replaceAll(/^(\s*counter (\w+)) \{ \}/gm, (empty, head: string, name: string) => {
+    const { packets, bytes } = before.get(name) ?? { packets: 0, bytes: 0 }
+    return packets === 0 ? empty : `${head} { packets ${packets} bytes ${bytes} }`
+  })
 }
 
 /** Takes empty chains of our marker's form out of a listing; one that somebody put a rule into stays and is seen. */

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { Datapath, ProbeResult, WireguardDevice, WireguardState } from '#core/datapath/datapath.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
+import { HEALTH_OPERATION, type Health, parseHealth } from '#core/uapi/health.ts'
 import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
 import { wireguardCrypto } from '#io/crypto/wireguard-crypto.ts'
 import { exchange } from './line-socket.ts'
@@ -60,10 +61,18 @@ export class UserspaceDatapath implements Datapath {
   async observe(name: string): Promise<WireguardState | undefined> {
     const { devices } = await this.#supervisor.status()
     if (!devices.some((device) => device.name === name)) return undefined
-    const { privateKeyHex, listenPort, peers } = await this.#get(name)
+    const [{ privateKeyHex, listenPort, peers: told }, health] = [await this.#get(name), await this.#health(name)]
     if (privateKeyHex === undefined) return undefined
     const publicKey = publicKeyOf(wireguardCrypto.importKey(Buffer.from(privateKeyHex, 'hex')).publicKey)
+    const peers = told.map((peer) => {
+      const unansweredSince = health?.unanswered.get(peer.publicKey)
+      return unansweredSince === undefined ? peer : { ...peer, unansweredSince }
+    })
     return { name, publicKey, listenPort, peers }
+  }
+
+  async counters(name: string): Promise<Readonly<Record<string, number>>> {
+    return (await this.#health(name))?.counters ?? {}
   }
 
   async remove(name: string): Promise<void> {
@@ -77,6 +86,11 @@ export class UserspaceDatapath implements Datapath {
 
   async #get(name: string): Promise<UapiDevice> {
     return parseGet(await this.#control(name, 'get=1\n\n'))
+  }
+
+  /** Undefined from a keeper of an earlier release. */
+  async #health(name: string): Promise<Health | undefined> {
+    return parseHealth(await this.#control(name, `${HEALTH_OPERATION}\n\n`))
   }
 
   async #control(name: string, text: string): Promise<string> {

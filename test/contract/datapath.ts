@@ -62,6 +62,13 @@ export function datapathContract(name: string, make: () => Promise<DatapathUnder
       assert.deepEqual(await datapath.observe(device), before)
     })
 
+    contract('what it counts are numbers from 0', async ({ datapath, device }) => {
+      await datapath.apply(deviceOf(device, [peer(1, ['10.1.0.0/24'])]))
+      for (const [name, count] of Object.entries(await datapath.counters(device))) {
+        assert.ok(Number.isInteger(count) && count >= 0, `${name} ${count}`)
+      }
+    })
+
     contract('an allowed IP moves to another peer in one call, and comes back', async ({ datapath, device }) => {
       const there = [peer(1, ['10.1.0.0/24', '10.9.0.0/24']), peer(2, ['10.2.0.0/24'])]
       const back = [peer(1, ['10.1.0.0/24']), peer(2, ['10.2.0.0/24', '10.9.0.0/24'])]

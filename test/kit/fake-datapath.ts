@@ -6,7 +6,9 @@ import { wireguardCrypto } from '#io/crypto/wireguard-crypto.ts'
 export class FakeDatapath implements Datapath {
   readonly kind = 'fake'
   readonly devices = new Map<string, WireguardDevice>()
+  readonly unanswered = new Map<string, number>()
   readonly handshakes = new Map<string, number>()
+  counted: Record<string, number> = {}
   failure: Error | undefined
   applied = 0
 
@@ -34,11 +36,17 @@ export class FakeDatapath implements Datapath {
         publicKey,
         endpoint,
         allowedIps,
+        ...(this.unanswered.has(publicKey) ? { unansweredSince: this.unanswered.get(publicKey) as number } : {}),
         lastHandshake: this.handshakes.get(publicKey),
         rxBytes: 0n,
         txBytes: 0n,
       })),
     }
+  }
+
+  async counters(): Promise<Readonly<Record<string, number>>> {
+    this.#fail()
+    return this.counted
   }
 
   async remove(name: string): Promise<void> {

@@ -78,6 +78,7 @@ export class FakeNodeRuntime {
     if (device === undefined) return 'errno=19\n\n'
     const lines = text.trim().split('\n')
     if (lines[0] === 'get=1') return describe(device)
+    if (lines[0] === 'pellicle=1') return 'counter_dropNoPeer=0\nerrno=0\n\n'
     this.sets.push(text)
     let peer: FakePeer | undefined
     for (const line of lines.slice(1)) {

@@ -20,6 +20,7 @@ export function namespacedHost(path: string): { host: HostNetwork; devices: PodD
     host: {
       apply: (plan) => run(() => host.apply(plan)),
       underlay: (ip) => run(() => host.underlay(ip)),
+      observe: () => run(() => host.observe()),
       close: () => host.close(),
     },
     devices: {

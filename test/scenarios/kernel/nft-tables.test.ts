@@ -39,3 +39,27 @@ test('the planner’s own tables, of every level, are recognised as they were ap
     )
   }
 })
+
+test('named counters go on from where they were when a table is replaced', (t) => {
+  if (enterFreshNamespace(t) === undefined) return
+  const tables = new NftTables()
+  t.after(() => tables.close())
+  const table = (port: number): NftTablePlan => ({
+    family: 'inet',
+    name: 'pellicle',
+    body: `counter other { }
+counter named { }
+chain in { type filter hook input priority 0; policy accept; ip daddr 127.0.0.1 counter name "named"; udp dport ${port} counter name "other"; }`,
+  })
+  tables.set(table(1))
+  assert.deepEqual(tables.counters(), { other: 0, named: 0 })
+  execFileSync('ping', ['-c1', '-W5', '127.0.0.1'])
+  const { named = 0 } = tables.counters()
+  assert.ok(named >= 2)
+  tables.set(table(2))
+  assert.deepEqual(tables.counters(), { other: 0, named })
+  // what the next agent sees is still its plan's
+  assert.deepEqual(tables.list([table(2)]), [table(2)])
+  execFileSync('ping', ['-c1', '-W5', '127.0.0.1'])
+  assert.ok((tables.counters()['named'] ?? 0) >= named + 2)
+})

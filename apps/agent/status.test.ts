@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseConfig } from '#core/api/config.ts'
+import { requireIp } from '#core/ip/address.ts'
+import { plan } from '#core/plan/plan.ts'
+import { formatAgentStatus } from '#core/status/agent-status.ts'
+import { parsePublicKey } from '#core/wireguard/key.ts'
+import { peerOf, snapshotOf } from '#test/kit/snapshots.ts'
+import { makeStatus, type StatusInputs } from './status.ts'
+
+const NOW = Date.parse('2026-11-21T12:00:00Z')
+
+function inputs(change: Partial<StatusInputs> = {}): StatusInputs {
+  const snapshot = snapshotOf(1, 3, [peerOf(2, 3), peerOf(3, 3)])
+  const made = plan(snapshot)
+  const parsed = parseConfig({ 'pellicle-cluster-cidrs': '10.244.0.0/16', 'enable-wireguard': 'true' })
+  assert.ok(made.usable && parsed.ok)
+  return {
+    nodeName: snapshot.self.name,
+    config: parsed.value.config,
+    applied: { snapshot, plan: made },
+    transition: undefined,
+    notReady: undefined,
+    workers: [],
+    endpoints: [],
+    device: undefined,
+    usage: [],
+    datapath: 'fake',
+    kubernetes: { state: 'Ok' },
+    cniFile: { state: 'Ok' },
+    host: { drops: {}, upkeep: undefined },
+    counters: {},
+    now: NOW,
+    levelSince: NOW,
+    ...change,
+  }
+}
+
+test('a peer with an old handshake is well as long as nothing is unanswered', () => {
+  const base = inputs()
+  const [first, second] = base.applied?.snapshot.peers ?? []
+  const state = (text: string | undefined, unansweredSince: number | undefined) => {
+    const publicKey = parsePublicKey(text ?? '')
+    assert.ok(publicKey !== undefined)
+    return {
+      publicKey,
+      endpoint: { ip: requireIp('172.18.0.9', 'test'), port: 51871 },
+      allowedIps: [],
+      lastHandshake: NOW - 3_600_000,
+      rxBytes: 1n,
+      txBytes: 1n,
+      ...(unansweredSince === undefined ? {} : { unansweredSince }),
+    }
+  }
+  const statusWith = (since: number | undefined) => {
+    const peers = [state(first?.publicKeyText, since), state(second?.publicKeyText, undefined)]
+    const publicKey = peers[1]?.publicKey
+    assert.ok(publicKey !== undefined)
+    return makeStatus(inputs({ device: { name: 'cilium_wg0', publicKey, listenPort: 51871, peers } }))
+  }
+  const states = (since: number | undefined) => statusWith(since).pellicle.peers.map((peer) => peer.state)
+  assert.deepEqual(states(undefined), ['ok', 'ok'])
+  assert.deepEqual(states(NOW - 5000), ['ok', 'ok'], 'an answer may still come')
+  assert.deepEqual(states(NOW - 60_000), ['no answer', 'ok'])
+  const text = formatAgentStatus(statusWith(NOW - 60_000))
+  assert.match(text, new RegExp(`Unreachable nodes: +${first?.name} \\(no answer since 2026-11-21T11:59:00.000Z\\)`))
+})
+
+test('a node that holds up a change is named with what to do, but not at once', () => {
+  const transition = {
+    next: { level: 2, epoch: 1 },
+    phase: 'turning on',
+    text: 'turning on, step 3 of 3 (waiting for node9)',
+    waitingFor: ['node9'],
+  } as const
+  assert.deepEqual(makeStatus(inputs({ transition })).pellicle.problems, [])
+  const { problems } = makeStatus(inputs({ transition, levelSince: NOW - 120_000 })).pellicle
+  assert.equal(problems.length, 1)
+  assert.match(problems[0] ?? '', /waiting for node9.*kubectl delete node node9/)
+})
+
+test('drops and repairs are told, in short and in full', () => {
+  const host = {
+    drops: { loop: 0, multicast: 7, pod_wrong_source: 4 },
+    upkeep: { restored: 2, completed: 1, lostEvents: 0 },
+  }
+  const status = makeStatus(inputs({ host, counters: { packetsSent: 5, dropNoPeer: 1 } }))
+  const short = formatAgentStatus(status)
+  assert.match(short, /^Dropped packets: +5 /m)
+  assert.match(short, /^Put back: +2 routes/m)
+  const full = formatAgentStatus(status, { verbose: true })
+  for (const line of [/^ {2}multicast +7 /m, /^ {2}pod_wrong_source +4 +sent by a pod/m, /^ {2}dropNoPeer +1 /m]) {
+    assert.match(full, line)
+  }
+  assert.doesNotMatch(full, /loop|packetsSent/)
+  assert.doesNotMatch(formatAgentStatus(makeStatus(inputs())), /Dropped|Put back/)
+})

@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { generatedFiles } from './api/generated.ts'
 
-/** Writes the CRD and the chart's values schema anew from the schemas in core/api. */
+/** Writes the CRD, the chart's values schema and its list of refused keys anew from the schemas in core/api. */
 const root = join(import.meta.dirname, '..')
 for (const [path, text] of generatedFiles()) {
   const file = join(root, path)

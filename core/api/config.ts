@@ -14,6 +14,7 @@ import {
   SELECTOR,
   TEXT,
 } from './config-fields.ts'
+import { refusalOf } from './config-refused.ts'
 import { CONFIG_MAP, CONTROL_PLANE_LABEL } from './names.ts'
 import { nearest } from './nearest.ts'
 import { formatSelector, parseSelector, type Selector } from './selector.ts'
@@ -136,23 +137,14 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     6: { cidrs: read('cluster-pool-ipv6-cidr'), maskSize: read('cluster-pool-ipv6-mask-size') },
   }
 
-  for (const name of ['enable-ipsec', 'enable-ztunnel'] as const) {
-    refuse(name, read(name), 'this encryption is not built yet', 'Use encryption.type=wireguard')
+  for (const name of Object.keys(data)) {
+    const refused = refusalOf(name, data[name] as string)
+    if (refused === undefined) continue
+    const before = faults.length
+    // a text of the wrong kind says so itself
+    if (Object.hasOwn(CONFIG_KEYS, name)) read(name as ConfigKey)
+    if (faults.length === before) complain(name, refused.reason, refused.remedy)
   }
-  for (const name of [
-    'enable-encryption-strict-mode',
-    'enable-encryption-strict-mode-egress',
-    'enable-encryption-strict-mode-ingress',
-  ] as const) {
-    refuse(
-      name,
-      read(name),
-      'strict mode is not an option here: with encryption on, nothing leaves in clear',
-      `Remove ${name}`,
-    )
-  }
-  refuse('enable-host-firewall', read('enable-host-firewall'), 'there is no host firewall', 'Remove it')
-  refuse('enable-policy', read('enable-policy') !== 'never', 'NetworkPolicy is not enforced', 'Set it to never')
   refuse('routing-mode', read('routing-mode') === 'native', 'native routing is not built yet', 'Set it to tunnel')
   refuse('tunnel-protocol', read('tunnel-protocol') === 'geneve', 'Geneve is not built', 'Set it to vxlan')
   refuse('enable-ipv4', !ipv4 && !ipv6, 'enable-ipv4 and enable-ipv6 are both false', 'Set one of them to true')

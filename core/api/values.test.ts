@@ -68,6 +68,46 @@ test('ipsec is refused while it is not built, also where it is only the default'
   assert.deepEqual(judgeValues({ encryption: { enabled: false, type: 'ipsec' } }).faults, [])
 })
 
+for (const [key, value, expected] of [
+  ['enable-policy', 'always', /NetworkPolicy is not enforced.*Set it to never/],
+  ['enable-encryption-strict-mode', true, /nothing leaves in clear/],
+  ['encryption-strict-mode-cidr', '10.0.0.0/8', /nothing leaves in clear/],
+  ['mesh-auth-enabled', 'true', /mutual authentication/],
+  ['enable-wireguard', false, /written by the chart.*Set encryption\.enabled/],
+  ['enable-wireguard ', false, /no name of a key/],
+  ['pellicle-cluster-cidrs', '10.0.0.0/8', /written by the chart.*Set pellicle\.clusterCIDRs/],
+  ['pellicle-mark-encrypt', '0xc000/0xc000', /bits\/mask/],
+] as const) {
+  test(`extraConfig.${key}=${value} is no way around a refusal`, () => {
+    const { faults } = judgeValues({ extraConfig: { [key]: value } })
+    assert.deepEqual(
+      faults.map(({ code, field }) => [code, field]),
+      [['values.refused', `extraConfig.${key}`]],
+    )
+    assert.match(`${faults[0]?.message} | ${faults[0]?.remedy}`, expected)
+  })
+}
+
+test('extraConfig takes what agents read and what is off, and tells what they do not read', () => {
+  const { faults, notes } = judgeValues({
+    extraConfig: {
+      'pellicle-mark-encrypt': '0xe00/0xf00',
+      'enable-policy': 'never',
+      'enable-host-firewall': false,
+      'pellicle-mark-encript': '0x1/0x1',
+      'bpf-map-dynamic-size-ratio': 0.0025,
+    },
+  })
+  assert.deepEqual(faults, [])
+  assert.deepEqual(
+    notes.map(({ path, reason }) => [path, reason]),
+    [
+      ['extraConfig.pellicle-mark-encript', 'no agent reads it; did you mean pellicle-mark-encrypt?'],
+      ['extraConfig.bpf-map-dynamic-size-ratio', 'no agent reads it'],
+    ],
+  )
+})
+
 test('wrong types are refused by field, one fault each', () => {
   const { faults } = judgeValues({
     encryption: { enabled: 'yes', wireguard: { persistentKeepalive: '5' } },

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { Fault } from '#core/fault/fault.ts'
 import { parseCidr } from '#core/ip/cidr.ts'
 import { parseDuration } from './duration.ts'
+import { judgeExtraConfig } from './extra-config.ts'
 import { nearest } from './nearest.ts'
 import { CILIUM_SUB_VALUES, CILIUM_VALUES, OWN_REASONS, REFUSED, type Refusal } from './values-catalog.ts'
 
@@ -154,7 +155,12 @@ export function judgeValues(values: Readonly<Record<string, unknown>>): Judgemen
     if (faults.some((fault) => fault.field === field) || issue.code === 'unrecognized_keys') continue
     faults.push(new Fault('values.invalid', `${field}: ${issue.message}`, { field, remedy: `Correct ${field}` }))
   }
-  if (typed.success) faults.push(...contradictions(typed.data))
+  if (typed.success) {
+    faults.push(...contradictions(typed.data))
+    const extra = judgeExtraConfig(typed.data.extraConfig ?? {})
+    faults.push(...extra.faults)
+    notes.push(...extra.notes)
+  }
   return { faults, notes }
 }
 

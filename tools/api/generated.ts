@@ -1,6 +1,7 @@
 import { stringify } from 'yaml'
 import { z } from 'zod'
 import { ciliumNodeSpecSchema, ciliumNodeStatusSchema } from '#core/api/cilium-node.ts'
+import { CHART_KEYS, REFUSED_KEYS } from '#core/api/config-refused.ts'
 import { chartSchema } from './values-schema.ts'
 
 /** What is made from the schemas in core/api: path below the root, and text. */
@@ -10,8 +11,15 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['deploy/crds/ciliumnodes.yaml', crd],
     // Helm takes nothing from outside the chart's folder
     ['deploy/chart/files/crds/ciliumnodes.yaml', crd],
+    ['deploy/chart/files/config-keys.yaml', configKeys()],
     ['deploy/chart/values.schema.json', `${JSON.stringify(chartSchema(), null, 2)}\n`],
   ])
+}
+
+/** What the chart refuses under `extraConfig` (templates/validate.yaml). */
+function configKeys(): string {
+  const keys = { written: CHART_KEYS, refused: REFUSED_KEYS }
+  return `# Made from core/api/config-refused.ts by tools/update-crds.ts.\n${stringify(keys, { lineWidth: 0, aliasDuplicateObjects: false })}`
 }
 
 export function ciliumNodeCrd(): object {

@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { parseAllDocuments } from 'yaml'
+import { CHART_KEYS, REFUSED_KEYS } from '#core/api/config-refused.ts'
+import { locateHelm } from '#io/helm/locate.ts'
+
+/** The chart by the real Helm, without a cluster. */
+
+const run = promisify(execFile)
+const chart = fileURLToPath(new URL('../../deploy/chart', import.meta.url))
+const helm = await locateHelm(process.env).catch(() => undefined)
+const options = { skip: helm === undefined ? 'needs Helm 3.14 or newer' : false }
+const GIVEN = ['--kube-version', '1.34.0', '--set', 'pellicle.clusterCIDRs={10.244.0.0/16}']
+
+interface Rendered {
+  readonly kind: string
+  readonly metadata: { readonly name: string }
+  readonly [field: string]: unknown
+}
+
+async function template(...flags: string[]): Promise<readonly Rendered[]> {
+  const { stdout } = await run(helm ?? '', ['template', 'cilium', chart, ...GIVEN, ...flags])
+  return parseAllDocuments(stdout).map((document) => document.toJS() as Rendered)
+}
+
+function dataOf(objects: readonly Rendered[]): Record<string, string> {
+  return objects.find(({ kind }) => kind === 'ConfigMap')?.['data'] as Record<string, string>
+}
+
+test('Helm by hand refuses under extraConfig what install refuses', options, async () => {
+  for (const [set, expected] of [
+    ['enable-wireguard=false', /written by the chart.*set encryption\.enabled/],
+    ['enable-policy=always', /NetworkPolicy is not enforced/],
+    ['enable-encryption-strict-mode=true', /nothing leaves in clear/],
+    ['enable-wireguard =false', /no name of a key/],
+  ] as const) {
+    const flags = ['--set', 'encryption.enabled=true,encryption.type=wireguard', '--set', `extraConfig.${set}`]
+    await assert.rejects(template(...flags), { message: expected }, set)
+  }
+  const off = await template('--set', 'extraConfig.enable-policy=never,extraConfig.some-key=5')
+  assert.deepEqual([dataOf(off)['enable-policy'], dataOf(off)['some-key']], ['never', '5'])
+})
+
+test('every key that the chart writes is known as one', options, async () => {
+  const objects = await template(
+    '--set',
+    'encryption.enabled=true,encryption.type=wireguard,encryption.nodeEncryption=true,MTU=1500,pellicle.profile=1.14.5',
+  )
+  assert.deepEqual(Object.keys(dataOf(objects)).sort(), Object.keys(CHART_KEYS).sort())
+  assert.deepEqual(
+    Object.keys(REFUSED_KEYS).filter((key) => Object.hasOwn(CHART_KEYS, key)),
+    [],
+  )
+})

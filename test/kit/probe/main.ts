@@ -62,7 +62,12 @@ async function send(host: string, port: number, rate: number, seconds: number): 
     }
     await new Promise((resolve) => setTimeout(resolve, 1))
   }
-  await new Promise((resolve) => setTimeout(resolve, 1000))
+  // answers may be late where the machine is busy: until all are there, or a second passed without one
+  for (let before = -1, count = 0; count < sent && count !== before; ) {
+    before = count
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    count = back.reduce((total, one) => total + one, 0)
+  }
   socket.close()
   process.stdin.destroy()
 

@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Capture } from '#test/kit/capture.ts'
+import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
+import { overruns } from '#test/kit/overruns.ts'
+import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { killAndWait, type Program, settle } from '#test/kit/processes.ts'
+import { runPods, sendMarker } from '#test/kit/traffic.ts'
+
+// Kubernetes' own programs are killed, and nodes lose their power. Pods talk on while our programs wait for the others.
+const NAME = 'sv'
+const MARKER = 'MARKER-SURVIVES!'
+const [CONTROL_PLANE, WORKER, WORKER2, WORKER3] = ['control-plane', 'worker', 'worker2', 'worker3'].map(
+  (name) => `${NAME}-${name}`,
+) as [string, string, string, string]
+
+test('what Kubernetes loses comes back; packets go on, and none in clear', { timeout: 600_000 }, async (t) => {
+  await using lab = await labFor(t, NAME)
+  if (lab === undefined) return
+  await lab.sh(
+    'cilium install --set encryption.enabled=true --set encryption.type=wireguard && cilium status --wait',
+    300,
+  )
+  await runPods(lab, { a: WORKER, b: WORKER2, c: WORKER3 })
+  const [a, b] = [await findPod(lab, 'a'), await findPod(lab, 'b')]
+  await using _echo = await startEcho(lab, b, 7777)
+  await using wire = await Capture.start(lab, 'underlay')
+
+  const during = async (what: string, event: () => Promise<number>): Promise<void> => {
+    const probe = new Probe(lab, a, b, 7777, { text: MARKER })
+    await settle(1)
+    const before = await overruns(lab, [a, b])
+    let seconds = 0
+    try {
+      seconds = await event()
+      await settle()
+    } finally {
+      await probe.stop()
+    }
+    const { lost, sent } = await probe.result()
+    const overrun = (await overruns(lab, [a, b])) - before
+    t.diagnostic(
+      `${what}: ${lost} of ${sent} packets lost (full queues dropped ${overrun}), back after ${seconds.toFixed(1)} s`,
+    )
+    assert.ok(lost <= overrun, `${lost} lost, and full queues dropped only ${overrun}`)
+  }
+
+  for (const [program, node] of [
+    ['containerd', WORKER],
+    ['kubelet', WORKER],
+    ['kube-apiserver', CONTROL_PLANE],
+    ['etcd', CONTROL_PLANE],
+  ] as const satisfies readonly (readonly [Program, string])[]) {
+    await t.test(`kill -9 of ${program} loses nothing, and new pods can be started afterwards`, async () => {
+      await during(`kill -9 of ${program}`, async () => {
+        const started = performance.now()
+        await killAndWait(lab, node, program)
+        await apiAnswers(lab)
+        await startsPods(lab, `after-${program}`, a)
+        return (performance.now() - started) / 1000
+      })
+    })
+  }
+
+  await t.test('a node without power: the others go on, and its pods are back when it is', async () => {
+    const c = await findPod(lab, 'c')
+    await lab.sh(`kubectl exec a -- curl -fsS --max-time 5 -o /dev/null http://${c.ip}/`)
+    await during(`power of ${WORKER3} off and on`, async () => {
+      await lab.sh(`pellicle lab node kill --name ${NAME} ${WORKER3}`)
+      await lab.sh(`! kubectl exec a -- curl -fsS --max-time 2 -o /dev/null http://${c.ip}/`)
+      const started = performance.now()
+      await lab.sh(`pellicle lab node start --name ${NAME} ${WORKER3}`)
+      await eventually('the pod on it answers', 120, async () => {
+        const ip = await lab.sh(`kubectl get pod c -o jsonpath='{.status.podIP}'`)
+        await lab.sh(
+          `kubectl exec a -- curl -fsS --max-time 2 -o /dev/null -H 'X-Marker: ${MARKER}' http://${ip.trim()}/`,
+        )
+        return true
+      })
+      return (performance.now() - started) / 1000
+    })
+    await lab.sh('cilium status --wait', 120)
+  })
+
+  await t.test('nothing of all that was on the wire in clear', async () => {
+    await sendMarker(lab, 'a', a, b, MARKER)
+    assert.equal(await wire.count(MARKER), 0)
+  })
+})
+
+async function apiAnswers(lab: Lab): Promise<void> {
+  await eventually('the API server answers', 60, async () => {
+    await lab.sh('kubectl get --raw /readyz --request-timeout 2s')
+    return true
+  })
+}
+
+/** A new pod on the node of `a` and one elsewhere get addresses and reach each other. */
+async function startsPods(lab: Lab, name: string, a: Pod): Promise<void> {
+  await eventually('pods can be made', 60, async () => {
+    await runPods(lab, { [`${name}-1`]: a.node, [`${name}-2`]: WORKER3 })
+    return true
+  })
+  const to = await findPod(lab, `${name}-2`)
+  await lab.sh(
+    `kubectl exec ${name}-1 -- curl -fsS --max-time 10 -o /dev/null -H 'X-Marker: ${MARKER}' http://${to.ip}/`,
+  )
+}

@@ -190,8 +190,10 @@ impl State {
             let used = peer.used.load(Acquire) != 0;
             for slot in 0..SLOTS {
                 let index = number * SLOTS + slot;
-                let filled = self.sessions()[index].filled.load(Relaxed) != 0;
-                if used && filled && !places.holds(slot) {
+                // A slot that was being filled or wiped counts as empty, and may have keys.
+                let (filled, keys) = (self.sessions()[index].filled.load(Relaxed) != 0, &self.keys()[index]);
+                let anything = filled || keys.send.get() != [0; 32] || keys.receive.get() != [0; 32];
+                if anything && !(used && places.holds(slot)) {
                     self.wipe_session(index);
                 }
             }
@@ -279,5 +281,30 @@ fn bytes_to_words(bytes: &[u8; 32], words: &[AtomicU64; 4]) {
         let mut eight = [0; 8];
         eight.copy_from_slice(part);
         word.store(u64::from_ne_bytes(eight), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pellicle_net::memory::create;
+
+    #[test]
+    fn repair_leaves_no_key_of_a_slot_half_done() {
+        let memory = create(c"pellicle-test", State::size(2)).expect("shared memory");
+        let state = State::format(Mapping::new(&memory).expect("a mapping"), 2, [1; 16]);
+        state.peers()[0].used.store(1, Relaxed);
+        state.peers()[0].places.store(1, Relaxed);
+        for (index, filled) in [(0, 1), (1, 0), (2, 1), (SLOTS, 1), (SLOTS + 1, 0)] {
+            state.keys()[index].send.set(&[7; 32]);
+            state.keys()[index].receive.set(&[8; 32]);
+            state.sessions()[index].filled.store(filled, Relaxed);
+        }
+        state.repair();
+        let left: Vec<usize> = (0..2 * SLOTS)
+            .filter(|index| state.keys()[*index].send.get() != [0; 32] || state.keys()[*index].receive.get() != [0; 32])
+            .collect();
+        assert_eq!(left, [0], "only the session that a place of a used peer holds");
+        assert_eq!(state.sessions()[0].filled.load(Relaxed), 1);
     }
 }

@@ -126,6 +126,10 @@ impl<'a> Inbound<'a> {
         let Ok(text) = found.key.open(counter, &mut slab[text_range.clone()]) else {
             return shared.count(Counter::Forged);
         };
+        // The slot may be another session's by now: its window has nothing to do with this counter.
+        if session.local.load(Acquire) != receiver {
+            return shared.count(Counter::UnknownSession);
+        }
         if !session.window.take(counter) {
             return shared.count(Counter::Replayed);
         }

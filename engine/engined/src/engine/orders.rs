@@ -157,8 +157,7 @@ fn set_session(shared: &Shared, new: &NewSession) -> Outcome {
     if places.get(new.place) != Some(slot) {
         Places::update(peer, |places| places.without(slot).placed(new.place, slot));
     }
-    shared.rebuild_index();
-    sweep(shared, new.peer);
+    settle(shared, new.peer);
     if new.place == Place::Current {
         shared.notices.unwant(new.peer);
         shared.await_errand(shared.ask(Errand::Flush(new.peer)));
@@ -168,9 +167,9 @@ fn set_session(shared: &Shared, new: &NewSession) -> Outcome {
 
 /// Writes the session into a slot that nobody looks at.
 fn fill(shared: &Shared, new: &NewSession, first: usize) -> usize {
-    // A promotion since the last order may have left a session that packets of a running batch still use.
-    shared.epochs.synchronise();
-    let slot = Places::load(&shared.state.peers()[new.peer as usize]).spare();
+    settle(shared, new.peer);
+    // Not one that a promotion has freed since: packets of a running batch still use that.
+    let slot = empty_slot(shared, new.peer);
     let index = first + slot;
     shared.state.wipe_session(index);
     let session = &shared.state.sessions()[index];
@@ -184,22 +183,30 @@ fn fill(shared: &Shared, new: &NewSession, first: usize) -> usize {
     slot
 }
 
-/// Overwrites the keys of the peer's sessions that no place holds any more.
-pub fn sweep(shared: &Shared, peer: u32) {
-    shared.epochs.synchronise();
-    let places = Places::load(&shared.state.peers()[peer as usize]);
-    for slot in (0..SLOTS).filter(|slot| !places.holds(*slot)) {
-        let index = peer as usize * SLOTS + slot;
-        if shared.state.sessions()[index].filled.load(Relaxed) != 0 {
-            shared.state.wipe_session(index);
-        }
-    }
+/// Of a peer whose sessions that fell out are forgotten: three places leave at least one of four slots empty.
+fn empty_slot(shared: &Shared, peer: u32) -> usize {
+    let first = peer as usize * SLOTS;
+    let empty = |slot: &usize| shared.state.sessions()[first + slot].filled.load(Relaxed) == 0;
+    (0..SLOTS).find(empty).unwrap_or(SLOTS - 1)
 }
 
-/// After the receiving thread promoted a session: the one that fell out is forgotten.
+/// After the peer's places changed, by an order or by the receiving thread: packets find what holds now, and the
+/// sessions that fell out are forgotten with their keys.
 pub fn settle(shared: &Shared, peer: u32) {
-    shared.rebuild_index();
-    sweep(shared, peer);
+    forget(shared, peer, || shared.rebuild_index());
+}
+
+/// Only what had fallen out before `unreachable`, which takes it out of every packet's reach and waits: what falls out
+/// meanwhile may be in use by a batch that has begun since.
+fn forget(shared: &Shared, peer: u32, unreachable: impl FnOnce()) {
+    let places = Places::load(&shared.state.peers()[peer as usize]);
+    let first = peer as usize * SLOTS;
+    let filled = |slot: &usize| shared.state.sessions()[first + slot].filled.load(Relaxed) != 0;
+    let fallen: Vec<usize> = (0..SLOTS).filter(|slot| !places.holds(*slot)).filter(filled).collect();
+    unreachable();
+    for slot in fallen {
+        shared.state.wipe_session(first + slot);
+    }
 }
 
 fn remove_session(shared: &Shared, local: u32) -> Outcome {
@@ -300,5 +307,65 @@ fn dump(shared: &Shared, request: u32, out: &mut Vec<u8>) {
         if !prefixes[number].is_empty() {
             event::allowed(out, request, peer, &prefixes[number]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::state::State;
+    use pellicle_net::memory::{Mapping, create};
+    use pellicle_proto::request::Role;
+
+    fn shared() -> Shared {
+        let memory = create(c"pellicle-test", State::size(2)).expect("shared memory");
+        let state = State::format(Mapping::new(&memory).expect("a mapping"), 2, [1; 16]);
+        Shared::new(state, -1, [-1, -1], 1420, false, false).expect("shared")
+    }
+
+    fn session(place: Place, seed: u8) -> NewSession {
+        let (local, remote) = (u32::from(seed), u32::from(seed) + 100);
+        let (send_key, receive_key) = ([seed; 32], [seed + 100; 32]);
+        NewSession { peer: 0, place, role: Role::Responder, local, remote, born: 1, send_key, receive_key }
+    }
+
+    /// Slots 0, 1 and 2 are previous, current and next.
+    fn three_sessions() -> Shared {
+        let shared = shared();
+        let peer = &shared.state.peers()[0];
+        peer.used.store(1, Relaxed);
+        for (slot, place) in [Place::Current, Place::Current, Place::Next].into_iter().enumerate() {
+            assert_eq!(fill(&shared, &session(place, slot as u8 + 1), 0), slot);
+            Places::update(peer, |places| places.placed(place, slot));
+            settle(&shared, 0);
+        }
+        shared
+    }
+
+    fn locals(shared: &Shared) -> Vec<u32> {
+        shared.state.sessions()[..SLOTS].iter().map(|session| session.local.load(Relaxed)).collect()
+    }
+
+    #[test]
+    fn what_falls_out_while_we_wait_is_left_to_running_batches() {
+        let shared = three_sessions();
+        let peer = &shared.state.peers()[0];
+        forget(&shared, 0, || {
+            shared.rebuild_index();
+            assert!(Places::promote(peer, 2));
+        });
+        assert_eq!(locals(&shared), [1, 2, 3, 0], "a batch that began meanwhile may use the first one");
+        settle(&shared, 0);
+        assert_eq!(locals(&shared), [0, 2, 3, 0]);
+        assert_eq!(shared.state.keys()[0].receive.get(), [0; 32]);
+    }
+
+    #[test]
+    fn a_session_that_just_fell_out_is_not_overwritten() {
+        let shared = three_sessions();
+        assert!(Places::promote(&shared.state.peers()[0], 2));
+        assert_eq!(empty_slot(&shared, 0), 3);
+        assert_eq!(fill(&shared, &session(Place::Next, 9), 0), 0, "after it was forgotten in order");
+        assert_eq!(locals(&shared), [9, 2, 3, 0]);
     }
 }

@@ -30,11 +30,6 @@ impl Places {
         [Place::Previous, Place::Current, Place::Next].into_iter().any(|place| self.get(place) == Some(slot))
     }
 
-    /// A slot that no place refers to: there is one more slot than places.
-    pub fn spare(self) -> usize {
-        (0..SLOTS).find(|slot| !self.holds(*slot)).unwrap_or(SLOTS - 1)
-    }
-
     /// A new session at `place`, which is `Current` or `Next`.
     pub fn placed(self, place: Place, slot: usize) -> Places {
         match place {
@@ -98,7 +93,7 @@ mod tests {
             (four.get(Place::Previous), four.get(Place::Current), four.get(Place::Next)),
             (Some(1), Some(3), None)
         );
-        assert_eq!(three.placed(Place::Next, 2).spare(), 3);
+        assert!(!three.placed(Place::Next, 2).holds(3));
         assert!(!four.without(3).holds(3));
     }
 }

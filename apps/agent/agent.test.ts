@@ -27,6 +27,7 @@ import type { Registry } from './publisher.ts'
 /** The CiliumNodes of a small cluster; every agent sees every change at once. */
 class Cluster implements Registry {
   readonly nodes = new Map<string, CiliumNode>()
+  readonly facts = new Map<string, NodeFacts>()
   readonly members: Member[] = []
   encryption = false
   away: Error | undefined
@@ -122,7 +123,13 @@ async function join1(index: number, options: { podCidr?: string; registry?: Regi
     ready: true,
     problems: [],
   }
-  const view = (): ClusterView => ({ config: cluster.config(), node, ciliumNodes: [...cluster.nodes.values()] })
+  cluster.facts.set(name, node)
+  const view = (): ClusterView => ({
+    config: cluster.config(),
+    node,
+    nodes: cluster.facts,
+    ciliumNodes: [...cluster.nodes.values()],
+  })
   const agent = new Agent({
     nodeName: name,
     bootId: '11111111-1111-4111-8111-111111111111',

@@ -24,6 +24,8 @@ import { type Timers, Worker } from './worker.ts'
 export interface ClusterView {
   readonly config: AgentConfig | undefined
   readonly node: NodeFacts | undefined
+  /** All, by name: what Kubernetes grants each; undefined until the list is complete. */
+  readonly nodes: ReadonlyMap<string, NodeFacts> | undefined
   /** All, one's own included; undefined until the list is complete. */
   readonly ciliumNodes: readonly CiliumNode[] | undefined
 }
@@ -157,10 +159,10 @@ export class Agent {
   /** Everything a snapshot needs, or a sentence on what is not known yet. */
   async #gather(): Promise<Known | string> {
     const { state, host, endpoints, addresses } = this.#deps
-    const { config, node, ciliumNodes } = this.#deps.view()
+    const { config, node, nodes, ciliumNodes } = this.#deps.view()
     if (config === undefined) return 'the configuration has not been read yet'
     if (node === undefined) return `the API server has not told about Node ${this.#deps.nodeName} yet`
-    if (ciliumNodes === undefined) return 'the API server has not told about the other nodes yet'
+    if (nodes === undefined || ciliumNodes === undefined) return 'the API server has not told about the other nodes yet'
     const podCidrs = this.#podCidrs(config, node, ciliumNodes)
     if (podCidrs.length === 0) return noPodCidr(config, node.name)
     const now = this.#deps.now()
@@ -174,6 +176,7 @@ export class Agent {
     return {
       config,
       node,
+      nodes,
       ciliumNodes,
       endpoints: endpoints.all(),
       podCidrs,

@@ -2,7 +2,7 @@ import { access, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { ANNOTATION, CLEANUP } from '#core/api/names.ts'
-import { NODES, type NodeFacts, readNode } from '#core/api/node.ts'
+import type { NodeFacts } from '#core/api/node.ts'
 import type { Datapath, WireguardState } from '#core/datapath/datapath.ts'
 import { describeFault } from '#core/fault/fault.ts'
 import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
@@ -26,6 +26,7 @@ import { ConfigWatch } from './config-watch.ts'
 import { type Endpoint, Endpoints, endpointsSchema } from './endpoints.ts'
 import { NodeAddresses } from './node-addresses.ts'
 import { NodeStateStore, nodeStateSchema } from './node-state.ts'
+import { NodeWatch } from './node-watch.ts'
 import { loadOwnKey } from './own-key.ts'
 import type { AgentPaths } from './paths.ts'
 import type { HostNetwork, HostObservation, PodDevices } from './ports.ts'
@@ -55,7 +56,7 @@ const TELL_AGAIN_MS = 60_000
 export class NodeAgent {
   readonly #options: NodeAgentOptions
   readonly #config: ConfigWatch
-  readonly #nodes
+  readonly #nodes: NodeWatch
   readonly #ciliumNodes
   readonly #endpoints: Endpoints
   readonly #state: NodeStateStore
@@ -84,14 +85,7 @@ export class NodeAgent {
       told.set(sentence, Date.now())
       log.warn(sentence)
     }
-    this.#nodes = new Informer(client, NODES, {
-      fieldSelector: `metadata.name=${nodeName}`,
-      onFailure,
-      onChange: ({ type, object }) => {
-        this.#facts = type === 'removed' ? this.#facts : readNode(object)
-        this.#agent?.nudge()
-      },
-    })
+    this.#nodes = new NodeWatch(client, () => this.#agent?.nudge(), onFailure)
     this.#ciliumNodes = new Informer(client, CILIUM_NODES, {
       onFailure,
       onSynced: () => this.#agent?.nudge(),
@@ -154,7 +148,8 @@ export class NodeAgent {
       log,
       view: () => ({
         config: this.#config.config,
-        node: this.#facts,
+        node: this.#ownFacts(),
+        nodes: this.#nodes.nodes,
         ciliumNodes: this.#ciliumNodes.health().synced ? this.#ciliumNodes.list() : undefined,
       }),
       loadKey: () => loadOwnKey(paths.keyFile),
@@ -186,6 +181,12 @@ export class NodeAgent {
     for (const end of this.#closing.splice(0).reverse()) await end()
     await this.#options.datapath.close()
     await this.#options.host.close()
+  }
+
+  /** Also after its Node was deleted: the pods here run on. */
+  #ownFacts(): NodeFacts | undefined {
+    this.#facts = this.#nodes.nodes?.get(this.#options.nodeName) ?? this.#facts
+    return this.#facts
   }
 
   /** From now on pods may start. */

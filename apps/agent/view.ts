@@ -3,10 +3,10 @@ import { readCiliumNode } from '#core/api/cilium-node.ts'
 import type { AgentConfig } from '#core/api/config.ts'
 import { ANNOTATION } from '#core/api/names.ts'
 import type { NodeFacts } from '#core/api/node.ts'
-import { selects } from '#core/api/selector.ts'
+import { type Selector, selects } from '#core/api/selector.ts'
 import { familyOf, type Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
-import type { LocalEndpoint, OwnNode, Peer, PerFamily, PlanConfig, Snapshot } from '#core/plan/snapshot.ts'
+import type { Granted, LocalEndpoint, OwnNode, Peer, PerFamily, PlanConfig, Snapshot } from '#core/plan/snapshot.ts'
 import type { Announcement } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import type { Endpoint } from './endpoints.ts'
@@ -17,12 +17,22 @@ export interface Known {
   readonly config: AgentConfig
   readonly node: NodeFacts
   readonly ciliumNodes: readonly CiliumNode[]
+  /** All Nodes, by name. */
+  readonly nodes: ReadonlyMap<string, NodeFacts>
   readonly endpoints: readonly Endpoint[]
   readonly podCidrs: readonly Cidr[]
   readonly internalIps: PerFamily<Ip>
   readonly underlay: { readonly device: string; readonly mtu: number } | undefined
   readonly publicKey: PublicKey | undefined
   readonly announcement: Announcement
+}
+
+/** What a peer was made of. */
+interface Told {
+  readonly node: CiliumNode
+  readonly facts: NodeFacts | undefined
+  readonly optOut: Selector
+  readonly peer: Peer
 }
 
 /**
@@ -33,7 +43,7 @@ export class View {
   #config: PlanConfig | undefined
   #self: OwnNode | undefined
   #peers: readonly Peer[] = []
-  #peersByName = new Map<string, { readonly node: CiliumNode; readonly peer: Peer }>()
+  #peersByName = new Map<string, Told>()
   readonly #endpoints = new WeakMap<Endpoint, LocalEndpoint>()
 
   snapshot(known: Known): Snapshot {
@@ -47,13 +57,25 @@ export class View {
     }
   }
 
-  #peersOf({ node: own, ciliumNodes }: Known): readonly Peer[] {
-    const next = new Map<string, { readonly node: CiliumNode; readonly peer: Peer }>()
+  #peersOf({ config, node: own, ciliumNodes, nodes }: Known): readonly Peer[] {
+    const next = new Map<string, Told>()
     for (const node of ciliumNodes) {
       const { name } = node.metadata
       if (name === own.name || node.metadata.deletionTimestamp !== undefined) continue
       const before = this.#peersByName.get(name)
-      next.set(name, before?.node === node ? before : { node, peer: keep(before?.peer, peerOf(node)) })
+      const facts = nodes.get(name)
+      const same = before?.node === node && before.facts === facts && before.optOut === config.optOut
+      next.set(
+        name,
+        same
+          ? before
+          : {
+              node,
+              facts,
+              optOut: config.optOut,
+              peer: keep(before?.peer, peerOf(node, grantedBy(facts, config.optOut))),
+            },
+      )
     }
     const peers = [...next.values()].map(({ peer }) => peer)
     const same = peers.length === this.#peers.length && peers.every((peer, i) => peer === this.#peers[i])
@@ -82,12 +104,21 @@ function ownNode({ config, node, podCidrs, internalIps, underlay, publicKey, ann
     underlayMtu: config.mtu === 0 ? (underlay?.mtu ?? 1500) : config.mtu,
     publicKey,
     announcement,
-    // no requirement opts nobody out
-    optedOut: config.optOut.length > 0 && selects(config.optOut, node.labels),
+    optedOut: optsOut(config.optOut, node),
   }
 }
 
-function peerOf(node: CiliumNode): Peer {
+/** No requirement opts nobody out. */
+function optsOut(optOut: Selector, { labels }: NodeFacts): boolean {
+  return optOut.length > 0 && selects(optOut, labels)
+}
+
+function grantedBy(facts: NodeFacts | undefined, optOut: Selector): Granted | undefined {
+  if (facts === undefined) return undefined
+  return { podCidrs: facts.podCidrs, nodeIps: facts.internalIps, optedOut: optsOut(optOut, facts) }
+}
+
+function peerOf(node: CiliumNode, granted: Granted | undefined): Peer {
   const said = readCiliumNode(node)
   return {
     name: said.name,
@@ -98,6 +129,7 @@ function peerOf(node: CiliumNode): Peer {
     encryptionKey: said.keyId,
     announcement: said.announcement,
     encryptsHosts: said.encryptsHosts,
+    granted,
   }
 }
 

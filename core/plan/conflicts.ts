@@ -102,9 +102,9 @@ function rangesOf(cidrs: readonly Cidr[]): readonly Omit<Range, 'name'>[] {
 }
 
 /**
- * One sweep over all prefixes in order: a prefix can only overlap those that are still open at its start. Of two nested
- * ones the wider is refused (else one wrong CiliumNode with the cluster CIDR would cut off everybody), of two equal ones
- * both.
+ * One sweep over all prefixes in order: a prefix can only overlap those that are still open at its start. Of two that
+ * overlap both are refused: were the narrower one taken, two halves would be enough to take another node's prefix over.
+ * (Kubernetes grants each node its own, and what is not granted never comes here: peer-facts.ts.)
  */
 function overlapsOf(
   self: OwnNode,
@@ -134,7 +134,7 @@ function overlapsOf(
     for (const earlier of open) {
       if (earlier.name === range.name) continue
       refuse(earlier, range)
-      if (earlier.cidr === range.cidr || earlier.name === self.name) refuse(range, earlier)
+      refuse(range, earlier)
     }
     open.push(range)
   }

@@ -42,15 +42,34 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
   const tell = (code: string, message: string, remedy: string) =>
     problems.push({ code, object: nodeObject(name), message, remedy })
 
-  const key = peer.publicKeyText === undefined ? undefined : parsePublicKey(peer.publicKeyText)
-  if (peer.publicKeyText !== undefined && key === undefined) {
+  // that of no node is no claim either: it would cut off the node whose key was copied
+  const text = peer.granted === undefined ? undefined : peer.publicKeyText
+  const key = text === undefined ? undefined : parsePublicKey(text)
+  if (text !== undefined && key === undefined) {
     tell(
       'peer.key.invalid',
       `node ${name} announces a public key that is not the base64 of 32 bytes, or is all zero`,
       `Restart the agent of ${name}; it announces its own key again`,
     )
   }
+  const { granted } = peer
+  if (granted === undefined) {
+    tell(
+      'peer.node.missing',
+      `there is no Node ${name}, so neither the addresses nor the pod CIDRs of its CiliumNode are used`,
+      `Delete the CiliumNode when node ${name} is gone; else see that its kubelet registers it`,
+    )
+  }
   const podCidrs = peer.podCidrs.filter((cidr) => {
+    if (granted === undefined) return false
+    if (!granted.podCidrs.some((outer) => containsCidr(outer, cidr))) {
+      tell(
+        'peer.pod-cidr.not-granted',
+        `node ${name} claims the pod CIDR ${cidr}, which Node ${name} does not have in spec.podCIDRs; it is left out`,
+        `Restart the agent of ${name}; when it claims it again, somebody else writes as that node`,
+      )
+      return false
+    }
     const inside = config.clusterCidrs.some((outer) => containsCidr(outer, cidr))
     if (!inside) {
       tell(
@@ -64,7 +83,8 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
   // An internal IP outside the node's own pod CIDRs could be somebody else's: traffic for it would be drawn away.
   const internalIps = accepted(peer.internalIps, (ip) => {
     const inside = inAny(podCidrs, ip)
-    if (!inside) {
+    // told by its pod CIDR where that is refused
+    if (!inside && !inAny(peer.podCidrs, ip)) {
       tell(
         'peer.internal-ip.outside',
         `internal IP ${ip} of node ${name} is not inside its pod CIDRs and is left out`,
@@ -74,6 +94,15 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
     return inside
   })
   const nodeIps = accepted(peer.nodeIps, (ip) => {
+    if (granted === undefined) return false
+    if (!granted.nodeIps.includes(ip)) {
+      tell(
+        'peer.ip.not-granted',
+        `node ${name} claims the address ${ip}, which is no InternalIP of Node ${name}; it is left out`,
+        `Restart the agent of ${name}; when it claims it again, somebody else writes as that node`,
+      )
+      return false
+    }
     const inside = inAny(config.clusterCidrs, ip)
     if (inside) {
       tell(
@@ -84,11 +113,7 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
     }
     return !inside
   })
-  if (
-    nodeIps[4] === undefined &&
-    nodeIps[6] === undefined &&
-    problems.every((p) => p.code !== 'peer.ip.in-cluster-cidr')
-  ) {
+  if (peer.nodeIps[4] === undefined && peer.nodeIps[6] === undefined) {
     tell('peer.ip.missing', `node ${name} announces no address`, `Give node ${name} an InternalIP (kubelet --node-ip)`)
   }
   const level = peer.announcement?.level ?? CLEAR

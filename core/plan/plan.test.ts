@@ -233,11 +233,10 @@ test('what peers claim wrongly is left out and told', () => {
       Array.from({ length: 4 }, (_, i) => `peer.pod-cidr.overlap CiliumNode/node-${2 + (i % 2)}`),
       [],
     ],
-    // the wider claim is the wrong one, else one node could cut off all
     [
       [peerOf(2, 3), peerOf(3, 3, { podCidrs: [cidr('10.244.0.0/16')], internalIps: {} })],
-      ['peer.pod-cidr.overlap CiliumNode/node-3'],
-      ['10.244.2.0/24'],
+      ['peer.pod-cidr.overlap CiliumNode/node-2', 'peer.pod-cidr.overlap CiliumNode/node-3'],
+      [],
     ],
     [
       [peerOf(2, 3, { podCidrs: [cidr('10.244.1.128/25')], internalIps: {} })],

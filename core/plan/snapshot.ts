@@ -58,6 +58,20 @@ export interface Peer {
   readonly announcement: Announcement | undefined
   /** Annotation `pellicle.io/node-encryption` is `on`. */
   readonly encryptsHosts: boolean
+  /** Undefined: Kubernetes knows no such node (yet), so nothing that it claims is believed. */
+  readonly granted: Granted | undefined
+}
+
+/**
+ * What Kubernetes' own Node object says of a node. A CiliumNode is written by the node that it is about; the Node's pod
+ * CIDRs and most of its labels are not, so a claim is good only as far as it is found here.
+ */
+export interface Granted {
+  readonly podCidrs: readonly Cidr[]
+  /** `InternalIP`s. The node's kubelet writes them, so they bind its agent, not somebody who has all of the node. */
+  readonly nodeIps: readonly Ip[]
+  /** The opt-out selector matches its labels. */
+  readonly optedOut: boolean
 }
 
 /** A pod on this node. */

@@ -59,6 +59,12 @@ export function peerOf(n: number, level: Level | undefined, change: Partial<Peer
     encryptionKey: level === undefined || level === 0 ? 0 : 255,
     announcement: level === undefined ? undefined : { level, epoch: 1 },
     encryptsHosts: false,
+    // as far as a test does not say otherwise, Kubernetes grants what the node claims
+    granted: {
+      podCidrs: change.podCidrs ?? podCidrsOf(n),
+      nodeIps: Object.values(change.nodeIps ?? nodeIpsOf(n)),
+      optedOut: change.encryptionKey === 0,
+    },
     ...change,
   }
 }

@@ -237,13 +237,23 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
         ipam: { podCIDRs: [`10.244.${index}.0/24`] },
       },
     })
+    const told = async () => (await status()).pellicle.problems.join('\n')
+    const node = async (name: string, index: number) => {
+      await client.create(NODES, { metadata: { name }, spec: { podCIDRs: [`10.244.${index}.0/24`] } })
+      const addresses = [{ type: 'InternalIP', address: `172.18.0.${index + 1}` }]
+      await client.patch(NODES, name, { status: { addresses } }, { subresource: 'status' })
+    }
     await client.create(CILIUM_NODES, peer('pa2', 2, Buffer.alloc(32, 2).toString('base64')))
     await client.create(CILIUM_NODES, peer('pa3', 3, 'nonsense'))
+    await until('the missing Nodes', async () => /no Node pa2[^]*no Node pa3/.test(await told()))
+    assert.equal(runtime.devices.get('cilium_wg0')?.peers.size, 0)
+    await node('pa2', 2)
+    await node('pa3', 3)
     await until('one peer', () => runtime.devices.get('cilium_wg0')?.peers.size === 1)
     const there = runtime.devices.get('cilium_wg0')?.peers.get('02'.repeat(32))
     assert.equal(there?.endpoint, '172.18.0.3:51871')
     assert.ok(there?.allowed.has('10.244.2.0/24'))
-    await until('the problem', async () => (await status()).pellicle.problems.some((text) => text.includes('pa3')))
+    await until('the problem', async () => /node pa3 announces a public key/.test(await told()))
     assert.match(inNode('ip', 'route', 'show', 'table', '201'), /10\.244\.2\.0\/24 dev cilium_wg0/)
   })
 

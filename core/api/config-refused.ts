@@ -14,6 +14,7 @@ export interface RefusedKey {
 const STRICT = 'strict mode is not an option here: with encryption on, nothing leaves in clear'
 const NO_POLICY = 'NetworkPolicy is not enforced'
 const NO_MESH = 'clusters are not meshed: nothing between them would be encrypted'
+const NO_CHAINING = 'chaining to another CNI plugin is not built'
 const NO_AUTHENTICATION = 'mutual authentication of pods is not built'
 
 export const REFUSED_KEYS: Readonly<Record<string, RefusedKey>> = {
@@ -37,6 +38,8 @@ export const REFUSED_KEYS: Readonly<Record<string, RefusedKey>> = {
   'policy-deny-response': { harmless: ['none'], reason: NO_POLICY, remedy: 'Remove it' },
   'mesh-auth-enabled': flag(NO_AUTHENTICATION),
   'mesh-auth-mutual-enabled': flag(NO_AUTHENTICATION),
+  'cni-chaining-mode': { harmless: ['none'], reason: NO_CHAINING, remedy: 'Set it to none' },
+  'cni-chaining-target': anything(NO_CHAINING),
   'clustermesh-config': anything(NO_MESH),
 }
 

@@ -57,6 +57,8 @@ for (const [name, value, expected] of [
   ['enable-wireguard', 'yes', /not "true" or "false"/],
   ['enable-ipsec', 'true', /not built yet/],
   ['enable-encryption-strict-mode-egress', 'true', /strict mode/],
+  ['pellicle-datapath', 'kernel', /not built yet/],
+  ['cni-chaining-mode', 'aws-cni', /not built/],
   ['enable-host-firewall', 'true', /no host firewall/],
   ['enable-policy', 'always', /NetworkPolicy is not enforced/],
   ['routing-mode', 'native', /native routing/],

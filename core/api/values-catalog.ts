@@ -13,7 +13,7 @@ export interface Refusal {
   readonly harmless?: readonly string[]
 }
 
-/** Values that promise a security property that nothing here keeps. Checked before all others; turned off they are fine. */
+/** Values that promise something, mostly a security property, that nothing here keeps. Checked before all others; turned off they are fine. */
 export const REFUSED: readonly Refusal[] = [
   {
     path: 'encryption.strictMode',
@@ -36,8 +36,14 @@ export const REFUSED: readonly Refusal[] = [
   { path: 'k8sNetworkPolicy.enabled', reason: 'NetworkPolicy is not enforced', remedy: 'Set it to false' },
   { path: 'enableNonDefaultDenyPolicies', reason: 'NetworkPolicy is not enforced' },
   { path: 'authentication', reason: 'mutual authentication of pods is not built' },
-  { path: 'daemon.enableSourceIPVerification', reason: "a pod's source address is not checked on its own node" },
   { path: 'endpointLockdownOnMapOverflow', reason: 'pods are never locked down: NetworkPolicy is not enforced' },
+  {
+    path: 'cni.chainingMode',
+    reason: 'chaining to another CNI plugin is not built',
+    remedy: 'Remove it, or set it to none',
+    harmless: ['none'],
+  },
+  { path: 'cni.chainingTarget', reason: 'chaining to another CNI plugin is not built' },
   { path: 'clustermesh.useAPIServer', reason: 'clusters are not meshed: nothing between them would be encrypted' },
   { path: 'clustermesh.config.enabled', reason: 'clusters are not meshed: nothing between them would be encrypted' },
 ]
@@ -53,6 +59,7 @@ export const OWN_REASONS: Readonly<Record<string, string>> = {
   maglev: 'Services are the work of kube-proxy',
   svcSourceRangeCheck: 'kube-proxy checks the source ranges of Services',
   bpf: 'there is no eBPF here',
+  'daemon.enableSourceIPVerification': "a pod's source address is checked on its own node in any case",
   hubble: 'there is no Hubble here; see pellicle encryption status',
   envoy: 'there is no L7 proxy here',
   l7Proxy: 'there is no L7 proxy here',

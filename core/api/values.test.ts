@@ -28,7 +28,9 @@ for (const [path, value] of [
   ['policyEnforcementMode', 'default'],
   ['authentication.mutual.spire.enabled', true],
   ['k8sNetworkPolicy.enabled', true],
-  ['daemon.enableSourceIPVerification', true],
+  ['cni.chainingMode', 'aws-cni'],
+  ['cni.chainingMode', 'portmap'],
+  ['cni.chainingTarget', 'aws-cni'],
 ] as const) {
   test(`${path}=${value} promises what is not kept, and is refused`, () => {
     const verdict = judgeValue(path, value)
@@ -39,11 +41,13 @@ for (const [path, value] of [
 for (const [path, value] of [
   ['encryption.strictMode.enabled', false],
   ['policyEnforcementMode', 'never'],
+  ['cni.chainingMode', 'none'],
   ['authentication.enabled', false],
   ['hubble.relay.enabled', true],
   ['kubeProxyReplacement', true],
   ['encryption.ipsec.secretName', 'x'],
   ['operator.prometheus.enabled', true],
+  ['daemon.enableSourceIPVerification', true],
 ] as const) {
   test(`${path}=${value} is accepted without meaning`, () => {
     assert.equal(judgeValue(path, value).kind, 'meaningless')
@@ -105,6 +109,14 @@ test('extraConfig takes what agents read and what is off, and tells what they do
       ['extraConfig.pellicle-mark-encript', 'no agent reads it; did you mean pellicle-mark-encrypt?'],
       ['extraConfig.bpf-map-dynamic-size-ratio', 'no agent reads it'],
     ],
+  )
+})
+
+test('the kernel datapath is refused while it is not built', () => {
+  for (const datapath of ['auto', 'userspace']) assert.deepEqual(judgeValues({ pellicle: { datapath } }).faults, [])
+  assert.deepEqual(
+    judgeValues({ pellicle: { datapath: 'kernel' } }).faults.map(({ code, field }) => [code, field]),
+    [['values.refused', 'pellicle.datapath']],
   )
 })
 

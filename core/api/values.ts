@@ -168,7 +168,10 @@ function contradictions(values: Values): Fault[] {
   const faults: Fault[] = []
   const add = (field: string, sentence: string, remedy: string) =>
     faults.push(new Fault('values.refused', `${field}: ${sentence}`, { field, remedy }))
-  const { encryption, ipv4, ipv6 } = values
+  const { encryption, ipv4, ipv6, pellicle } = values
+  if (pellicle?.datapath === 'kernel') {
+    add('pellicle.datapath', 'the kernel datapath is not built yet', 'Remove it, or set it to userspace')
+  }
   // Cilium's default type, so that a line meant for Cilium is not silently read as something else
   const type = encryption?.type ?? 'ipsec'
   if (encryption?.enabled === true && type !== 'wireguard') {

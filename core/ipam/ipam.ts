@@ -81,7 +81,7 @@ export class Ipam {
     const broken = (what: string) =>
       fail(
         new Fault('ipam.state', `the persisted addresses do not fit: ${what}`, {
-          field: 'ipam.json',
+          field: 'endpoints.json',
           remedy: 'Remove the pods that are named (or drain the node), delete the file and restart the agent',
         }),
       )

@@ -44,6 +44,12 @@ test('Helm by hand refuses under extraConfig what install refuses', options, asy
   assert.deepEqual([dataOf(off)['enable-policy'], dataOf(off)['some-key']], ['never', '5'])
 })
 
+test('Helm by hand refuses what is not built', options, async () => {
+  await assert.rejects(template('--set', 'pellicle.datapath=kernel'), { message: /kernel datapath is not built/ })
+  await assert.rejects(template('--set', 'cni.chainingMode=aws-cni'), { message: /chainingMode/ })
+  await template('--set', 'cni.chainingMode=none,pellicle.datapath=userspace')
+})
+
 test('every key that the chart writes is known as one', options, async () => {
   const objects = await template(
     '--set',

@@ -1,7 +1,7 @@
 import type { AddressPlan, LinkPlan } from '#core/host/host-plan.ts'
 import { FAMILY_BITS } from '#core/ip/address.ts'
 import { CLOSED, RECEIVING } from '#core/transition/level.ts'
-import { gsoMaxSize, podGso, podMtu, vxlanMtu, wireguardMtu } from './mtu.ts'
+import { gsoMaxSize, podMtu, vxlanMtu, wireguardMtu } from './mtu.ts'
 import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE, WIREGUARD_DEVICE } from './names.ts'
 import { vxlanMac } from './peer-objects.ts'
 import { FAMILIES, type LocalEndpoint, type Snapshot } from './snapshot.ts'
@@ -40,7 +40,7 @@ export function links(snapshot: Snapshot): readonly LinkPlan[] {
 
 /** The host's end; the pod's own is {@link podNetwork}'s. */
 export function podLink(snapshot: Snapshot, endpoint: LocalEndpoint): LinkPlan {
-  return { kind: 'given', name: endpoint.device, mtu: podMtu(snapshot), ...podGso(snapshot) }
+  return { kind: 'given', name: endpoint.device, mtu: podMtu(snapshot), gsoMaxSize: gsoMaxSize(snapshot.config) }
 }
 
 /**

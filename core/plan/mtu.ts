@@ -1,4 +1,3 @@
-import { CLEAR } from '#core/transition/level.ts'
 import type { PlanConfig, Snapshot } from './snapshot.ts'
 
 /** Bytes, cilium.md 3.1. IPv6 20 + UDP 8 + header 16 + tag 16 and padding: what Linux' own device takes off. */
@@ -15,19 +14,14 @@ export function vxlanMtu(snapshot: Snapshot): number {
   return snapshot.self.underlayMtu - (snapshot.self.nodeIps[4] === undefined ? VXLAN_OVERHEAD_IPV6 : VXLAN_OVERHEAD)
 }
 
-/** Whether packets may be encrypted now or soon: then pods are kept small enough for it before it begins. */
-export function encryptionInSight(snapshot: Snapshot): boolean {
-  return snapshot.config.encryption.enabled || snapshot.self.announcement.level > CLEAR
-}
-
-/** Of pods' devices, both ends. In the direct shape a packet is encapsulated once: never both overheads. */
+/**
+ * Of pods' devices, both ends, and of what leads to pods: the smaller of what the two ways carry, whether encryption is on
+ * or not. A pod's own end is set only when it is made, and a veth drops in silence what is larger than the other end's MTU:
+ * lowered when encryption is turned on, the host's end lost every full packet of the pods that were there. In the
+ * direct shape a packet is encapsulated once: never both overheads.
+ */
 export function podMtu(snapshot: Snapshot): number {
-  return encryptionInSight(snapshot) ? Math.min(wireguardMtu(snapshot), vxlanMtu(snapshot)) : vxlanMtu(snapshot)
-}
-
-/** Absent in clear: the kernel's own limit is the right one there. */
-export function podGso(snapshot: Snapshot): { readonly gsoMaxSize?: number } {
-  return encryptionInSight(snapshot) ? { gsoMaxSize: gsoMaxSize(snapshot.config) } : {}
+  return Math.min(wireguardMtu(snapshot), vxlanMtu(snapshot))
 }
 
 export function gsoMaxSize(config: PlanConfig): number {

@@ -1,6 +1,6 @@
 import type { NftTablePlan } from '#core/host/host-plan.ts'
 import type { Family } from '#core/ip/address.ts'
-import { CLOSED } from '#core/transition/level.ts'
+import { CLOSED, SENDING } from '#core/transition/level.ts'
 import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
 import {
@@ -29,6 +29,7 @@ export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]):
     fromWireguard(),
     forward(snapshot),
     arrived(),
+    ...findAnew(snapshot),
     leave(snapshot),
     intoWireguard(snapshot),
     ...sourceNat(snapshot),
@@ -177,6 +178,23 @@ function intoWireguard(snapshot: Snapshot): string {
     `ip daddr 224.0.0.0/4 ${drop('multicast')}`,
     `ip6 daddr ff00::/8 ${drop('multicast')}`,
   ])
+}
+
+/**
+ * The kernel goes on with a connected IPv6 socket's way in main although table 201 has a better one since (IPv4's is
+ * looked up again after every change). A packet whose mark changes here is routed anew.
+ */
+function findAnew(snapshot: Snapshot): string[] {
+  const { bits, mask } = snapshot.config.mark
+  const other = bits ^ (mask & -mask)
+  // a mask of a single bit leaves no other mark
+  if (snapshot.self.announcement.level < SENDING || snapshot.self.optedOut || other === 0) return []
+  return [
+    nftChain('find_anew', 'type route hook output priority mangle; policy accept;', [
+      `meta mark & ${hex(mask)} == ${hex(bits)} accept`,
+      `ip6 daddr @hosts6 meta mark set meta mark & ${hex(~mask >>> 0)} | ${hex(other)}`,
+    ]),
+  ]
 }
 
 /** A mark of kube-proxy that the first NAT makes void would stay on the packet and on what encapsulates it. */

@@ -10,7 +10,7 @@ import type { Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { macOfIp } from '#core/ip/mac.ts'
 import { endpointIp, type JudgedPeer, tunnelIp } from './judged-peer.ts'
-import { vxlanMtu, wireguardMtu } from './mtu.ts'
+import { podMtu, wireguardMtu } from './mtu.ts'
 import { VXLAN_DEVICE, WIREGUARD_DEVICE } from './names.ts'
 import { METRIC, TABLE_MAIN } from './routes.ts'
 import { FAMILIES, type OwnNode, type PerFamily, type PlanConfig, type Snapshot } from './snapshot.ts'
@@ -77,7 +77,7 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
 }
 
 function clearRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
-  const mtu = vxlanMtu(snapshot)
+  const mtu = podMtu(snapshot)
   return judged.podCidrs.flatMap((destination) => {
     const family = cidrFamily(destination)
     const via = judged.internalIps[family]

@@ -14,11 +14,15 @@ export interface CleanupDeps {
   readonly log: Log
   /** Keys and all that is remembered; endpoints of running pods lie elsewhere and stay. */
   readonly stateFolder: string
+  /** DELs that were waiting for an agent: all is gone that they were for. */
+  readonly deleteQueue: string
   /** The device's files beside the supervisor: the keeper's configuration has the private key in it. */
   readonly runFolder: string
   /** Ends the loop: nothing is applied after it. */
   pause(): Promise<void>
   removeCniConfig(): Promise<void>
+  /** Works off what is in the queue, then looks no more. */
+  drainDeletions(): Promise<void>
   /** Writes the annotation; whoever asked waits for it. */
   acknowledge(value: string): Promise<void>
 }
@@ -67,6 +71,10 @@ export async function cleanUp(deps: CleanupDeps): Promise<readonly string[]> {
     await deps.host.apply(NOTHING)
   })
   await step('state and key files', () => rm(deps.stateFolder, { recursive: true, force: true }))
+  await step('the queue of deletions', async () => {
+    await deps.drainDeletions()
+    await rm(deps.deleteQueue, { recursive: true, force: true })
+  })
   return removed
 }
 

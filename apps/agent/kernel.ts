@@ -7,6 +7,7 @@ import { findLink } from '#io/kernel/link-table.ts'
 import type { NetlinkSocket } from '#io/kernel/netlink-socket.ts'
 import {
   addPodDevice,
+  describePodDevices,
   listPodDevices,
   type PodDeviceSpec,
   type PodRoute,
@@ -82,6 +83,10 @@ export class KernelPods implements PodDevices {
     return listPodDevices(this.#socket)
   }
 
+  async describe(): ReturnType<PodDevices['describe']> {
+    return describePodDevices(this.#socket).map(({ hostName, ...rest }) => ({ device: hostName, ...rest }))
+  }
+
   async check(pod: PodDevice): Promise<readonly string[]> {
     const wanted = specOf(pod)
     const there = readPodDevice(this.#socket, pod.netns, pod.ifname)
@@ -113,10 +118,11 @@ export class KernelPods implements PodDevices {
   }
 }
 
-function specOf({ netns, device, ifname, hostMac, mac, network }: PodDevice): PodDeviceSpec {
+function specOf({ netns, owner, device, ifname, hostMac, mac, network }: PodDevice): PodDeviceSpec {
   const { mtu, gsoMaxSize, addresses, routes, neighbours } = network
   return {
     namespace: netns,
+    owner,
     hostName: device,
     hostMac,
     podName: ifname,

@@ -236,6 +236,11 @@ export class NodeAgent {
         await this.#agent?.pause('this node is being cleaned up')
       },
       runFolder: join(paths.runFolder, WIREGUARD_DEVICE),
+      deleteQueue: paths.deleteQueue,
+      drainDeletions: async () => {
+        await this.#queue.drain()
+        this.#queue.close()
+      },
       removeCniConfig: async () => {
         await removeCni(paths.cni)
         this.#cniFile = { state: 'Disabled', msg: 'removed' }

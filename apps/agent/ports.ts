@@ -50,6 +50,8 @@ export interface PodDevices {
   remove(device: string): Promise<void>
   /** Names of the `lxc…` devices that exist. */
   list(): Promise<readonly string[]>
+  /** What each `lxc…` device itself tells of its pod, for when nobody else remembers. */
+  describe(): Promise<readonly { readonly device: string; readonly hostMac: Mac | undefined; readonly owner: string }[]>
   /** Sentences on what differs from what {@link add} made; empty when all is as it should be. */
   check(pod: PodDevice): Promise<readonly string[]>
   /** Takes the host's ends down or up: a pod keeps its device, but nothing passes. */
@@ -58,6 +60,8 @@ export interface PodDevices {
 
 export interface PodDevice {
   readonly netns: string
+  /** What {@link PodDevices.describe} tells again. */
+  readonly owner: string
   /** Host's end. */
   readonly device: string
   /** Pod's end. */

@@ -18,6 +18,8 @@ import { inNamespaceOf, inNetworkNamespace, openNamespace } from './network-name
 export interface PodDeviceSpec {
   /** Path of the pod's network namespace, e.g. `/var/run/netns/cni-…`. */
   readonly namespace: string
+  /** Whose it is, kept on the device itself for {@link describePodDevices}: at most 240 bytes. */
+  readonly owner?: string
   /** In the host's namespace, `lxc…`. */
   readonly hostName: string
   readonly hostMac: Mac
@@ -42,7 +44,7 @@ export interface PodRoute {
 }
 
 /** What is there, in the words of the spec; of routes those of the main table through this device. */
-export interface PodDeviceState extends Omit<PodDeviceSpec, 'namespace' | 'hostName' | 'hostMac'> {
+export interface PodDeviceState extends Omit<PodDeviceSpec, 'namespace' | 'owner' | 'hostName' | 'hostMac'> {
   /** Undefined: the other end is not in this namespace. */
   readonly hostName: string | undefined
   readonly hostMac: Mac | undefined
@@ -51,7 +53,7 @@ export interface PodDeviceState extends Omit<PodDeviceSpec, 'namespace' | 'hostN
 
 /** Of routes that the kernel makes of addresses. */
 const RTPROT_KERNEL = 2
-/** Marks the host's ends, so that they are found again after a restart. */
+/** Begins the alias of the host's ends, so that they are found again after a restart. */
 const POD_LINK_ALIAS = 'pellicle-pod'
 
 /**
@@ -73,7 +75,10 @@ export function addPodDevice(host: NetlinkSocket, spec: PodDeviceSpec): void {
       }
       const { index } = requireLink(host, spec.hostName)
       silence(host, index, spec.hostName)
-      host.request(`bring up ${spec.hostName}`, setLink(index, { up: true, alias: POD_LINK_ALIAS }))
+      host.request(
+        `bring up ${spec.hostName}`,
+        setLink(index, { up: true, alias: `${POD_LINK_ALIAS} ${spec.owner ?? ''}`.slice(0, 255).trim() }),
+      )
     } catch (error) {
       removePodDevice(host, spec.hostName)
       throw error
@@ -100,8 +105,25 @@ export function removePodDevice(host: NetlinkSocket, hostName: string): boolean 
 /** Names of the host's ends that {@link addPodDevice} made. */
 export function listPodDevices(host: NetlinkSocket): string[] {
   return listLinks(host)
-    .filter((link) => link.alias === POD_LINK_ALIAS)
+    .filter(isPodDevice)
     .map((link) => link.name)
+}
+
+/** The host's ends with what they carry; `owner` is empty on those of an earlier release. */
+export function describePodDevices(
+  host: NetlinkSocket,
+): readonly { readonly hostName: string; readonly hostMac: Mac | undefined; readonly owner: string }[] {
+  return listLinks(host)
+    .filter(isPodDevice)
+    .map(({ name, mac, alias = '' }) => ({
+      hostName: name,
+      hostMac: mac,
+      owner: alias.slice(POD_LINK_ALIAS.length).trim(),
+    }))
+}
+
+function isPodDevice({ alias }: Link): boolean {
+  return alias === POD_LINK_ALIAS || alias?.startsWith(`${POD_LINK_ALIAS} `) === true
 }
 
 /** Undefined when the namespace or the device in it is gone. */

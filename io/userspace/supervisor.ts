@@ -70,7 +70,8 @@ const answerSchema = z.discriminatedUnion('ok', [
   }),
 ])
 
-const processSchema = z.looseObject({ pid: z.number(), restarts: z.number() })
+/** `pid` is null while it is being started. */
+const processSchema = z.looseObject({ pid: z.number().nullable(), restarts: z.number() })
 
 const statusSchema = z.looseObject({
   version: z.string(),

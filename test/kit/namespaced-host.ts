@@ -27,6 +27,7 @@ export function namespacedHost(path: string): { host: HostNetwork; devices: PodD
       add: (pod) => run(() => pods.add(pod)),
       remove: (device) => run(() => pods.remove(device)),
       list: () => run(() => pods.list()),
+      describe: () => run(() => pods.describe()),
       check: (pod) => run(() => pods.check(pod)),
       setUp: (devices, up) => run(() => pods.setUp(devices, up)),
     },

@@ -11,7 +11,7 @@ import { requireCidr } from '#core/ip/cidr.ts'
 import { Ipam } from '#core/ipam/ipam.ts'
 import { JsonFile } from '#io/store/json-file.ts'
 import { SILENT } from '#io/telemetry/log.ts'
-import { Endpoints, endpointKey, endpointsSchema } from '../endpoints.ts'
+import { type Endpoint, Endpoints, endpointKey, endpointsSchema } from '../endpoints.ts'
 import type { PodDevice, PodDevices } from '../ports.ts'
 import type { CniAnswer } from './error.ts'
 import { CONFLIST, installCni, removeCni } from './install.ts'
@@ -35,6 +35,9 @@ class FakeDevices implements PodDevices {
   }
   async list(): Promise<string[]> {
     return [...this.made.keys()]
+  }
+  async describe() {
+    return [...this.made].map(([device, { hostMac, owner }]) => ({ device, hostMac, owner }))
   }
   async check(pod: PodDevice): Promise<string[]> {
     return this.made.has(pod.device) ? [] : [`${pod.device} is missing`]
@@ -190,6 +193,32 @@ test('a start gives back the addresses of pods that are gone and removes devices
     ['stays'],
   )
   assert.deepEqual(await devices.list(), [deviceName('stays', 'eth0')])
+})
+
+test('after a lost endpoints file running pods are known again by their devices, others are removed', async () => {
+  for (const id of ['a', 'b']) await call(line('ADD', id))
+  const before = endpoints.all()
+  const made = devices.made.get(deviceName('b', 'eth0'))
+  assert.ok(made !== undefined)
+  devices.made.set('lxcffffffffffff', { ...made, device: 'lxcffffffffffff', owner: 'of another release' })
+  await rm(join(folder, 'lib/endpoints.json'))
+  await start()
+  assert.equal(endpoints.all().length, 0)
+  await pods.reclaim()
+  const facts = ({ containerId, device, mac, hostMac, ips, ready }: Endpoint) => ({
+    containerId,
+    device,
+    mac,
+    hostMac,
+    ips,
+    ready,
+  })
+  assert.deepEqual(endpoints.all().map(facts), before.map(facts))
+  assert.deepEqual(await devices.list(), [deviceName('a', 'eth0'), deviceName('b', 'eth0')])
+  const again = await call(line('ADD', 'a'))
+  assert.equal(again.exitCode, 0, 'the same ADD again gives the same')
+  assert.equal((await call(line('DEL', 'b'))).exitCode, 0)
+  assert.deepEqual(await devices.list(), [deviceName('a', 'eth0')])
 })
 
 test('a pod that lost its device but still runs keeps its address', async () => {

@@ -7,6 +7,7 @@ import type { Log } from '#io/telemetry/log.ts'
 import { type Endpoint, type Endpoints, endpointKey } from '../endpoints.ts'
 import type { PodDevice, PodDevices } from '../ports.ts'
 import { type CniAnswer, CniError, NOT_AS_MADE, NOT_AVAILABLE, TRY_AGAIN } from './error.ts'
+import { formatOwner, parseOwner } from './owner.ts'
 import type { CniRequest } from './request.ts'
 import { addResult } from './result.ts'
 
@@ -86,7 +87,7 @@ export class Pods {
 
   /**
    * Gives back what no pod has any more: endpoints whose device and namespace are both gone, devices that no endpoint
-   * names. Done at start, before the first ADD.
+   * names and that do not say themselves whose they are (the file may have been lost while pods ran on). Done at start, before the first ADD.
    */
   async reclaim(): Promise<void> {
     const { endpoints, devices, log } = this.#deps
@@ -104,8 +105,17 @@ export class Pods {
       log.info('addresses of pods that are gone are free again', { count: lost.length })
     }
     const known = new Set(endpoints.all().map(({ device }) => device))
-    for (const device of present) {
+    for (const { device, hostMac, owner } of await devices.describe()) {
       if (known.has(device)) continue
+      const adopted = hostMac === undefined ? undefined : parseOwner(owner, device, hostMac)
+      if (adopted !== undefined && device === deviceName(adopted.containerId, adopted.ifname)) {
+        log.warn('a pod that nobody remembered is known again by its device', {
+          device,
+          container: adopted.containerId,
+        })
+        await endpoints.put(adopted)
+        continue
+      }
       log.warn('a pod device that belongs to no known pod is removed', { device })
       await devices.remove(device)
     }
@@ -124,7 +134,9 @@ export class Pods {
       throw new CniError(TRY_AGAIN, `the agent cannot serve pods yet: ${reason ?? 'it does not know its node yet'}`)
     }
     const { containerId, ifname, netns, config } = request
-    const before = endpoints.get(containerId, ifname)
+    const found = endpoints.get(containerId, ifname)
+    // of a pod that is known by its device alone, the path is said here again
+    const before = found?.netns === '' ? { ...found, netns } : found
     if (before?.ready === true) {
       if (before.netns === netns && (await devices.check(podDevice(before, settings))).length === 0) {
         return addResult(before, netns, settings.network(before).mtu, config.cniVersion)
@@ -230,7 +242,7 @@ export function deviceName(containerId: string, ifname: string): string {
 
 function podDevice(endpoint: Endpoint, settings: Pick<PodSettings, 'network'>): PodDevice {
   const { netns, device, ifname, hostMac, mac } = endpoint
-  return { netns, device, ifname, hostMac, mac, network: settings.network(endpoint) }
+  return { netns, owner: formatOwner(endpoint), device, ifname, hostMac, mac, network: settings.network(endpoint) }
 }
 
 /** Locally administered, unicast. */

@@ -267,6 +267,8 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
     assert.ok(!inNode('ip', 'rule').includes('201'))
     assert.equal(inNode('nft', 'list', 'tables'), '')
     assert.ok(!existsSync(join(folder, 'var/run/cilium/state')))
+    assert.ok(!existsSync(join(folder, 'var/run/cilium/deletequeue')))
+    assert.ok(!existsSync(join(folder, 'run/pellicle/cilium_wg0')))
     assert.ok(!existsSync(join(folder, 'host/etc/cni/net.d/05-cilium.conflist')))
     assert.equal(runtime.devices.size, 0)
     assert.equal((await cni('ADD', 'pa-pod3')).exitCode, 1)

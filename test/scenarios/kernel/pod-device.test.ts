@@ -9,6 +9,7 @@ import { NetlinkSocket } from '#io/kernel/netlink-socket.ts'
 import { inNetworkNamespace } from '#io/kernel/network-namespace.ts'
 import {
   addPodDevice,
+  describePodDevices,
   listPodDevices,
   type PodDeviceSpec,
   readPodDevice,
@@ -153,4 +154,16 @@ test('what runs inside another namespace sees that one, and the way back is take
   assert.equal(readlinkSync('/proc/thread-self/ns/net'), before)
   assert.throws(() => inNetworkNamespace('/etc/hostname', () => 1), { code: 'kernel.einval' })
   assert.doesNotMatch(readFileSync('/proc/thread-self/net/dev', 'utf8'), /inner/)
+})
+
+test('a device tells whose it is, to whoever has forgotten', (t) => {
+  if (enterFreshNamespace(t) === undefined) return
+  const pod = makeNamespace(t)
+  const host = new NetlinkSocket()
+  t.after(() => host.close())
+  // as long as a line can be: container id, two families
+  const owner = `${'c0ffee00'.repeat(8)}/eth0 02:00:00:00:01:02 10.244.255.254,10.244.255.1 ${Array(8).fill('fd01').join(':')},${Array(8).fill('fd02').join(':')}`
+  addPodDevice(host, { ...specFor(pod), owner })
+  assert.deepEqual(describePodDevices(host), [{ hostName: 'lxc0123456789ab', hostMac: HOST_MAC, owner }])
+  assert.deepEqual(listPodDevices(host), ['lxc0123456789ab'])
 })

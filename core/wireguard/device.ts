@@ -199,7 +199,7 @@ export class Device implements PeerContext {
       const dumped = known.get(peer.slot)
       if (dumped === undefined) {
         this.emit({ op: 'setPeer', peer: peer.slot, publicKey: peer.publicKey, endpoint: peer.endpoint })
-        peer.restart(now)
+        peer.restart(now, fresh)
       } else {
         const sessions = dump.sessions.filter((session) => session.peer === peer.slot)
         peer.adopt(now, dumped, sessions, fresh)

@@ -330,3 +330,28 @@ test('a keeper that is killed takes its sessions over: no handshake, no packet l
   assert.equal(alice.peer(bob).endpoint?.port, 51871, 'the engine knows better where the peer is')
   assert.ok(alice.peer(bob).lastHandshake !== undefined)
 })
+
+test('a keeper that finds an engine without its memory makes sessions at once, since the other side goes on sending', () => {
+  const { wire, alice, bob } = wireguardPair()
+  alice.send(bob, 'x')
+  wire.clock.advance(SECOND)
+  const { lastSentLabel } = alice.peer(bob)
+  const before = wire.count('initiation')
+  wire.clock.advance(10 * SECOND)
+  const empty = { peers: [], sessions: [], allowed: [] }
+  // one that never spoke with anybody stays silent
+  const silent = new Node(wire, 9, '192.0.2.9', '10.0.0.9')
+  silent.know(bob)
+  silent.device.reconcile(wire.clock.now, empty, true)
+  silent.settle()
+  assert.equal(wire.count('initiation'), before)
+  alice.peer(bob).sessions.clear()
+  alice.peer(bob).restoreLabels({ sent: lastSentLabel })
+  alice.device.reconcile(wire.clock.now, empty, true)
+  alice.settle()
+  wire.clock.advance(SECOND)
+  assert.equal(wire.count('initiation'), before + 1)
+  bob.send(alice, 'still here')
+  wire.clock.advance(SECOND)
+  assert.deepEqual(alice.texts(), ['still here'])
+})

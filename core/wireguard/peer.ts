@@ -200,9 +200,13 @@ export class Peer {
     this.lastSentLabel = labels.sent ?? this.lastSentLabel
   }
 
-  /** The engine knows nothing of this peer (any more): its sessions are gone, which the other side does not know. */
-  restart(now: Now): void {
-    const lost = this.sessions.replace([])
+  /**
+   * The engine knows nothing of this peer (any more): its sessions are gone, which the other side does not know. With
+   * `fresh` we do not know of any either, but labels tell that there were some.
+   */
+  restart(now: Now, fresh = false): void {
+    const spoke = [this.lastReceivedLabel, this.lastSentLabel].some((label) => label.some((byte) => byte !== 0))
+    const lost = this.sessions.replace([]) || (fresh && spoke)
     this.activity = NO_ACTIVITY
     if (lost) this.#initiate(now)
     this.#context.changed(this)

@@ -2,8 +2,9 @@
 //! same queues and sockets go on, so what waits in them is not lost; requests to `supervisor.sock` wait meanwhile.
 
 use super::device::Device;
+use super::inherited::readable;
 use super::options::Options;
-use super::paths::private_folder;
+use super::paths::{private_folder, random};
 use super::run::Supervisor;
 use super::settings::Settings;
 use super::sockets::Features;
@@ -111,6 +112,7 @@ fn take_device(message: channel::Message) -> io::Result<Device> {
     let mut next = fds.into_iter().flatten();
     let (memory, listener, tun) =
         (next.next().ok_or_else(bad)?, next.next().ok_or_else(bad)?, next.next().ok_or_else(bad)?);
+    let memory = readable(memory, max_peers, random()?, &settings.name)?;
     let mut device = Device::adopt(settings, tun, sockets, memory, listener, features, max_peers);
     device.lock_keys()?;
     Ok(device)

@@ -7,6 +7,7 @@ mod device;
 mod erase;
 mod fault;
 mod handover;
+mod inherited;
 mod operations;
 mod options;
 mod paths;

@@ -55,7 +55,7 @@ export function podRoutes(snapshot: Snapshot, endpoint: LocalEndpoint): readonly
 export function steeringRules(snapshot: Snapshot): readonly RulePlan[] {
   const { config, self } = snapshot
   if (self.announcement.level < RECEIVING) return []
-  const all = familiesOf(snapshot)
+  const toAll = familiesOf(snapshot)
     .concat(FAMILIES.filter((family) => hostsIn(snapshot, family)))
     .filter((family, index, all) => all.indexOf(family) === index)
     .map((family) => ({
@@ -66,7 +66,7 @@ export function steeringRules(snapshot: Snapshot): readonly RulePlan[] {
       invert: true,
       table: TABLE_STEERING,
     }))
-  return [...all, ...podSteeringRules(snapshot)]
+  return [...toAll, ...podSteeringRules(snapshot)]
 }
 
 /**

@@ -21,6 +21,16 @@ export interface Pod {
   readonly netns: string
 }
 
+/** A pod, or without `netns` the node itself. */
+export interface ProbePlace {
+  readonly node: string
+  readonly netns?: string | undefined
+}
+
+function inside({ netns }: ProbePlace): readonly string[] {
+  return netns === undefined ? [] : ['ip', 'netns', 'exec', netns]
+}
+
 /** Finds a pod by name (`namespace/name` or a name in `default`) and its network namespace on its node. */
 export async function findPod(lab: Lab, name: string): Promise<Pod> {
   const [namespace, pod] = name.includes('/') ? (name.split('/') as [string, string]) : ['default', name]
@@ -30,9 +40,9 @@ export async function findPod(lab: Lab, name: string): Promise<Pod> {
   return { node, ip, netns: (await lab.node(node, script)).trim() }
 }
 
-/** Answers UDP in a pod's network namespace until disposed. */
-export async function startEcho(lab: Lab, pod: Pod, port: number): Promise<AsyncDisposable> {
-  const child = lab.start(pod.node, 'ip', 'netns', 'exec', pod.netns, process.execPath, main, 'echo', String(port))
+/** Answers UDP at a pod or a node until disposed. */
+export async function startEcho(lab: Lab, at: ProbePlace, port: number): Promise<AsyncDisposable> {
+  const child = lab.start(at.node, ...inside(at), process.execPath, main, 'echo', String(port))
   await once(child.stdout as NodeJS.ReadableStream, 'data')
   return { [Symbol.asyncDispose]: () => end(child) }
 }
@@ -44,7 +54,7 @@ export class Probe {
 
   constructor(
     lab: Lab,
-    from: Pod,
+    from: ProbePlace,
     to: { ip: string },
     port: number,
     options: { rate?: number; seconds?: number; text?: string } = {},
@@ -53,10 +63,7 @@ export class Probe {
     const text = options.text === undefined ? [] : ['--text', options.text]
     this.#child = lab.start(
       from.node,
-      'ip',
-      'netns',
-      'exec',
-      from.netns,
+      ...inside(from),
       process.execPath,
       main,
       'send',

@@ -26,6 +26,9 @@ pub fn receive(socket: RawFd) -> io::Result<Option<Message>> {
     Ok(Some(Message { text, fds }))
 }
 
+/// What the engine says when its device was deleted.
+pub const GONE: &str = "gone";
+
 /// Says that what was asked holds. A supervisor that is gone hears nothing, and that shows elsewhere.
 pub fn answer(socket: RawFd, done: &str) {
     let _ = send(socket, &json!({ "done": done }), &[]);

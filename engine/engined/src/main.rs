@@ -10,6 +10,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: pellicle-engine supervise --run-dir DIR [--take-over] [--linger]
          [--keeper-command COMMAND] [--uapi-dir DIR] [--device name=NAME,mtu=1420,port=51820,mark=0]...
          [--max-peers N] [--engine-user UID]
+       pellicle-engine wireguard [--keeper-command COMMAND] [-f|--foreground] INTERFACE
        pellicle-engine version";
 
 fn main() -> ExitCode {
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let result = match arguments.first().map(String::as_str) {
         Some("supervise") => supervisor::run(&arguments[1..]),
         Some("engine") => engine::start::run().map_err(|error| error.to_string()),
+        Some("wireguard") => supervisor::run_alone(&arguments[1..]),
         Some("rest") => supervisor::rest(),
         Some("version" | "--version") => {
             println!("pellicle-engine {}", env!("CARGO_PKG_VERSION"));

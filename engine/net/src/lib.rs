@@ -4,6 +4,7 @@
 pub mod address;
 pub mod clock;
 pub mod control;
+pub mod daemon;
 pub mod event;
 pub mod memory;
 pub mod privilege;
@@ -14,6 +15,7 @@ pub mod send;
 pub mod tun;
 pub mod udp;
 pub mod wait;
+pub mod watch;
 
 use std::io;
 

@@ -79,8 +79,8 @@ impl Receiver {
             (libc::IPPROTO_IP, libc::IP_TOS) => arrival.ecn = data.first().unwrap_or(&0) & 3,
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => arrival.ecn = (number(data) & 3) as u8,
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                // interface, local address, header's destination
-                if let Some([a, b, c, d]) = data.get(8..12) {
+                // interface, local address, header's destination (which may be a broadcast)
+                if let Some([a, b, c, d]) = data.get(4..8) {
                     arrival.destination = Endpoint::v4([*a, *b, *c, *d], 0);
                 }
             }

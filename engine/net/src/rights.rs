@@ -20,6 +20,12 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
+/// Between fork and exec: `fd` stays open in the new program, as number `to`.
+pub fn pass(fd: RawFd, to: RawFd) -> io::Result<()> {
+    // SAFETY: plain numbers; dup2 to itself would leave close-on-exec set.
+    checked(unsafe { if fd == to { libc::fcntl(fd, libc::F_SETFD, 0) } else { libc::dup2(fd, to) } }).map(drop)
+}
+
 /// Sends `bytes` with `fds` in one message; the receiver gets copies.
 pub fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
     assert!(fds.len() <= MAX_FDS);

@@ -15,6 +15,7 @@ use pellicle_proto::event::{self, SessionReport, Status};
 use pellicle_proto::prefix::Prefix;
 use pellicle_proto::request::{NewSession, Order, Place, Request};
 use pellicle_proto::session::{REJECT_AFTER_MESSAGES, alive};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::*;
 
 type Outcome = Result<(), (Status, &'static str)>;
@@ -80,7 +81,7 @@ fn place_endpoint(shared: &Shared, peer: u32, endpoint: &Endpoint) {
     {
         // not held while we wait: a packet thread may want it in the middle of its batch
         let _writer = shared.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        shared.state.peers()[peer as usize].set_endpoint(endpoint);
+        shared.state.peers()[peer as usize].set_path(endpoint, &Endpoint::NONE);
     }
     shared.epochs.synchronise();
 }
@@ -107,12 +108,21 @@ fn remove_peer(shared: &Shared, peer: u32) {
 }
 
 fn allow(shared: &Shared, peer: u32, prefixes: &[Prefix]) -> Outcome {
-    let slots = shared.state.prefixes();
     let mut outcome = Ok(());
+    let (mut known, mut free) = (HashMap::new(), Vec::new());
+    for slot in shared.state.prefixes() {
+        match slot.get() {
+            Some((prefix, _)) => drop(known.insert(prefix, slot)),
+            None => free.push(slot),
+        }
+    }
     for prefix in prefixes {
-        let own = slots.iter().find(|slot| slot.get().is_some_and(|(found, _)| found == *prefix));
-        match own.or_else(|| slots.iter().find(|slot| slot.get().is_none())) {
-            Some(slot) => slot.set(prefix, peer),
+        let own = known.get(prefix).copied();
+        match own.or_else(|| free.pop()).or_else(|| shared.state.another_prefix()) {
+            Some(slot) => {
+                slot.set(prefix, peer);
+                known.insert(*prefix, slot);
+            }
             None => outcome = Err((Status::Full, "no room for more allowed prefixes")),
         }
     }
@@ -121,6 +131,7 @@ fn allow(shared: &Shared, peer: u32, prefixes: &[Prefix]) -> Outcome {
 }
 
 fn disallow(shared: &Shared, peer: u32, prefixes: &[Prefix]) {
+    let prefixes: HashSet<_> = prefixes.iter().collect();
     for slot in shared.state.prefixes() {
         if slot.get().is_some_and(|(found, owner)| owner == peer && prefixes.contains(&found)) {
             slot.clear();
@@ -159,6 +170,8 @@ fn set_session(shared: &Shared, new: &NewSession) -> Outcome {
     }
     settle(shared, new.peer);
     if new.place == Place::Current {
+        // the initiation left from the kernel's choice: so does what follows, until the peer answers elsewhere
+        shared.any_source(peer);
         shared.notices.unwant(new.peer);
         shared.await_errand(shared.ask(Errand::Flush(new.peer)));
     }
@@ -258,7 +271,7 @@ fn keepalive(shared: &Shared, peer: u32) -> Outcome {
     let place = Places::load(slot).get(Place::Current).ok_or(NONE)?;
     let index = peer as usize * SLOTS + place;
     let session = &shared.state.sessions()[index];
-    let endpoint = slot.endpoint();
+    let (endpoint, source) = slot.path();
     if !alive(session.born.load(Relaxed), now) || endpoint.family == 0 {
         return Err(NONE);
     }
@@ -268,7 +281,7 @@ fn keepalive(shared: &Shared, peer: u32) -> Outcome {
     }
     let key = Key::new(&shared.state.keys()[index].send.get());
     let sealer = Sealer { key: &key, remote: session.remote.load(Relaxed), counter, mtu: 0 };
-    let route = Route { destination: endpoint, source: Endpoint::NONE, tos: 0 };
+    let route = Route { destination: endpoint, source, tos: 0 };
     let mut runs = Runs::new();
     let bytes = sealer.datagram(0, 0, &route, &mut runs, shared, |_| {});
     runs.flush(shared);

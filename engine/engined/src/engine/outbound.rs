@@ -7,8 +7,10 @@ use super::rcu::{Batch, Thread};
 use super::runs::Runs;
 use super::seal::Sealer;
 use super::shared::{Errand, Shared};
+use super::start::CHANNEL;
 use super::state::SLOTS;
 use super::waiting::Waiting;
+use crate::channel::{self, GONE};
 use pellicle_crypto::Key;
 use pellicle_net::send::Route;
 use pellicle_net::{clock, tun, wait};
@@ -28,7 +30,12 @@ pub struct Outbound<'a> {
     shared: &'a Shared,
     runs: Runs,
     waiting: Waiting,
+    /// The device was deleted under us: nothing comes from it any more.
+    gone: bool,
 }
+
+/// Where a peer is, and our address to send from.
+type Path = (Endpoint, Endpoint);
 
 /// A session to send by, for the time of a batch.
 pub struct Sending {
@@ -68,7 +75,7 @@ impl Sending {
 
 impl<'a> Outbound<'a> {
     pub fn new(shared: &'a Shared) -> Outbound<'a> {
-        Outbound { shared, runs: Runs::new(), waiting: Waiting::default() }
+        Outbound { shared, runs: Runs::new(), waiting: Waiting::default(), gone: false }
     }
 
     /// Until `shared.stop`.
@@ -81,7 +88,8 @@ impl<'a> Outbound<'a> {
             if self.batch(&mut buffer) {
                 continue;
             }
-            if let Ok([_, true]) = wait::readable([self.shared.tun, self.shared.wake_outbound.fd()], None) {
+            let tun = if self.gone { -1 } else { self.shared.tun };
+            if let Ok([_, true]) = wait::readable([tun, self.shared.wake_outbound.fd()], None) {
                 self.shared.wake_outbound.clear();
             }
         }
@@ -90,22 +98,34 @@ impl<'a> Outbound<'a> {
     /// False when the device had nothing more.
     fn batch(&mut self, buffer: &mut [u8]) -> bool {
         let shared = self.shared;
+        if self.gone {
+            return false;
+        }
         let batch = shared.epochs.enter(Thread::Outbound);
         let now = clock::now();
         let mut more = true;
+        // an all-zero virtio header stands where the device gives none
+        let missing = if shared.plain { virtio::SIZE } else { 0 };
         for _ in 0..BATCH {
-            let Ok(length) = tun::read(shared.tun, buffer) else {
-                more = false;
-                break;
+            let length = match tun::read(shared.tun, &mut buffer[missing..]) {
+                Ok(length) => length,
+                Err(error) => {
+                    self.gone |= tun::is_gone(&error);
+                    more = false;
+                    break;
+                }
             };
             shared.count(Counter::TunReads);
-            self.packet(&buffer[..length], now, &batch);
+            self.packet(&buffer[..missing + length], now, &batch);
             if self.runs.enough() {
                 break;
             }
         }
         self.runs.flush(shared);
         drop(batch);
+        if self.gone {
+            channel::answer(CHANNEL, GONE);
+        }
         more
     }
 
@@ -118,8 +138,8 @@ impl<'a> Outbound<'a> {
             return shared.count(Counter::NoPeer);
         };
         let slot = &shared.state.peers()[peer as usize];
-        let endpoint = slot.endpoint();
-        if endpoint.family == 0 {
+        let path = slot.path();
+        if path.0.family == 0 {
             return shared.count(Counter::NoEndpoint);
         }
         if !self.waiting.is_empty() && self.waiting.has(peer) {
@@ -130,7 +150,7 @@ impl<'a> Outbound<'a> {
             .filter(|split| split.count() <= 65_536);
         let Some(split) = split else { return shared.count(Counter::BadOffload) };
         match Sending::of(shared, peer, now) {
-            Some(session) => self.send(peer, &session, &split, header.ecn, endpoint, now),
+            Some(session) => self.send(peer, &session, &split, header.ecn, path, now),
             None => {
                 self.waiting.push(peer, frame, shared);
                 shared.notices.want(peer, Reason::Waiting, now);
@@ -139,14 +159,14 @@ impl<'a> Outbound<'a> {
     }
 
     #[inline]
-    fn send(&mut self, peer: u32, session: &Sending, split: &Split, ecn: u8, endpoint: Endpoint, now: u64) {
+    fn send(&mut self, peer: u32, session: &Sending, split: &Split, ecn: u8, path: Path, now: u64) {
         let shared = self.shared;
         let count = split.count();
         let Some(counter) = session.reserve(shared, count) else {
             return shared.counters().add(Counter::NumbersExhausted, count as u64);
         };
         let mtu = shared.mtu.load(Relaxed) as usize;
-        let route = Route { destination: endpoint, source: Endpoint::NONE, tos: ecn::encapsulate(ecn) };
+        let route = Route { destination: path.0, source: path.1, tos: ecn::encapsulate(ecn) };
         let sealer = Sealer { key: &session.key, remote: session.remote, counter, mtu };
         let bytes = sealer.seal(split, &route, &mut self.runs, shared);
         shared.counters().add(Counter::PacketsSent, count as u64);
@@ -164,10 +184,10 @@ impl<'a> Outbound<'a> {
         for frame in self.waiting.take(peer, shared) {
             let Some((virtio, packet)) = frame.split_first_chunk::<{ virtio::SIZE }>() else { continue };
             let Some(header) = ip::parse(packet) else { continue };
-            let endpoint = shared.state.peers()[peer as usize].endpoint();
+            let path = shared.state.peers()[peer as usize].path();
             let split = VirtioHeader::decode(virtio).and_then(|virtio| Split::new(&virtio, &packet[..header.total]));
             if let (Some(split), Some(session)) = (split, Sending::of(shared, peer, now)) {
-                self.send(peer, &session, &split, header.ecn, endpoint, now);
+                self.send(peer, &session, &split, header.ecn, path, now);
             }
         }
     }

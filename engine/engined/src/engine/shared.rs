@@ -5,8 +5,9 @@ use super::index::Index;
 use super::notice::Notices;
 use super::places::Places;
 use super::rcu::{Cell, Epochs};
-use super::state::{SLOTS, State};
+use super::state::{Peer, SLOTS, State};
 use pellicle_net::event::Event;
+use pellicle_proto::endpoint::Endpoint;
 use pellicle_proto::prefix::Prefix;
 use pellicle_proto::prefix_table::PrefixTable;
 use std::io;
@@ -23,6 +24,8 @@ pub struct Shared {
     pub udp: [AtomicI32; 2],
     pub mtu: AtomicU32,
     pub tun_udp: bool,
+    /// The device's packets have no virtio headers: no super packets either.
+    pub plain: bool,
     /// UDP_SEGMENT works.
     pub segment: AtomicBool,
     pub stop: AtomicBool,
@@ -64,6 +67,7 @@ impl Shared {
             udp: udp.map(AtomicI32::new),
             mtu: AtomicU32::new(mtu),
             tun_udp,
+            plain: false,
             segment: AtomicBool::new(segment),
             stop: AtomicBool::new(false),
             wake_outbound: Event::new()?,
@@ -93,6 +97,24 @@ impl Shared {
     pub fn socket(&self, family: u8) -> Option<i32> {
         let fd = self.udp[usize::from(family == 6)].load(Acquire);
         (fd >= 0).then_some(fd)
+    }
+
+    /// The kernel chooses the address to send to this peer from, until it writes to one.
+    pub fn any_source(&self, peer: &Peer) {
+        let _writer = self.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        peer.set_path(&peer.endpoint(), &Endpoint::NONE);
+    }
+
+    /// No peer is answered from this address any more, until it writes to it again.
+    #[cold]
+    pub fn forget_source(&self, source: &Endpoint) {
+        let _writer = self.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for peer in self.state.peers() {
+            let (endpoint, own) = peer.path();
+            if own == *source {
+                peer.set_path(&endpoint, &Endpoint::NONE);
+            }
+        }
     }
 
     pub fn rebuild_index(&self) {

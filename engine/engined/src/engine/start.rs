@@ -34,7 +34,9 @@ pub fn run() -> io::Result<()> {
     state.repair();
     let flag = |name: &str| text[name].as_bool().unwrap_or(false);
     let (tun_udp, segment) = (flag("tunUdp"), flag("segment"));
-    let shared = Shared::new(state, tun.as_raw_fd(), udp, number("mtu"), tun_udp, segment)?;
+    let mut shared = Shared::new(state, tun.as_raw_fd(), udp, number("mtu"), tun_udp, segment)?;
+    shared.plain = flag("tunPlain");
+    let shared = shared;
     shared.count(Counter::EngineStarts);
     let (listener, tun) = (listener.as_raw_fd(), tun.as_raw_fd());
     // the control thread closes them when it gets others: their port must be free again

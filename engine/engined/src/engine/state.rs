@@ -11,16 +11,20 @@ use pellicle_proto::replay::ReplayWindow;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 /// Changes with every change of the layout: a new engine refuses memory of another one.
-const MAGIC: u64 = 0x3130_656c_6c65_7031;
+const MAGIC: u64 = 0x3130_656c_6c65_7032;
 /// Previous, current, next, and one to fill while those three are in use.
 pub const SLOTS: usize = 4;
 const PREFIXES_PER_PEER: usize = 8;
+/// A single peer may have as many as all of IPv4 in /16 twice over, as WireGuard's own test has it.
+const LEAST_PREFIXES: usize = 1 << 17;
 
 #[repr(C, align(64))]
 struct Head {
     magic: AtomicU64,
     instance: [AtomicU64; 2],
     max_peers: AtomicU32,
+    /// Every prefix slot from here on has never been used.
+    prefixes_used: AtomicU32,
     counters: [AtomicU64; ROOM],
 }
 
@@ -29,9 +33,10 @@ pub struct Peer {
     pub used: AtomicU32,
     pub places: AtomicU32,
     public_key: [AtomicU64; 4],
-    /// Its lowest bit says which of the two endpoints counts.
+    /// Its lowest bit says which of the two pairs of endpoints counts.
     version: AtomicU32,
-    endpoints: [[AtomicU64; 3]; 2],
+    /// Where it is, and our own address that it last wrote to.
+    endpoints: [[AtomicU64; 6]; 2],
     pub first_unanswered: AtomicU64,
     pub first_unacknowledged: AtomicU64,
     pub last_sent: AtomicU64,
@@ -91,8 +96,13 @@ const fn layout(max_peers: usize) -> Layout {
     let sessions = peers + max_peers * size_of::<Peer>();
     let keys = (sessions + max_peers * SLOTS * size_of::<Session>()).next_multiple_of(4096);
     let prefixes = (keys + max_peers * SLOTS * size_of::<Keys>()).next_multiple_of(4096);
-    let size = (prefixes + max_peers * PREFIXES_PER_PEER * size_of::<PrefixSlot>()).next_multiple_of(4096);
+    let size = (prefixes + max_prefixes(max_peers) * size_of::<PrefixSlot>()).next_multiple_of(4096);
     Layout { peers, sessions, keys, prefixes, size }
+}
+
+const fn max_prefixes(max_peers: usize) -> usize {
+    let count = max_peers * PREFIXES_PER_PEER;
+    if count < LEAST_PREFIXES { LEAST_PREFIXES } else { count }
 }
 
 impl State {
@@ -168,8 +178,18 @@ impl State {
         self.part(layout(self.max_peers).keys, self.max_peers * SLOTS)
     }
 
+    /// Those that were ever used.
     pub fn prefixes(&self) -> &[PrefixSlot] {
-        self.part(layout(self.max_peers).prefixes, self.max_peers * PREFIXES_PER_PEER)
+        let used = self.head().prefixes_used.load(Acquire) as usize;
+        self.part(layout(self.max_peers).prefixes, used.min(max_prefixes(self.max_peers)))
+    }
+
+    /// One more, which is free: none when all are in use.
+    pub fn another_prefix(&self) -> Option<&PrefixSlot> {
+        let used = self.head().prefixes_used.load(Relaxed) as usize;
+        let slot = self.part::<PrefixSlot>(layout(self.max_peers).prefixes, max_prefixes(self.max_peers)).get(used)?;
+        self.head().prefixes_used.store(used as u32 + 1, Release);
+        Some(slot)
     }
 
     /// Empties a session that no place refers to and no thread uses.
@@ -211,19 +231,27 @@ impl Peer {
     }
 
     pub fn endpoint(&self) -> Endpoint {
+        self.path().0
+    }
+
+    /// Where it is, and the address of ours to send from (`NONE`: the kernel chooses).
+    #[inline]
+    pub fn path(&self) -> (Endpoint, Endpoint) {
         loop {
             let version = self.version.load(Acquire);
             let words = self.endpoints[version as usize & 1].each_ref().map(|word| word.load(Acquire));
             if self.version.load(Acquire) == version {
-                return Endpoint::from_words(words);
+                let [a, b, c, d, e, f] = words;
+                return (Endpoint::from_words([a, b, c]), Endpoint::from_words([d, e, f]));
             }
         }
     }
 
-    /// One writer at a time; killed anywhere, the old endpoint stays.
-    pub fn set_endpoint(&self, endpoint: &Endpoint) {
+    /// One writer at a time; killed anywhere, the old path stays.
+    pub fn set_path(&self, endpoint: &Endpoint, source: &Endpoint) {
         let version = self.version.load(Relaxed).wrapping_add(1);
-        for (to, word) in self.endpoints[version as usize & 1].iter().zip(endpoint.to_words()) {
+        let words = endpoint.to_words().into_iter().chain(source.to_words());
+        for (to, word) in self.endpoints[version as usize & 1].iter().zip(words) {
             to.store(word, Release);
         }
         self.version.store(version, Release);

@@ -21,6 +21,8 @@ use std::process::Command;
 
 /// How long an engine may take to come to a barrier.
 const PATIENCE: u32 = 2000;
+/// Where the control socket lies in a keeper that inherits it.
+const KEEPER_CONTROL: RawFd = 3;
 
 pub struct Device {
     pub settings: Settings,
@@ -37,6 +39,23 @@ pub struct Device {
     engine_ready: bool,
     keeper_ready: bool,
     probe: Option<UnixStream>,
+    pub control: Option<ControlSocket>,
+    /// Somebody deleted the TUN device.
+    pub gone: bool,
+}
+
+/// A TUN queue, and what it can do.
+pub struct Queue {
+    pub fd: OwnedFd,
+    pub offload: tun::Offload,
+    pub plain: bool,
+}
+
+/// A control socket that the keeper inherits instead of making it: it is there before the keeper, and outlives it.
+pub struct ControlSocket {
+    pub listener: OwnedFd,
+    /// Where it answers.
+    pub path: PathBuf,
 }
 
 pub fn folder(options: &Options, name: &str) -> PathBuf {
@@ -46,6 +65,21 @@ pub fn folder(options: &Options, name: &str) -> PathBuf {
 impl Device {
     /// Opens everything. What fails leaves nothing behind.
     pub fn open(settings: &Settings, options: &Options) -> Result<Device, Fault> {
+        Device::with(settings, options, || {
+            let name = &settings.name;
+            let (queue, offload) = tun::open(name).map_err(|error| Fault::system("the TUN device", &error))?;
+            tun::set_mtu(name, settings.mtu).map_err(|error| Fault::system("the device's MTU", &error))?;
+            tun::set_up(name, true).map_err(|error| Fault::system("bringing the device up", &error))?;
+            Ok(Queue { fd: queue, offload, plain: false })
+        })
+    }
+
+    /// The same with a TUN queue from elsewhere, which is asked for when everything else is there.
+    pub fn with(
+        settings: &Settings,
+        options: &Options,
+        queue: impl FnOnce() -> Result<Queue, Fault>,
+    ) -> Result<Device, Fault> {
         let mut settings = settings.clone();
         let name = &settings.name;
         let (sockets, features, port) = bind(settings.port, settings.mark)?;
@@ -58,11 +92,9 @@ impl Device {
         let mapping = Mapping::new(&memory).map_err(system("shared memory"))?;
         State::format(mapping, options.max_peers, random().map_err(system("random numbers"))?);
         let listener = listen(&folder.join("engine.sock")).map_err(system("engine.sock"))?;
-        let (queue, offload) = tun::open(name).map_err(system("the TUN device"))?;
-        tun::set_mtu(name, settings.mtu).map_err(system("the device's MTU"))?;
-        tun::set_up(name, true).map_err(system("bringing the device up"))?;
-        let features = Features { tun_tcp: offload.tcp, tun_udp: offload.udp, ..features };
-        let mut device = Device::adopt(settings, queue, sockets, memory, listener, features, options.max_peers);
+        let Queue { fd, offload, plain } = queue()?;
+        let features = Features { tun_tcp: offload.tcp, tun_udp: offload.udp, tun_plain: plain, ..features };
+        let mut device = Device::adopt(settings, fd, sockets, memory, listener, features, options.max_peers);
         device.lock_keys().map_err(system("locking the key pages"))?;
         Ok(device)
     }
@@ -92,6 +124,8 @@ impl Device {
             engine_ready: false,
             keeper_ready: false,
             probe: None,
+            control: None,
+            gone: false,
         }
     }
 
@@ -144,15 +178,10 @@ impl Device {
         let mut command = Command::new("/proc/self/exe");
         command.arg("engine").env_clear();
         let fd = theirs.as_raw_fd();
-        self.engine.start(command, now, move || {
-            // SAFETY: plain numbers; dup2 to itself would leave close-on-exec set.
-            let done =
-                unsafe { if fd == CHANNEL { libc::fcntl(fd, libc::F_SETFD, 0) } else { libc::dup2(fd, CHANNEL) } };
-            if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-        })?;
+        self.engine.start(command, now, move || rights::pass(fd, CHANNEL))?;
         let mut fds = vec![self.memory.as_raw_fd(), self.listener.as_raw_fd(), self.tun.as_raw_fd()];
         let mut text = json!({ "op": "start", "mtu": self.settings.mtu, "user": options.user, "group": options.user,
-            "tunUdp": self.features.tun_udp, "segment": self.features.segment });
+            "tunUdp": self.features.tun_udp, "tunPlain": self.features.tun_plain, "segment": self.features.segment });
         self.add_sockets(&mut text, &mut fds);
         channel::send(ours.as_raw_fd(), &text, &fds)?;
         self.channel = Some(ours);
@@ -180,7 +209,13 @@ impl Device {
             .env("PELLICLE_MARK", self.settings.mark.to_string());
         self.keeper_ready = false;
         self.probe = None;
-        self.keeper.start(command, now, || Ok(()))
+        let Some(control) = &self.control else { return self.keeper.start(command, now, || Ok(())) };
+        let fd = control.listener.as_raw_fd();
+        command.env("PELLICLE_UAPI_FD", KEEPER_CONTROL.to_string());
+        if std::env::var_os("LOG_LEVEL").is_none_or(|level| level.is_empty()) {
+            command.env("LOG_LEVEL", "error");
+        }
+        self.keeper.start(command, now, move || rights::pass(fd, KEEPER_CONTROL))
     }
 
     /// A child ended: true when it was one of ours.
@@ -204,10 +239,18 @@ impl Device {
         true
     }
 
+    fn note(&mut self, message: &channel::Message) {
+        self.engine_ready |= message.text["done"] == "start";
+        if message.text["done"] == channel::GONE && !self.gone {
+            self.gone = true;
+            eprintln!("level=info device={} msg=\"the device was deleted\"", self.settings.name);
+        }
+    }
+
     /// What the engine said: only that it runs is of interest here.
     pub fn hear(&mut self) {
         match self.channel.as_ref().map(|channel| channel::receive(channel.as_raw_fd())) {
-            Some(Ok(Some(message))) => self.engine_ready |= message.text["done"] == "start",
+            Some(Ok(Some(message))) => self.note(&message),
             // It is ending; waitpid will say how.
             Some(_) => self.channel = None,
             None => {}
@@ -232,7 +275,10 @@ impl Device {
             }
             return true;
         }
-        let path = options.uapi_dir.join(format!("{}.sock", self.settings.name));
+        let path = match &self.control {
+            Some(control) => control.path.clone(),
+            None => options.uapi_dir.join(format!("{}.sock", self.settings.name)),
+        };
         self.probe = UnixStream::connect(path)
             .and_then(|mut stream| {
                 stream.set_nonblocking(true)?;
@@ -255,7 +301,7 @@ impl Device {
             match wait::readable([channel], Some(left)) {
                 Ok([true]) => match channel::receive(channel) {
                     Ok(Some(message)) if message.text["done"] == done => return Ok(()),
-                    Ok(Some(message)) => self.engine_ready |= message.text["done"] == "start",
+                    Ok(Some(message)) => self.note(&message),
                     _ => return Ok(()),
                 },
                 _ if left == 0 => {

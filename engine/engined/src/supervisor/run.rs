@@ -1,5 +1,6 @@
 //! The poll loop.
 
+use super::alone::Alone;
 use super::connection::Connection;
 use super::device::Device;
 use super::fault::Fault;
@@ -21,6 +22,8 @@ const NANOS: u64 = 1_000_000;
 const PATIENCE: u64 = 30_000 * NANOS;
 
 pub struct Supervisor {
+    /// Alone for one device, as a program that replaces wireguard-go.
+    pub alone: Option<Alone>,
     pub options: Options,
     pub devices: Vec<Device>,
     pub listener: OwnedFd,
@@ -68,7 +71,7 @@ pub fn rest() -> Result<(), String> {
     }
 }
 
-fn begin(options: Options) -> Result<Supervisor, String> {
+pub fn begin(options: Options) -> Result<Supervisor, String> {
     let text = |error: std::io::Error| error.to_string();
     let path = options.run_dir.join("supervisor.sock");
     let inheritance = if options.take_over { handover::take(&options).map_err(text)? } else { None };
@@ -86,12 +89,12 @@ fn begin(options: Options) -> Result<Supervisor, String> {
             (listen(&path).map_err(text)?, Vec::new())
         }
     };
-    Ok(Supervisor { options, devices, listener, connections: Vec::new(), pending: Vec::new(), next: 0 })
+    Ok(Supervisor { alone: None, options, devices, listener, connections: Vec::new(), pending: Vec::new(), next: 0 })
 }
 
 impl Supervisor {
     /// Until a signal ends it, or a successor: then true.
-    fn serve(&mut self, signals: &Signals) -> bool {
+    pub fn serve(&mut self, signals: &Signals) -> bool {
         loop {
             let now = clock::now();
             for device in &mut self.devices {
@@ -99,6 +102,10 @@ impl Supervisor {
             }
             let probing = self.probe();
             self.answer_pending(now);
+            if self.alone.as_mut().is_some_and(|alone| !alone.look(&self.devices)) {
+                self.end();
+                return false;
+            }
             let mut polled = self.polled(signals);
             if wait::poll(&mut polled, self.timeout(clock::now(), probing)).is_err() {
                 continue;
@@ -139,6 +146,9 @@ impl Supervisor {
             let events = if connection.wants_to_write() { libc::POLLIN | libc::POLLOUT } else { libc::POLLIN };
             entry(connection.stream.as_raw_fd(), events)
         }));
+        if let Some(alone) = &self.alone {
+            polled.push(alone.polled());
+        }
         polled
     }
 

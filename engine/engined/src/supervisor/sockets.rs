@@ -13,6 +13,8 @@ pub type Sockets = [Option<OwnedFd>; 2];
 pub struct Features {
     pub tun_tcp: bool,
     pub tun_udp: bool,
+    /// The TUN device was given to us and has no virtio headers.
+    pub tun_plain: bool,
     pub segment: bool,
     pub gro: bool,
     pub locked: bool,
@@ -20,7 +22,7 @@ pub struct Features {
 
 impl Features {
     pub fn json(self) -> Value {
-        json!({ "tunTcpOffload": self.tun_tcp, "tunUdpOffload": self.tun_udp, "udpSegment": self.segment,
+        json!({ "tunTcpOffload": self.tun_tcp, "tunUdpOffload": self.tun_udp, "tunPlain": self.tun_plain, "udpSegment": self.segment,
             "udpGro": self.gro, "keysLocked": self.locked })
     }
 
@@ -29,6 +31,7 @@ impl Features {
         Features {
             tun_tcp: flag("tunTcpOffload"),
             tun_udp: flag("tunUdpOffload"),
+            tun_plain: flag("tunPlain"),
             segment: flag("udpSegment"),
             gro: flag("udpGro"),
             locked: flag("keysLocked"),

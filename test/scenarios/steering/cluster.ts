@@ -105,7 +105,11 @@ export class SteeringCluster {
       if (tries > 200) throw new Error('the supervisor does not come up')
       await sleep(50)
     }
-    const snapshot = this.#snapshot(n, { levels: [3, 3, 3] })
+    // pods are older than encryption
+    const snapshot = this.#snapshot(n, {
+      levels: [0, 0, 0],
+      config: { encryption: { ...CONFIG.encryption, enabled: false } },
+    })
     const endpoint = endpointOf(n, 10)
     const hostMac = '0a:00:00:00:00:01' as Mac
     const inside = podNetwork(snapshot, { device: 'eth0', ips: endpoint.ips, hostMac })
@@ -201,8 +205,12 @@ export class SteeringCluster {
   }
 
   /** Pings 100 times a second until it is stopped; what was lost then is a number. */
-  stream(where: string, target: string): () => Promise<{ readonly sent: number; readonly lost: number }> {
-    const args = ['netns', 'exec', this.path(where), 'ping', '-n', '-q', '-i0.01', '-W1', target]
+  stream(
+    where: string,
+    target: string,
+    ...more: string[]
+  ): () => Promise<{ readonly sent: number; readonly lost: number }> {
+    const args = ['netns', 'exec', this.path(where), 'ping', '-n', '-q', '-i0.01', '-W1', ...more, target]
     const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] })
     this.#children.push(child)
     let said = ''

@@ -37,12 +37,16 @@ for (const nodeEncryption of [false, true]) {
     const config = { encryption: { ...CONFIG.encryption, nodeEncryption } }
     await cluster.be({ levels: [0, 0], config })
     assert.equal(cluster.ping('p1', '10.244.2.10'), 3)
+    const mtu = Number(/ mtu (\d+)/.exec(cluster.run('p1', 'ip link show eth0'))?.[1])
     const streams = [
       cluster.stream('p1', '10.244.2.10'),
       cluster.stream('p2', 'fd00:10:244:1::a'),
       cluster.stream('n2', '10.244.1.10'),
       cluster.stream('p1', '172.18.0.4'),
       cluster.stream('n1', '172.18.0.4'),
+      // as large as the pod may send, which was there before encryption was asked for, and never cut
+      cluster.stream('p1', '10.244.2.10', '-M', 'do', '-s', String(mtu - 28)),
+      cluster.stream('n1', '10.244.2.10', '-s', '1600'),
     ]
     const seen: string[] = []
     for (const [from, wanted] of [

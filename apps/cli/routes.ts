@@ -8,6 +8,7 @@ import { statusCommand } from './commands/status/command.ts'
 import { uninstallCommand } from './commands/uninstall/command.ts'
 import { upgradeCommand } from './commands/upgrade/command.ts'
 import { versionCommand } from './commands/version/command.ts'
+import { wireguardCommand } from './commands/wireguard/command.ts'
 import type { CliContext } from './context.ts'
 
 const routes: Record<string, Command<CliContext> | RouteMap<CliContext>> = {
@@ -18,6 +19,7 @@ const routes: Record<string, Command<CliContext> | RouteMap<CliContext>> = {
   config: configRoutes,
   encryption: encryptionRoutes,
   lab: buildRouteMap({ routes: labRoutes, docs: { brief: 'A real Kubernetes cluster on this machine' } }),
+  wireguard: wireguardCommand,
   version: versionCommand,
   completion: completionRoutes,
 }

@@ -59,7 +59,8 @@ export class Keeper {
     const folder = join(settings.runDir, settings.device)
     this.#storage = new Storage(folder)
     this.#device = this.#newDevice(MAX_PEERS)
-    this.#control = new ControlServer(join(settings.uapiDir, `${settings.device}.sock`), (text) => this.#operate(text))
+    const socket = settings.uapiFd ?? join(settings.uapiDir, `${settings.device}.sock`)
+    this.#control = new ControlServer(socket, (text) => this.#operate(text))
     this.#engine = new EngineClient(join(folder, 'engine.sock'), {
       ready: (hello, state) => this.#reconcile(hello, state),
       event: (event) => this.#handle(event),

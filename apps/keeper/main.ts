@@ -11,7 +11,11 @@ import { listenOn } from './supervisor.ts'
 /** The keeper's process: wiring only. Started by the supervisor, once per device. */
 
 const settings = readSettings(process.env)
-const log = createLog({ format: settings.logFormat, write: (line) => process.stderr.write(line) })
+const log = createLog({
+  format: settings.logFormat,
+  level: settings.logLevel,
+  write: (line) => process.stderr.write(line),
+})
 process.umask(0o077)
 
 const keeper = new Keeper(settings, {

@@ -16,8 +16,19 @@ test('the supervisor says everything; what is wrong is named', () => {
     uapiDir: '/var/run/wireguard',
     listenPort: 51871,
     mark: 0xe00,
+    uapiFd: undefined,
     logFormat: 'logfmt',
+    logLevel: 'info',
   })
+  assert.equal(readSettings({ ...env, PELLICLE_UAPI_FD: '3' }).uapiFd, 3)
+  for (const [word, level] of [
+    ['verbose', 'debug'],
+    ['silent', 'error'],
+    ['error', 'error'],
+    ['', 'info'],
+  ] as const) {
+    assert.equal(readSettings({ ...env, LOG_LEVEL: word }).logLevel, level)
+  }
   for (const [field, value] of [
     ['PELLICLE_DEVICE', ''],
     ['PELLICLE_DEVICE', '../x'],
@@ -25,6 +36,7 @@ test('the supervisor says everything; what is wrong is named', () => {
     ['PELLICLE_LISTEN_PORT', '65536'],
     ['PELLICLE_LISTEN_PORT', '-1'],
     ['PELLICLE_MARK', 'x'],
+    ['PELLICLE_UAPI_FD', '-3'],
     ['LOG_FORMAT', 'xml'],
   ] as const) {
     assert.throws(

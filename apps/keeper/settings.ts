@@ -8,7 +8,10 @@ export interface KeeperSettings {
   readonly uapiDir: string
   readonly listenPort: number
   readonly mark: number
+  /** A listening control socket that the supervisor made; else the keeper makes its own in `uapiDir`. */
+  readonly uapiFd: number | undefined
   readonly logFormat: 'logfmt' | 'json'
+  readonly logLevel: 'debug' | 'info' | 'error'
 }
 
 /** @throws Fault `keeper.settings` that names the variable */
@@ -27,8 +30,16 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     uapiDir: env.PELLICLE_UAPI_DIR ?? '/var/run/wireguard',
     listenPort: integer('PELLICLE_LISTEN_PORT', env.PELLICLE_LISTEN_PORT ?? '0', 0xffff),
     mark: integer('PELLICLE_MARK', env.PELLICLE_MARK ?? '0', 0xffffffff),
+    uapiFd: env.PELLICLE_UAPI_FD === undefined ? undefined : integer('PELLICLE_UAPI_FD', env.PELLICLE_UAPI_FD, 1023),
     logFormat,
+    logLevel: levelOf(env.LOG_LEVEL),
   }
+}
+
+/** wireguard-go's words (`verbose`, `silent`) are understood; without any, or with others, we tell what we tell. */
+function levelOf(text: string | undefined): KeeperSettings['logLevel'] {
+  if (text === 'debug' || text === 'verbose') return 'debug'
+  return text === 'error' || text === 'silent' ? 'error' : 'info'
 }
 
 function integer(name: string, text: string, max: number): number {

@@ -9,7 +9,7 @@ export function formatDevice(device: Device): string {
   const lines = deviceLines(device)
   for (const peer of device.peers.values()) {
     const { activity, lastHandshake = 0 } = peer
-    lines.push(...peerLines(peer))
+    addPeerLines(lines, peer)
     lines.push(`last_handshake_time_sec=${Math.floor(lastHandshake / 1000)}`)
     lines.push(`last_handshake_time_nsec=${Math.floor((lastHandshake % 1000) * 1e6)}`)
     lines.push(`tx_bytes=${activity.txBytes}`, `rx_bytes=${activity.rxBytes}`, 'protocol_version=1')
@@ -20,7 +20,7 @@ export function formatDevice(device: Device): string {
 /** What `parseChange` reads again: the configuration, and where the peers are now. */
 export function formatConfiguration(device: Device): string {
   const lines = [...deviceLines(device), 'replace_peers=true']
-  for (const peer of device.peers.values()) lines.push(...peerLines(peer))
+  for (const peer of device.peers.values()) addPeerLines(lines, peer)
   return `${lines.join('\n')}\n`
 }
 
@@ -37,11 +37,11 @@ function deviceLines(device: Device): string[] {
   return lines
 }
 
-function peerLines(peer: Peer): string[] {
-  const lines = [`public_key=${publicKeyBytes(peer.publicKey).toHex()}`]
+/** Appended one by one: a peer may have more prefixes than a call may have arguments. */
+function addPeerLines(lines: string[], peer: Peer): void {
+  lines.push(`public_key=${publicKeyBytes(peer.publicKey).toHex()}`)
   if (peer.hasPsk) lines.push(`preshared_key=${peer.psk.toHex()}`)
   if (peer.endpoint !== undefined) lines.push(`endpoint=${formatEndpoint(peer.endpoint)}`)
   if (peer.persistentKeepalive > 0) lines.push(`persistent_keepalive_interval=${peer.persistentKeepalive}`)
   for (const prefix of peer.allowedIps) lines.push(`allowed_ip=${prefix}`)
-  return lines
 }

@@ -12,20 +12,25 @@ export type ControlHandler = (operation: string) => Promise<string>
  * the other. Only root can connect (0600).
  */
 export class ControlServer {
-  readonly #path: string
+  readonly #socket: string | number
   readonly #handler: ControlHandler
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
 
-  constructor(path: string, handler: ControlHandler) {
-    this.#path = path
+  /** `socket`: the path to listen at, or the descriptor of a socket that listens already. */
+  constructor(socket: string | number, handler: ControlHandler) {
+    this.#socket = socket
     this.#handler = handler
   }
 
   /** Takes the place of a socket that a killed process left. Rejects with Fault `uapi.listen`. */
   async listen(): Promise<void> {
-    await mkdir(dirname(this.#path), { recursive: true })
-    await unlink(this.#path).catch(() => undefined)
+    const socket = this.#socket
+    const where = typeof socket === 'string' ? { path: socket } : { fd: socket }
+    if (typeof socket === 'string') {
+      await mkdir(dirname(socket), { recursive: true })
+      await unlink(socket).catch(() => undefined)
+    }
     const server = createServer((socket) => this.#serve(socket))
     this.#server = server
     // the mode must be right from the first moment
@@ -33,10 +38,10 @@ export class ControlServer {
     try {
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject)
-        server.listen(this.#path, resolve)
+        server.listen(where, resolve)
       })
     } catch (error) {
-      throw new Fault('uapi.listen', `cannot listen on ${this.#path}`, { field: this.#path, cause: error })
+      throw new Fault('uapi.listen', `cannot listen on ${socket}`, { field: `${socket}`, cause: error })
     } finally {
       process.umask(umask)
     }

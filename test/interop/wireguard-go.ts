@@ -10,6 +10,18 @@ const VERSION = 'v0.0.0-20260522210424-ecfc5a8d5446'
 
 const exec = promisify(execFile)
 
+/** The folder of its Go module in the module cache, downloaded when it is not there; or why not. */
+export async function wireguardSources(): Promise<{ folder: string } | { missing: string }> {
+  try {
+    const { stdout } = await exec('go', ['mod', 'download', '-json', `${MODULE}@${VERSION}`], { timeout: 120_000 })
+    return { folder: (JSON.parse(stdout) as { Dir: string }).Dir }
+  } catch (error) {
+    return {
+      missing: `needs go and its module ${MODULE}: ${error instanceof Error ? error.message.split('\n')[0] : ''}`,
+    }
+  }
+}
+
 /**
  * The other implementation, built from its Go module once (about 20 s) and kept in the user's cache.
  * Gives why not, when it cannot be had: `{ missing }`.

@@ -95,3 +95,29 @@ test('drops and repairs are told, in short and in full', () => {
   assert.doesNotMatch(full, /loop|packetsSent/)
   assert.doesNotMatch(formatAgentStatus(makeStatus(inputs())), /Dropped|Put back/)
 })
+
+test('the mode is what the node does: Wireguard without a message only when it is closed, with a key and a device', () => {
+  const transition = {
+    next: { level: 1, epoch: 1 },
+    phase: 'turning on',
+    text: 'turning on, step 2',
+    waitingFor: [],
+  } as const
+  const at = (level: 0 | 1 | 2 | 3, change: Partial<StatusInputs> = {}, hasKey = true) => {
+    const snapshot = snapshotOf(1, level, [peerOf(2, level)])
+    const made = plan(snapshot)
+    const { publicKey } = snapshotOf(1, 3, []).self
+    assert.ok(made.usable && publicKey !== undefined)
+    const self = { ...snapshot.self, publicKey: hasKey ? publicKey : undefined }
+    const device = { name: 'cilium_wg0', publicKey, listenPort: 51871, peers: [] }
+    const applied = { snapshot: { ...snapshot, self }, plan: made }
+    const { mode, msg } = makeStatus(inputs({ applied, device, transition, ...change })).encryption
+    return [mode, msg]
+  }
+  assert.deepEqual(at(3), ['Wireguard', undefined])
+  assert.deepEqual(at(2), ['Wireguard', 'turning on, step 2'])
+  assert.deepEqual(at(1), ['Disabled', 'turning on, step 2'])
+  assert.deepEqual(at(0), ['Disabled', 'turning on, step 2'])
+  assert.deepEqual(at(3, {}, false), ['Wireguard', 'this node has no key: its pods are cut off from other nodes'])
+  assert.deepEqual(at(3, { device: new Error('the supervisor is away') }), ['Wireguard', 'the supervisor is away'])
+})

@@ -7,7 +7,7 @@ import { cidrFamily } from '#core/ip/cidr.ts'
 import type { AgentStatus, ControllerStatus, PeerStatus, StateMessage } from '#core/status/agent-status.ts'
 import { dropsOf } from '#core/status/drops.ts'
 import type { EncryptionStatus, WireguardPeerStatus } from '#core/status/encryption-status.ts'
-import { CLEAR } from '#core/transition/level.ts'
+import { CLEAR, CLOSED, SENDING } from '#core/transition/level.ts'
 import type { Transition } from '#core/transition/next-level.ts'
 import { VERSION } from '#core/version/version.ts'
 import { parsePublicKey } from '#core/wireguard/key.ts'
@@ -84,17 +84,26 @@ export function makeStatus(inputs: StatusInputs): AgentStatus {
   }
 }
 
-/** `withPeers`: as in debuginfo (cilium.md 3.7). */
+/**
+ * `withPeers`: as in debuginfo (cilium.md 3.7). The mode is what this node does, not what it is asked for: Wireguard from
+ * the level on at which it sends encrypted, and without `msg` only when it is closed, with a key and a device.
+ */
 export function encryptionStatus(inputs: StatusInputs, withPeers: boolean): EncryptionStatus {
   const { applied, config, device } = inputs
-  if (config?.encryption !== 'wireguard' && (applied?.snapshot.self.announcement.level ?? CLEAR) === CLEAR) {
-    return { mode: 'Disabled' }
-  }
-  if (device instanceof Error) return { mode: 'Wireguard', msg: describeFault(device) }
-  if (device === undefined) return { mode: 'Wireguard', msg: inputs.transition?.text ?? inputs.notReady ?? 'starting' }
+  const self = applied?.snapshot.self
+  const level = self?.announcement.level ?? CLEAR
+  if (config?.encryption !== 'wireguard' && level === CLEAR) return { mode: 'Disabled' }
+  const mode = level >= SENDING ? 'Wireguard' : 'Disabled'
+  const phase = inputs.transition?.text ?? inputs.notReady ?? 'starting'
+  if (device instanceof Error) return { mode, msg: describeFault(device) }
+  if (device === undefined) return { mode, msg: phase }
   const optOut = config === undefined ? '' : formatSelector(config.optOut)
+  const closed = level === CLOSED && config?.encryption === 'wireguard'
+  const noKey =
+    self?.publicKey === undefined ? 'this node has no key: its pods are cut off from other nodes' : undefined
   return {
-    mode: 'Wireguard',
+    mode,
+    ...(closed && noKey === undefined ? {} : { msg: noKey ?? phase }),
     wireguard: {
       'node-encryption': nodeEncryption(inputs),
       ...(optOut === '' ? {} : { 'node-encrypt-opt-out-labels': optOut }),

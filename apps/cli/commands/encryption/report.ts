@@ -3,26 +3,36 @@ import type { EncryptionStatus } from '#core/status/encryption-status.ts'
 /** Every agent's answer to `cilium encrypt status -o json`, by node. */
 export type NodeAnswers = ReadonlyMap<string, Partial<EncryptionStatus>>
 
-/** Cilium's names (cilium.md 3.8); those of IPsec come with IPsec. */
+/** Cilium's names (cilium.md 3.8), then ours; those of IPsec come with IPsec. */
 export interface EncryptionReport {
   readonly 'total-node-count': number
   readonly 'enc-disabled-node-count': number
   readonly 'enc-ipsec-node-count': number
+  /** Closed, with a key: what leaves these nodes' pods for others is encrypted. */
   readonly 'enc-wireguard-node-count': number
+  /** Node → what is not done yet there, or wrong. */
+  readonly 'pellicle-unfinished-nodes': Readonly<Record<string, string>>
 }
 
-export function reportOf(answers: NodeAnswers): EncryptionReport {
-  const modes = [...answers.values()].map(({ mode }) => mode)
-  const count = (mode: string) => modes.filter((other) => other === mode).length
+/** `withoutKey`: nodes whose CiliumNode has no key that can be used. That counts only once a node encrypts. */
+export function reportOf(answers: NodeAnswers, withoutKey: readonly string[]): EncryptionReport {
+  const statuses = [...answers.values()]
+  const count = (fits: (status: Partial<EncryptionStatus>) => boolean) => statuses.filter(fits).length
+  const encrypts = statuses.some(({ mode, msg }) => mode !== 'Disabled' || hasText(msg))
+  const unfinished: Record<string, string> = {}
+  for (const [node, { msg }] of answers) if (hasText(msg)) unfinished[node] = msg
+  for (const node of encrypts ? withoutKey : []) unfinished[node] ??= 'has published no key: its pods cannot be reached'
+  const done = [...answers].filter(([node, { mode }]) => mode === 'Wireguard' && unfinished[node] === undefined)
   return {
     'total-node-count': answers.size,
-    'enc-disabled-node-count': count('Disabled'),
-    'enc-ipsec-node-count': count('IPsec'),
-    'enc-wireguard-node-count': count('Wireguard'),
+    'enc-disabled-node-count': count(({ mode }) => mode === 'Disabled'),
+    'enc-ipsec-node-count': count(({ mode }) => mode === 'IPsec'),
+    'enc-wireguard-node-count': done.length,
+    'pellicle-unfinished-nodes': unfinished,
   }
 }
 
-/** A line for each mode that a node has, then an empty one. */
+/** A line for each mode that a node has and for each node that is not done, then an empty one. */
 export function formatReport(report: EncryptionReport): string {
   const total = report['total-node-count']
   const lines: string[] = []
@@ -33,14 +43,19 @@ export function formatReport(report: EncryptionReport): string {
   ] as const) {
     if (count > 0) lines.push(`Encryption: ${mode} (${count}/${total} nodes)`)
   }
+  for (const [node, why] of Object.entries(report['pellicle-unfinished-nodes'])) lines.push(`Node ${node}: ${why}`)
   return `${lines.join('\n')}\n\n`
 }
 
 export function formatNodes(answers: NodeAnswers): string {
   return [...answers]
     .map(([node, { mode, msg }]) => {
-      const message = msg === undefined || msg === '' ? '' : `Msg: ${msg}\n`
+      const message = hasText(msg) ? `Msg: ${msg}\n` : ''
       return `Node: ${node}\nEncryption: ${mode ?? 'unknown'}\n${message}\n`
     })
     .join('')
+}
+
+function hasText(text: string | undefined): text is string {
+  return text !== undefined && text !== ''
 }

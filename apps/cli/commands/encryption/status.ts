@@ -1,6 +1,8 @@
+import { CILIUM_NODES, readCiliumNode } from '#core/api/cilium-node.ts'
 import { PODS } from '#core/api/resources.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { EncryptionStatus } from '#core/status/encryption-status.ts'
+import type { KubeClient } from '#io/kube/client.ts'
 import { connectCluster } from '../../cluster.ts'
 import { mapLimit } from '../../concurrency.ts'
 import type { CliContext } from '../../context.ts'
@@ -39,10 +41,20 @@ export async function encryptionStatus(this: CliContext, flags: EncryptionStatus
     },
   )
   if (wrong.length > 0) return failure(wrong.join('; '))
-  const json = flags.perNodeDetails ? Object.fromEntries(answers) : reportOf(answers)
-  const text = flags.perNodeDetails ? formatNodes(answers) : formatReport(reportOf(answers))
+  const report = reportOf(answers, await nodesWithoutKey(client, flags.node, signal))
+  const json = flags.perNodeDetails ? Object.fromEntries(answers) : report
+  const text = flags.perNodeDetails ? formatNodes(answers) : formatReport(report)
   this.process.stdout.write(flags.output === 'json' ? `${JSON.stringify(json, undefined, 1)}\n` : text)
   return undefined
+}
+
+async function nodesWithoutKey(client: KubeClient, only: string | undefined, signal: AbortSignal): Promise<string[]> {
+  const { items } = await client.listAll(CILIUM_NODES, { signal })
+  return items
+    .map(readCiliumNode)
+    .filter(({ name, publicKey }) => publicKey === undefined && (only === undefined || only === name))
+    .map(({ name }) => name)
+    .sort()
 }
 
 function failure(why: string): Fault {

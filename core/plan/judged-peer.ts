@@ -22,6 +22,11 @@ export interface JudgedPeer {
    * `pods`: only those from pods, since this node is opted out.
    */
   readonly hosts: 'all' | 'pods' | 'none'
+  /**
+   * Where `hosts` is not `none`, what nothing goes to in clear: also addresses that it may not use, because another node
+   * claims them too or its Node is gone. Never one of an opted-out node, such as the API server's.
+   */
+  readonly guarded: PerFamily<Ip>
   /** Opted out itself: its pods ask this node's own addresses as themselves, and expect answers from what they asked. */
   readonly podsAskHosts: boolean
   /** What comes in clear from its own addresses is refused. */
@@ -41,11 +46,13 @@ export function judgePeers(config: PlanConfig, self: OwnNode, peers: readonly Pe
   if (last?.config === config && last.self === self) return last.judgement
   const facts = peers.filter((peer) => peer.name !== self.name).map((peer) => factsOf(config, peer))
   const conflicts = conflictsOf(self, facts)
+  const exempt = new Set([...facts.filter((fact) => fact.optedOut), self].flatMap(addressesOf))
   const problems: Problem[] = []
   const judged = facts.map((fact) => {
     problems.push(...fact.problems)
     const refused = conflicts.podCidrs.get(fact.peer.name)
-    const peer = judge(config, self, {
+    const guarded = free(fact.peer.granted === undefined ? fact.peer.nodeIps : fact.nodeIps, exempt)
+    const peer = judge(config, self, guarded, {
       ...fact,
       key: fact.key === undefined || conflicts.keys.has(fact.key) ? undefined : fact.key,
       nodeIps: free(fact.nodeIps, conflicts.nodeIps),
@@ -68,7 +75,7 @@ export function judgePeers(config: PlanConfig, self: OwnNode, peers: readonly Pe
   return judgement
 }
 
-function judge(config: PlanConfig, self: OwnNode, facts: PeerFacts): JudgedPeer {
+function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts: PeerFacts): JudgedPeer {
   const { peer, level, nodeIps, internalIps, podCidrs } = facts
   const own = self.announcement.level
   const key = endpointIp(self, facts.nodeIps) === undefined ? undefined : facts.key
@@ -84,7 +91,7 @@ function judge(config: PlanConfig, self: OwnNode, facts: PeerFacts): JudgedPeer 
   // only one that has said so, and so was told as well: while `nodeEncryption` spreads, the others still send in clear
   const refused = own === CLOSED && nodeEncryption && hosts === 'all' && peer.encryptsHosts
   const podsAskHosts = nodeEncryption && facts.optedOut && !self.optedOut
-  return { peer, key, nodeIps, internalIps, podCidrs, path, hosts, podsAskHosts, refused }
+  return { peer, key, nodeIps, internalIps, podCidrs, path, hosts, guarded, podsAskHosts, refused }
 }
 
 /** Where WireGuard sends to: IPv4 where both nodes have it (cilium.md 2.3). */
@@ -98,6 +105,10 @@ export function endpointIp(self: OwnNode, nodeIps: PerFamily<Ip>): Ip | undefine
 /** Where VXLAN sends to: the device has one family, the first that this node has. */
 export function tunnelIp(self: OwnNode, nodeIps: PerFamily<Ip>): Ip | undefined {
   return self.nodeIps[4] === undefined ? nodeIps[6] : nodeIps[4]
+}
+
+function addressesOf({ nodeIps }: Pick<PeerFacts, 'nodeIps'>): readonly Ip[] {
+  return FAMILIES.flatMap((family) => nodeIps[family] ?? [])
 }
 
 function free(ips: PerFamily<Ip>, taken: ReadonlySet<Ip>): PerFamily<Ip> {
@@ -123,6 +134,7 @@ function reuse(judged: JudgedPeer): JudgedPeer {
     before.podsAskHosts === judged.podsAskHosts &&
     before.refused === judged.refused &&
     same(before.nodeIps, judged.nodeIps) &&
+    same(before.guarded, judged.guarded) &&
     same(before.internalIps, judged.internalIps) &&
     before.podCidrs.length === judged.podCidrs.length &&
     before.podCidrs.every((cidr, index) => cidr === judged.podCidrs[index])

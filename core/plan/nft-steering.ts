@@ -45,11 +45,13 @@ function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[
   return FAMILIES.flatMap((family) => {
     const { type } = NFT[family]
     const ips = (list: readonly JudgedPeer[]) => list.flatMap((peer) => peer.nodeIps[family] ?? [])
+    const carried = peers.filter((peer) => peer.hosts !== 'none')
+    const guarded = [...new Set(carried.flatMap((peer) => peer.guarded[family] ?? []))]
     return [
       nftSet(`cluster${family}`, type, true, ofFamily(config.clusterCidrs, family)),
       nftSet(`own${family}`, type, true, ofFamily(self.podCidrs, family)),
       nftSet(`nodes${family}`, type, false, ips(peers)),
-      nftSet(`hosts${family}`, type, false, ips(peers.filter((peer) => peer.hosts !== 'none'))),
+      nftSet(`hosts${family}`, type, false, guarded),
       nftSet(`refused${family}`, type, false, ips(peers.filter((peer) => peer.refused))),
     ]
   })

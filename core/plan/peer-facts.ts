@@ -117,7 +117,10 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
     tell('peer.ip.missing', `node ${name} announces no address`, `Give node ${name} an InternalIP (kubelet --node-ip)`)
   }
   const level = peer.announcement?.level ?? CLEAR
-  return { peer, key, level, nodeIps, internalIps, podCidrs, optedOut: peer.encryptionKey === 0, problems }
+  // 0 beside a key is a node's own word for it; beside none it says nothing, and then its labels count: a control plane
+  // that lost its key is to be reached, another node is not to be spoken to in clear
+  const optedOut = peer.publicKeyText === undefined ? granted?.optedOut === true : peer.encryptionKey === 0
+  return { peer, key, level, nodeIps, internalIps, podCidrs, optedOut, problems }
 }
 
 function accepted(ips: PerFamily<Ip>, accept: (ip: Ip) => boolean): PerFamily<Ip> {

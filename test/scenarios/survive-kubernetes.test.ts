@@ -37,10 +37,10 @@ test('what Kubernetes loses comes back; packets go on, and none in clear', { tim
     } finally {
       await probe.stop()
     }
-    const { lost, sent } = await probe.result()
+    const { lost, sent, longestRun } = await probe.result()
     const overrun = (await overruns(lab, [a, b])) - before
     t.diagnostic(
-      `${what}: ${lost} of ${sent} packets lost (full queues dropped ${overrun}), back after ${seconds.toFixed(1)} s`,
+      `${what}: ${lost} of ${sent} packets lost (${longestRun} in a row; full queues dropped ${overrun}), back after ${seconds.toFixed(1)} s`,
     )
     assert.ok(lost <= overrun, `${lost} lost, and full queues dropped only ${overrun}`)
   }

@@ -194,6 +194,7 @@ function findAnew(snapshot: Snapshot): string[] {
   return [
     nftChain('find_anew', 'type route hook output priority mangle; policy accept;', [
       `meta mark & ${hex(mask)} == ${hex(bits)} accept`,
+      `icmpv6 type { ${ICMPV6_OF_THE_LINK} } accept`,
       `ip6 daddr @hosts6 meta mark set meta mark & ${hex(~mask >>> 0)} | ${hex(other)}`,
     ]),
   ]

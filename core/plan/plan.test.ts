@@ -157,6 +157,17 @@ test('clear packets of another host are refused once it says that it sends none'
   assert.equal(stopping.announce.encryptsHosts, false)
 })
 
+test('connected sockets find the way anew, but neighbours are never asked through the device', () => {
+  const text = table(planned(snapshotOf(1, 3, [peerOf(2, 3)], { config: nodeEncryption })))
+  const chain = /chain find_anew \{[^}]*type route[^]*?\n\}/.exec(text)?.[0] ?? ''
+  assert.match(
+    chain,
+    /0xe00 accept\n.*nd-neighbor-advert.* accept\n.*@hosts6 meta mark set meta mark & 0xfffff0ff \| 0xf00/,
+  )
+  const out = planned(snapshotOf(1, 3, [peerOf(2, 3)], { config: nodeEncryption, self: { optedOut: true } }))
+  assert.doesNotMatch(table(out), /find_anew/)
+})
+
 test('a host without a usable key is not spoken to in clear', () => {
   const p = planned(snapshotOf(1, 3, [peerOf(2, 3, { publicKeyText: 'no key' })], { config: nodeEncryption }))
   assert.deepEqual(deviceTo(p, '172.18.0.4/32'), [])

@@ -220,13 +220,20 @@ export class Device implements PeerContext {
     if (message.type === 'cookie') return this.indices.get(message.receiver)?.handleCookie(now, message) ?? 'unknown'
     // before any Diffie-Hellman: who does not know our public key costs us one hash
     if (!this.#checker.checkMac1(message.bytes)) return 'forged'
-    if (this.#load.count(now.monotonic) && !this.#checker.checkMac2(now.monotonic, message.bytes, from)) {
+    // an answer to nothing costs no Diffie-Hellman either
+    const asked = message.type === 'response' ? this.indices.get(message.receiver) : undefined
+    if (message.type === 'response' && asked === undefined) return 'unknown'
+    const checker = this.#checker
+    const judgement = this.#load.judge(now.monotonic, from.ip, () =>
+      checker.checkMac2(now.monotonic, message.bytes, from),
+    )
+    if (judgement === 'drop') return 'flood'
+    if (judgement === 'ask') {
       const reply = this.#checker.reply(now.monotonic, message.bytes, message.sender, from)
       this.emit({ op: 'send', source: to, destination: from, tos: 0, message: reply })
       return 'cookie-sent'
     }
-    if (message.type === 'response')
-      return this.indices.get(message.receiver)?.handleResponse(now, message, from) ?? 'unknown'
+    if (message.type === 'response') return asked?.handleResponse(now, message, from) ?? 'unknown'
     const read = readInitiation(this.crypto, this.#identity, message.noise)
     if (read === undefined) return 'forged'
     const peer = this.#peers.get(publicKeyOf(read.remoteStatic))

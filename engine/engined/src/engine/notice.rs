@@ -9,8 +9,8 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
-/// As many handshake messages wait for a keeper that is away or slow.
-const ROOM: usize = 512;
+/// As many handshake messages wait for a keeper that is away or slow: thousands of peers may come back at once.
+const ROOM: usize = 4096;
 pub const PERIOD: u64 = 250_000_000;
 
 pub struct Message {
@@ -53,7 +53,7 @@ impl Notices {
     /// False when the queue is full (and the notice gone).
     pub fn push(&self, notice: Notice) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let room = if matches!(notice, Notice::Handshake(_)) { ROOM } else { 4 * ROOM };
+        let room = if matches!(notice, Notice::Handshake(_)) { ROOM } else { 2 * ROOM };
         if queue.len() >= room {
             return false;
         }

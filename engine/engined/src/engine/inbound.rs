@@ -6,14 +6,14 @@ use super::places::Places;
 use super::rcu::{Batch, Thread};
 use super::shared::{Errand, Shared};
 use super::state::SLOTS;
-use pellicle_crypto::Key;
+use pellicle_crypto::{Key, Message as Sealed};
 use pellicle_net::receive::{Arrival, Receiver};
 use pellicle_net::{clock, tun, wait};
 use pellicle_proto::coalesce::Coalescer;
 use pellicle_proto::event::Reason;
 use pellicle_proto::request::Role;
 use pellicle_proto::session::{REJECT_AFTER_MESSAGES, alive, stale_on_receiving};
-use pellicle_proto::transport::{HEADER, Message as Kind, classify};
+use pellicle_proto::transport::{HEADER, Message as Kind, OVERHEAD, classify};
 use pellicle_proto::{ecn, ip};
 use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
@@ -25,8 +25,20 @@ const ENOUGH: usize = 1 << 16;
 
 pub struct Inbound<'a> {
     shared: &'a Shared,
+    hand: Hand,
     coalescer: Coalescer,
     pieces: Vec<libc::iovec>,
+}
+
+/// Data messages of one session, to be decrypted together.
+#[derive(Default)]
+struct Hand {
+    session: Option<Receiving>,
+    messages: Vec<Sealed>,
+    /// The arrival that each came with, as its number.
+    origins: Vec<usize>,
+    genuine: Vec<bool>,
+    arrivals: Vec<Arrival>,
 }
 
 /// A session to receive by, kept for the time of a batch: its slot is not used anew before that is over.
@@ -38,7 +50,12 @@ struct Receiving {
 
 impl<'a> Inbound<'a> {
     pub fn new(shared: &'a Shared) -> Inbound<'a> {
-        Inbound { shared, coalescer: Coalescer::new(shared.tun_udp), pieces: Vec::with_capacity(1024) }
+        Inbound {
+            shared,
+            hand: Hand::default(),
+            coalescer: Coalescer::new(shared.tun_udp),
+            pieces: Vec::with_capacity(1024),
+        }
     }
 
     /// Until `shared.stop`.
@@ -70,80 +87,111 @@ impl<'a> Inbound<'a> {
         let Ok(count) = receiver.receive(socket) else { return false };
         shared.counters().add(Counter::UdpReceives, count as u64);
         let now = clock::now();
-        let (mut session, mut bytes) = (None, 0);
+        let mut bytes = 0;
         for index in 0..count {
             let arrival = receiver.arrival(index);
+            let (mut at, end, segment) = (arrival.range.start, arrival.range.end, arrival.segment);
             bytes += arrival.range.len();
-            let mut at = arrival.range.start;
-            while at < arrival.range.end {
-                let range = at..(at + arrival.segment).min(arrival.range.end);
+            self.hand.arrivals.push(arrival);
+            while at < end {
+                let range = at..(at + segment).min(end);
                 at = range.end;
-                self.datagram(&mut receiver.slab, range, &arrival, &mut session, now, &batch);
-                if self.coalescer.full() {
-                    self.write(&mut receiver.slab);
-                }
+                self.datagram(&mut receiver.slab, range, index, now, &batch);
             }
             if bytes >= ENOUGH {
+                self.open(&mut receiver.slab, now, &batch);
                 self.write(&mut receiver.slab);
                 bytes = 0;
             }
         }
+        self.open(&mut receiver.slab, now, &batch);
         self.write(&mut receiver.slab);
+        self.hand.session = None;
+        self.hand.arrivals.clear();
         drop(batch);
         count == MESSAGES
     }
 
+    /// Takes a datagram into the hand, if it is a data message of a session; `index` of its arrival.
     #[inline]
-    fn datagram(
+    fn datagram(&mut self, slab: &mut [u8], range: Range<usize>, index: usize, now: u64, batch: &Batch) {
+        let shared = self.shared;
+        let (receiver, counter) = match classify(&slab[range.clone()]) {
+            Kind::Data { receiver, counter } => (receiver, counter),
+            Kind::Handshake => return self.handshake(&slab[range], &self.hand.arrivals[index]),
+            Kind::Unknown => return shared.count(Counter::UnknownMessage),
+        };
+        if self.hand.session.as_ref().is_none_or(|session| session.local != receiver) {
+            let Some(slot) = shared.index.read(batch).get(receiver) else {
+                return shared.count(Counter::UnknownSession);
+            };
+            self.open(slab, now, batch);
+            let key = Key::new(&shared.state.keys()[slot].receive.get());
+            self.hand.session = Some(Receiving { local: receiver, slot, key });
+        }
+        let Some(found) = &self.hand.session else { return };
+        let session = &shared.state.sessions()[found.slot];
+        if !alive(session.born.load(Relaxed), now) || counter >= REJECT_AFTER_MESSAGES {
+            return shared.count(Counter::ExpiredSession);
+        }
+        let length = range.len() - OVERHEAD;
+        self.hand.messages.push(Sealed { counter, start: range.start + HEADER, length });
+        self.hand.origins.push(index);
+    }
+
+    /// Decrypts what is in the hand, and takes what is genuine further in the order in which it came.
+    fn open(&mut self, slab: &mut [u8], now: u64, batch: &Batch) {
+        let mut hand = std::mem::take(&mut self.hand);
+        if let Some(session) = &hand.session {
+            let genuine = &mut hand.genuine;
+            session.key.open_many(slab, &hand.messages, |_, verdict| genuine.push(verdict));
+            for ((message, origin), genuine) in hand.messages.iter().zip(&hand.origins).zip(&hand.genuine) {
+                if *genuine {
+                    self.opened(slab, message, session, &hand.arrivals[*origin], now, batch);
+                } else {
+                    self.shared.count(Counter::Forged);
+                }
+            }
+        }
+        hand.messages.clear();
+        hand.origins.clear();
+        hand.genuine.clear();
+        self.hand = hand;
+    }
+
+    #[inline]
+    fn opened(
         &mut self,
         slab: &mut [u8],
-        range: Range<usize>,
+        message: &Sealed,
+        found: &Receiving,
         arrival: &Arrival,
-        cached: &mut Option<Receiving>,
         now: u64,
         batch: &Batch,
     ) {
         let shared = self.shared;
-        let (receiver, counter) = match classify(&slab[range.clone()]) {
-            Kind::Data { receiver, counter } => (receiver, counter),
-            Kind::Handshake => return self.handshake(&slab[range], arrival),
-            Kind::Unknown => return shared.count(Counter::UnknownMessage),
-        };
-        if cached.as_ref().is_none_or(|session| session.local != receiver) {
-            let Some(slot) = shared.index.read(batch).get(receiver) else {
-                return shared.count(Counter::UnknownSession);
-            };
-            let key = Key::new(&shared.state.keys()[slot].receive.get());
-            *cached = Some(Receiving { local: receiver, slot, key });
-        }
-        let Some(found) = cached else { return };
         let (slot, peer) = (found.slot, (found.slot / SLOTS) as u32);
         let session = &shared.state.sessions()[slot];
-        if !alive(session.born.load(Relaxed), now) || counter >= REJECT_AFTER_MESSAGES {
-            return shared.count(Counter::ExpiredSession);
-        }
-        let text_range = range.start + HEADER..range.end;
-        let Ok(text) = found.key.open(counter, &mut slab[text_range.clone()]) else {
-            return shared.count(Counter::Forged);
-        };
         // The slot may be another session's by now: its window has nothing to do with this counter.
-        if session.local.load(Acquire) != receiver {
+        if session.local.load(Acquire) != found.local {
             return shared.count(Counter::UnknownSession);
         }
-        if !session.window.take(counter) {
+        if !session.window.take(message.counter) {
             return shared.count(Counter::Replayed);
         }
-        let length = text.len();
         let initiator = session.role.load(Relaxed) == Role::Initiator as u32;
-        self.authenticated(peer, slot, receiver, arrival, now);
-        note_received(shared, peer, range.len(), length > 0, now);
+        self.authenticated(peer, slot, found.local, arrival, now);
+        note_received(shared, peer, message.length + OVERHEAD, message.length > 0, now);
         if stale_on_receiving(initiator, session.born.load(Relaxed), now) {
             shared.notices.want(peer, Reason::OldOnReceiving, now);
         }
-        if length == 0 {
+        if message.length == 0 {
             return shared.count(Counter::KeepalivesReceived);
         }
-        self.packet(slab, text_range.start..text_range.start + length, peer, arrival.ecn, batch);
+        self.packet(slab, message.start..message.start + message.length, peer, arrival.ecn, batch);
+        if self.coalescer.full() {
+            self.write(slab);
+        }
     }
 
     /// A packet is genuine: its session is in use now, and its sender is where it came from.
@@ -158,14 +206,10 @@ impl<'a> Inbound<'a> {
         }
         own.last_authenticated.store(now, Relaxed);
         own.first_unanswered.store(0, Relaxed);
-        // answers go to where it came from, from the address that it came to
-        let (endpoint, source) = own.path();
-        if endpoint != arrival.source || source != arrival.destination {
+        if own.endpoint() != arrival.source {
             let _writer = shared.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            own.set_path(&arrival.source, &arrival.destination);
-            if endpoint != arrival.source {
-                shared.notices.push(Notice::Moved(peer, arrival.source));
-            }
+            own.set_endpoint(&arrival.source);
+            shared.notices.push(Notice::Moved(peer, arrival.source));
         }
     }
 
@@ -183,13 +227,7 @@ impl<'a> Inbound<'a> {
             Some(_) => {}
         }
         shared.counters().one_of_mine(Counter::PacketsReceived);
-        if !shared.plain {
-            return self.coalescer.push(slab, range);
-        }
-        shared.count(Counter::TunWrites);
-        if tun::write(shared.tun, &[tun::piece(&slab[range])]).is_err() {
-            shared.count(Counter::TunWriteFailed);
-        }
+        self.coalescer.push(slab, range);
     }
 
     fn write(&mut self, slab: &mut [u8]) {

@@ -1,10 +1,11 @@
-//! Datagrams ready to be sent: those of equal length and one destination that follow each other make a run, which goes
-//! out by one system call.
+//! Datagrams to be sent. Those of one key that follow each other are encrypted together; those of equal length and one
+//! destination make a run, which goes out by one system call.
 
 use super::counters::Counter;
 use super::shared::Shared;
+use pellicle_crypto::{Key, Message};
 use pellicle_net::send::{Route, send};
-use pellicle_proto::endpoint::Endpoint;
+use pellicle_proto::transport::{HEADER, OVERHEAD};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,6 +16,8 @@ const MAX_SEGMENTS: usize = 64;
 const ROOM: usize = 1 << 18;
 /// Beyond this much it goes out before more is read.
 const ENOUGH: usize = 1 << 16;
+/// Encrypted together while they are still in the nearest cache.
+const TOGETHER: usize = 16;
 
 struct Run {
     route: Route,
@@ -30,11 +33,20 @@ pub struct Runs {
     bytes: Vec<u8>,
     used: usize,
     runs: Vec<Run>,
+    /// Still in clear, all of one key.
+    clear: Vec<Message>,
+    key: Option<Key>,
 }
 
 impl Runs {
     pub fn new() -> Runs {
-        Runs { bytes: vec![0; ROOM], used: 0, runs: Vec::with_capacity(256) }
+        Runs {
+            bytes: vec![0; ROOM],
+            used: 0,
+            runs: Vec::with_capacity(256),
+            clear: Vec::with_capacity(TOGETHER),
+            key: None,
+        }
     }
 
     /// Room for one datagram; it counts when `commit` follows.
@@ -46,10 +58,16 @@ impl Runs {
         &mut self.bytes[self.used..self.used + length]
     }
 
+    /// What was written there: header, text, and room for the tag.
     #[inline]
-    pub fn commit(&mut self, length: usize, route: &Route) {
+    pub fn commit(&mut self, length: usize, route: &Route, key: &Key, counter: u64) {
         let start = self.used;
         self.used += length;
+        if self.clear.len() == TOGETHER || self.key.as_ref().is_none_or(|own| !own.same(key)) {
+            self.seal();
+            self.key = Some(key.clone());
+        }
+        self.clear.push(Message { counter, start: start + HEADER, length: length - OVERHEAD });
         if let Some(run) = self.runs.last_mut() {
             let fits = !run.closed
                 && length <= run.segment
@@ -71,7 +89,16 @@ impl Runs {
         self.used >= ENOUGH || self.runs.len() >= 200
     }
 
+    fn seal(&mut self) {
+        if let Some(key) = &self.key {
+            key.seal_many(&mut self.bytes, &self.clear);
+        }
+        self.clear.clear();
+    }
+
     pub fn flush(&mut self, shared: &Shared) {
+        self.seal();
+        self.key = None;
         for run in &self.runs {
             let bytes = &self.bytes[run.start..run.start + run.length];
             let Some(socket) = shared.socket(run.route.destination.family) else {
@@ -80,7 +107,7 @@ impl Runs {
             };
             if run.count == 1 || shared.segment.load(Relaxed) {
                 shared.count(Counter::UdpSends);
-                match transmit(shared, socket, &run.route, bytes, run.segment) {
+                match send(socket, &run.route, bytes, run.segment) {
                     Ok(()) => continue,
                     Err(_) if run.count == 1 => {
                         shared.count(Counter::SendFailed);
@@ -91,27 +118,13 @@ impl Runs {
             }
             for datagram in bytes.chunks(run.segment) {
                 shared.count(Counter::UdpSends);
-                if transmit(shared, socket, &run.route, datagram, 0).is_err() {
+                if send(socket, &run.route, datagram, 0).is_err() {
                     shared.count(Counter::SendFailed);
                 }
             }
         }
         self.runs.clear();
         self.used = 0;
-    }
-}
-
-/// An address of ours that is gone must not silence the peers who wrote to it: the kernel chooses another.
-#[inline]
-fn transmit(shared: &Shared, socket: i32, route: &Route, bytes: &[u8], segment: usize) -> io::Result<()> {
-    match send(socket, route, bytes, segment) {
-        Err(error) if route.source.family != 0 => {
-            let any = Route { source: Endpoint::NONE, ..*route };
-            send(socket, &any, bytes, segment).map_err(|_| error)?;
-            shared.forget_source(&route.source);
-            Ok(())
-        }
-        other => other,
     }
 }
 

@@ -1,11 +1,11 @@
-//! One packet, possibly a super packet, to encrypted datagrams of a session.
+//! One packet, possibly a super packet, to datagrams of a session, which `Runs` encrypts before they leave.
 
 use super::runs::Runs;
 use super::shared::Shared;
 use pellicle_crypto::Key;
 use pellicle_net::send::Route;
 use pellicle_proto::split::Split;
-use pellicle_proto::transport::{HEADER, OVERHEAD, TAG, padded, write_header};
+use pellicle_proto::transport::{HEADER, OVERHEAD, padded, write_header};
 
 /// What a session gives for sending.
 pub struct Sealer<'a> {
@@ -46,11 +46,9 @@ impl Sealer<'_> {
         let room = runs.room(whole, shared);
         if let Some((header, rest)) = room.split_first_chunk_mut::<HEADER>() {
             write_header(header, self.remote, counter);
-            let (text, tag) = rest.split_at_mut(rest.len() - TAG);
-            write(text);
-            tag.copy_from_slice(&self.key.seal(counter, text));
+            write(&mut rest[..length]);
         }
-        runs.commit(whole, route);
+        runs.commit(whole, route, self.key, counter);
         whole
     }
 }

@@ -42,11 +42,15 @@ async function run(): Promise<void> {
       datapath: new UserspaceDatapath(),
       healthPort: port(values['health-port'], '--health-port'),
       metricsPort: port(values['metrics-port'], '--metrics-port'),
+      end,
     })
+    function end(): void {
+      void agent.close().then(() => process.exit(0))
+    }
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.once(signal, () => {
         log.info(`ending by ${signal}: the network of this node stays as it is`)
-        void agent.close().then(() => process.exit(0))
+        end()
       })
     }
     await agent.start()

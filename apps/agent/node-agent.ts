@@ -18,6 +18,7 @@ import type { Log } from '#io/telemetry/log.ts'
 import { Agent } from './agent.ts'
 import { ApiServer, type Routes, TextAnswer } from './api/server.ts'
 import { type CleanupDeps, cleanUp, cleanUpOnRequest } from './cleanup.ts'
+import { CleanupRequest } from './cleanup-request.ts'
 import { CNI_CONFLIST, installCni, removeCni } from './cni/install.ts'
 import { Pods } from './cni/pods.ts'
 import { DeleteQueue } from './cni/queue.ts'
@@ -45,6 +46,8 @@ export interface NodeAgentOptions {
   /** `127.0.0.1`; undefined: no health port (tests). */
   readonly healthPort: number | undefined
   readonly metricsPort: number | undefined
+  /** Ends this process, to be started again. */
+  end(): void
 }
 
 /** Also when nobody tells of a change, what is there is compared with the plan: somebody may have deleted a route. */
@@ -70,7 +73,7 @@ export class NodeAgent {
   #facts: NodeFacts | undefined
   #cniFile: StateMessage = { state: 'Warning', msg: 'not written yet: this node is not programmed' }
   #podsUp = false
-  #cleaning: Promise<boolean> | undefined
+  readonly #cleanup: CleanupRequest
 
   constructor(options: NodeAgentOptions) {
     const { paths, log, client, nodeName } = options
@@ -120,6 +123,12 @@ export class NodeAgent {
     })
     this.#cni = new CniServer(this.#pods, log.with({ subsys: 'cni' }))
     this.#queue = new DeleteQueue(paths.deleteQueue, (line) => this.#cni.answer(line), log.with({ subsys: 'cni' }))
+    this.#cleanup = new CleanupRequest({
+      log,
+      clean: () => cleanUpOnRequest(this.#cleanupDeps()),
+      forget: () => this.#annotateCleanup(undefined),
+      end: () => options.end(),
+    })
     this.#api = new ApiServer(this.#routes(), log.with({ subsys: 'api' }))
   }
 
@@ -205,23 +214,9 @@ export class NodeAgent {
   }
 
   #lookForCleanup(): void {
-    const { nodeName, log } = this.#options
-    const asked = this.#ciliumNodes.get(nodeName)?.metadata.annotations?.[ANNOTATION.cleanup]
-    if (asked === undefined || this.#agent === undefined) return
-    if (asked === CLEANUP.requested) {
-      if (this.#cleaning !== undefined) return
-      log.info('this node is asked to remove everything')
-      this.#cleaning = cleanUpOnRequest(this.#cleanupDeps())
-      // a failure may be asked for again
-      void this.#cleaning.then((done) => {
-        if (!done) this.#cleaning = undefined
-      })
-    } else if (this.#cleaning === undefined) {
-      // left from an installation before this one
-      this.#annotateCleanup(undefined).catch((error: unknown) => {
-        log.info(`an old cleanup annotation is still there: ${describeFault(error)}`)
-      })
-    }
+    const own = this.#ciliumNodes.get(this.#options.nodeName)
+    if (own !== undefined && this.#agent !== undefined)
+      this.#cleanup.look(own.metadata.annotations?.[ANNOTATION.cleanup])
   }
 
   #cleanupDeps(): CleanupDeps {
@@ -294,7 +289,7 @@ export class NodeAgent {
 
   /** A node that was cleaned is well: nobody should start its agent again. */
   #unhealthy(): string | undefined {
-    if (this.#cleaning !== undefined) return undefined
+    if (this.#cleanup.active) return undefined
     if (this.#agent === undefined) return 'the agent is starting'
     if (this.#agent.applied === undefined) return this.#agent.notReady() ?? 'this node is not programmed yet'
     const failing = this.#agent.workers.find(({ name, failures }) => name === 'apply' && failures > 4)

@@ -233,7 +233,12 @@ describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${mis
     const { code, stderr } = await cli('uninstall')
     assert.equal(code, 1)
     assert.match(stderr, /not cleaned and are closed: node-0, node-1.*install and then pellicle uninstall/)
+    // what an uninstall before it asked for is taken back
+    await acknowledge(client, 'node-0', 'requested')
     assert.equal((await cli('install', ...WIREGUARD)).code, 0)
+    for (const { metadata } of (await client.listAll(CILIUM_NODES)).items) {
+      assert.equal(metadata.annotations?.['pellicle.io/cleanup'], undefined)
+    }
   })
 
   test('uninstall: nodes first, then the release, then the CRD; nothing is left', async () => {

@@ -59,6 +59,7 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
       datapath: new UserspaceDatapath(paths),
       healthPort: undefined,
       metricsPort: undefined,
+      end: () => lines.push('ended'),
     })
     await agent.start()
   }

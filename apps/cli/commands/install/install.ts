@@ -1,6 +1,7 @@
 import { Fault } from '#core/fault/fault.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
+import { takeCleanupBack } from '../../install/cleanup-request.ts'
 import { completeValues } from '../../install/complete.ts'
 import { deploy, judged, valuesOf } from '../../install/deploy.ts'
 import type { DeployFlags } from '../../install/flags.ts'
@@ -18,6 +19,7 @@ export async function install(this: CliContext, flags: DeployFlags): Promise<Err
   const cluster = await connectCluster(this, flags)
   await requireFree(this, cluster, flags, progress)
   const complete = await completeValues(this, cluster.client, values, progress)
+  if (!flags.dryRun) await takeCleanupBack(cluster.client, this.signal)
   return await deploy(this, cluster, flags, complete, progress)
 }
 

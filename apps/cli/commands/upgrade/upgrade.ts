@@ -1,9 +1,7 @@
-import { CILIUM_NODES } from '#core/api/cilium-node.ts'
-import { ANNOTATION } from '#core/api/names.ts'
 import { Fault } from '#core/fault/fault.ts'
-import type { KubeClient } from '#io/kube/client.ts'
 import { connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
+import { takeCleanupBack } from '../../install/cleanup-request.ts'
 import { completeValues } from '../../install/complete.ts'
 import { deploy, judged, valuesOf } from '../../install/deploy.ts'
 import { examine } from '../../install/foreign.ts'
@@ -34,14 +32,4 @@ export async function upgrade(this: CliContext, flags: UpgradeFlags): Promise<Er
   const complete = await completeValues(this, cluster.client, values, progress)
   if (!flags.dryRun) await takeCleanupBack(cluster.client, this.signal)
   return await deploy(this, cluster, flags, complete, progress)
-}
-
-/** An uninstall that was broken off leaves its request: agents would go on with it. */
-async function takeCleanupBack(client: KubeClient, signal: AbortSignal): Promise<void> {
-  const { items } = await client.listAll(CILIUM_NODES, { signal })
-  for (const node of items) {
-    if (node.metadata.annotations?.[ANNOTATION.cleanup] === undefined) continue
-    const patch = { metadata: { annotations: { [ANNOTATION.cleanup]: null } } }
-    await client.patch(CILIUM_NODES, node.metadata.name, patch, { signal })
-  }
 }

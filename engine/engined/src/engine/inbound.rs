@@ -206,10 +206,14 @@ impl<'a> Inbound<'a> {
         }
         own.last_authenticated.store(now, Relaxed);
         own.first_unanswered.store(0, Relaxed);
-        if own.endpoint() != arrival.source {
+        // answers go to where it came from, from the address that it came to
+        let (endpoint, source) = own.path();
+        if endpoint != arrival.source || source != arrival.destination {
             let _writer = shared.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            own.set_endpoint(&arrival.source);
-            shared.notices.push(Notice::Moved(peer, arrival.source));
+            own.set_path(&arrival.source, &arrival.destination);
+            if endpoint != arrival.source {
+                shared.notices.push(Notice::Moved(peer, arrival.source));
+            }
         }
     }
 
@@ -227,7 +231,13 @@ impl<'a> Inbound<'a> {
             Some(_) => {}
         }
         shared.counters().one_of_mine(Counter::PacketsReceived);
-        self.coalescer.push(slab, range);
+        if !shared.plain {
+            return self.coalescer.push(slab, range);
+        }
+        shared.count(Counter::TunWrites);
+        if tun::write(shared.tun, &[tun::piece(&slab[range])]).is_err() {
+            shared.count(Counter::TunWriteFailed);
+        }
     }
 
     fn write(&mut self, slab: &mut [u8]) {

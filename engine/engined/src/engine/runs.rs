@@ -5,6 +5,7 @@ use super::counters::Counter;
 use super::shared::Shared;
 use pellicle_crypto::{Key, Message};
 use pellicle_net::send::{Route, send};
+use pellicle_proto::endpoint::Endpoint;
 use pellicle_proto::transport::{HEADER, OVERHEAD};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -107,7 +108,7 @@ impl Runs {
             };
             if run.count == 1 || shared.segment.load(Relaxed) {
                 shared.count(Counter::UdpSends);
-                match send(socket, &run.route, bytes, run.segment) {
+                match transmit(shared, socket, &run.route, bytes, run.segment) {
                     Ok(()) => continue,
                     Err(_) if run.count == 1 => {
                         shared.count(Counter::SendFailed);
@@ -118,13 +119,27 @@ impl Runs {
             }
             for datagram in bytes.chunks(run.segment) {
                 shared.count(Counter::UdpSends);
-                if send(socket, &run.route, datagram, 0).is_err() {
+                if transmit(shared, socket, &run.route, datagram, 0).is_err() {
                     shared.count(Counter::SendFailed);
                 }
             }
         }
         self.runs.clear();
         self.used = 0;
+    }
+}
+
+/// An address of ours that is gone must not silence the peers who wrote to it: the kernel chooses another.
+#[inline]
+fn transmit(shared: &Shared, socket: i32, route: &Route, bytes: &[u8], segment: usize) -> io::Result<()> {
+    match send(socket, route, bytes, segment) {
+        Err(error) if route.source.family != 0 => {
+            let any = Route { source: Endpoint::NONE, ..*route };
+            send(socket, &any, bytes, segment).map_err(|_| error)?;
+            shared.forget_source(&route.source);
+            Ok(())
+        }
+        other => other,
     }
 }
 

@@ -168,7 +168,7 @@ export class Agent {
     const now = this.#deps.now()
     const internalIps = addresses.use(podCidrs, state.value.internalIps, endpoints.all(), now)
     await state.change({ internalIps })
-    if (state.value.announcement === undefined) await this.#begin(config, ciliumNodes)
+    if (state.value.announcement === undefined) await this.#begin(config, node.name, ciliumNodes)
     const announcement = state.value.announcement ?? { level: CLEAR, epoch: 0 }
     const wanted = config.encryption === 'wireguard'
     if (this.#key === undefined && (wanted || announcement.level > CLEAR)) this.#key = await this.#deps.loadKey()
@@ -194,9 +194,11 @@ export class Agent {
   }
 
   /** A node without a memory of its own begins so that it fits to the others, and to what it said itself before a boot. */
-  async #begin(config: AgentConfig, ciliumNodes: readonly CiliumNode[]): Promise<void> {
+  async #begin(config: AgentConfig, name: string, ciliumNodes: readonly CiliumNode[]): Promise<void> {
     const said = ciliumNodes.map((node) => readCiliumNode(node))
-    const announcement = firstAnnouncement(config.encryption === 'wireguard', said)
+    const peers = said.filter((node) => node.name !== name)
+    const own = said.find((node) => node.name === name)?.announcement
+    const announcement = firstAnnouncement(config.encryption === 'wireguard', peers, own)
     await this.#deps.state.change({ announcement, since: this.#deps.now() })
     this.#deps.log.info('this node begins', { level: announcement.level, epoch: announcement.epoch })
   }

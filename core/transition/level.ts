@@ -34,8 +34,14 @@ export function formatAnnouncement({ level, epoch }: Announcement): string {
   return `${level}.${epoch}`
 }
 
+/**
+ * How far one announcement may take the others' epoch along. Nobody changes their mind a million times, so one that is
+ * further away is a mistake or malice, and no number of steps leads to the end of what has a text.
+ */
+export const EPOCH_REACH = 1_000_000
+
 /** Undefined when `text` is absent or not of that form. */
 export function parseAnnouncement(text: string | undefined): Announcement | undefined {
-  const match = /^([0-3])\.(0|[1-9][0-9]{0,8})$/.exec(text ?? '')
+  const match = /^([0-3])\.(0|[1-9][0-9]{0,14})$/.exec(text ?? '')
   return match === null ? undefined : { level: Number(match[1]) as Level, epoch: Number(match[2]) }
 }

@@ -1,4 +1,4 @@
-import { type Announcement, CLEAR, CLOSED, type Level, RECEIVING, SENDING } from './level.ts'
+import { type Announcement, CLEAR, CLOSED, EPOCH_REACH, type Level, RECEIVING, SENDING } from './level.ts'
 
 /**
  * Turning encryption on and off on a running cluster without losing a packet and, once closed, without a clear one.
@@ -39,12 +39,24 @@ export interface Transition {
   readonly waitingFor: readonly string[]
 }
 
-/** Where a node begins that has nothing persisted, so that it fits to those that are there, in the middle of a change too. */
-export function firstAnnouncement(wanted: boolean, peers: readonly TransitionPeer[]): Announcement {
+/**
+ * Where a node begins that has nothing persisted (each boot), so that it fits to those that are there, in the middle of a
+ * change too. `said`: what its own CiliumNode still says.
+ *
+ * Closed where it was closed before, or where a peer is in the same epoch: nobody closes before all others send
+ * encrypted, so one that is behind is stale or lying, and must not bring this node to speak in clear.
+ */
+export function firstAnnouncement(
+  wanted: boolean,
+  peers: readonly TransitionPeer[],
+  said?: Announcement,
+): Announcement {
   const announced = peers.flatMap(({ announcement }) => announcement ?? [])
   const lowest = Math.min(CLOSED, ...announced.map(({ level }) => level))
   const highest = Math.max(CLEAR, ...announced.map(({ level }) => level))
-  const epoch = nextEpoch(wanted, undefined, announced)
+  const epoch = nextEpoch(wanted, undefined, said === undefined ? announced : [said, ...announced])
+  const isClosed = said?.level === CLOSED || announced.some((peer) => peer.level === CLOSED && peer.epoch === epoch)
+  if (wanted && isClosed) return { level: CLOSED, epoch }
   // wanted: closed where nobody sends in clear any more; else both ways as far as the others are
   if (wanted) return { level: lowest >= SENDING ? CLOSED : lowest === RECEIVING ? SENDING : RECEIVING, epoch }
   return { level: Math.min(highest, SENDING) as Level, epoch }
@@ -75,14 +87,21 @@ export function nextLevel(view: TransitionView): Transition {
   }
 }
 
-/** Smallest that fits the wish, is not below one's own, and joins others of the same wish or overtakes those of the other. */
+/**
+ * Smallest that fits the wish, is not below one's own, and joins others of the same wish or overtakes those of the other.
+ * Those out of reach are left alone; `status` names them, as all that are waited for.
+ */
 function nextEpoch(wanted: boolean, own: number | undefined, peers: readonly Announcement[]): number {
   const parity = wanted ? 1 : 0
   const settled = own !== undefined && own % 2 === parity
-  const floor = Math.max(
-    own ?? 0,
-    ...peers.map(({ epoch }) => epoch).filter((epoch) => !settled || epoch % 2 === parity),
-  )
+  const epochs = peers.map(({ epoch }) => epoch).sort((a, b) => a - b)
+  let reach = own ?? epochs[0] ?? 0
+  let floor = own ?? 0
+  for (const epoch of epochs) {
+    if (epoch > reach + EPOCH_REACH) break
+    reach = Math.max(reach, epoch)
+    if (!settled || epoch % 2 === parity) floor = Math.max(floor, epoch)
+  }
   return floor % 2 === parity ? floor : floor + 1
 }
 

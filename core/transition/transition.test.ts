@@ -7,7 +7,7 @@ import { firstAnnouncement, nextLevel, type TransitionPeer } from './next-level.
 test('an announcement has one text', () => {
   assert.equal(formatAnnouncement({ level: 3, epoch: 12 }), '3.12')
   assert.deepEqual(parseAnnouncement('3.12'), { level: 3, epoch: 12 })
-  for (const text of [undefined, '', '3', '4.1', '3.', '.1', '3.01', '3.-1', ' 3.1', '3.1 ', '3.9999999999']) {
+  for (const text of [undefined, '', '3', '4.1', '3.', '.1', '3.01', '3.-1', ' 3.1', '3.1 ', '3.9999999999999999']) {
     assert.equal(parseAnnouncement(text), undefined, String(text))
   }
 })
@@ -24,11 +24,46 @@ test('a fresh node begins closed, or as far as the others are', () => {
     [true, ['0.0', '1.1'], '1.1'],
     [true, ['0.0'], '1.1'],
     [true, ['3.5', 'none'], '3.5'],
+    [true, ['3.1', '0.0'], '3.1'], // one that is behind a closed one opens nobody
+    [true, ['3.1', '1.1'], '3.1'],
+    [true, ['3.1', '1.2'], '2.3'], // but while others turn off, a closed one that has not heard of it says nothing
+    [true, ['3.1', '1.999999999'], '3.1'], // out of reach
+    [false, ['3.1', '3.999999999'], '2.2'],
     [false, [], '0.0'],
     [false, ['3.1'], '2.2'],
     [false, ['1.2', '0.2'], '1.2'],
   ] as const) {
     assert.equal(formatAnnouncement(firstAnnouncement(wanted, peers(...others))), expected, others.join())
+  }
+})
+
+test('a node that was closed begins closed after a boot, whatever others say', () => {
+  for (const [wanted, said, others, expected] of [
+    [true, '3.1', ['0.0', '1.1'], '3.1'],
+    [true, '3.1', ['2.2'], '3.3'],
+    [true, '2.1', ['1.1'], '2.1'],
+    [true, undefined, ['1.1'], '2.1'],
+    [false, '3.1', ['3.1', '3.1'], '2.2'],
+  ] as const) {
+    const began = firstAnnouncement(wanted, peers(...others), parseAnnouncement(said))
+    assert.equal(formatAnnouncement(began), expected, `${said} ${others.join()}`)
+  }
+})
+
+test('no announcement takes the epoch where it has no text any more', () => {
+  for (const epoch of [999_999_999, 999_999_999_999_999]) {
+    const liar = { name: 'liar', announcement: { level: 3, epoch } } as const
+    let own: Announcement = { level: 3, epoch: 1 }
+    for (const wanted of [true, false, true, false]) {
+      const view = { wanted, own, ownSeen: own, receiving: true, peers: [...peers('3.1'), liar] }
+      const { next, waitingFor } = nextLevel(view)
+      assert.ok(next.epoch <= own.epoch + 1, `${wanted}: ${next.epoch}`)
+      assert.deepEqual(parseAnnouncement(formatAnnouncement(next)), next)
+      own = { ...next, level: 3 }
+      if (!wanted)
+        assert.deepEqual(nextLevel({ ...view, own: { level: 2, epoch: own.epoch } }).waitingFor, ['liar', 'node-0'])
+      else assert.deepEqual(waitingFor, [])
+    }
   }
 })
 
@@ -95,7 +130,7 @@ class Cluster {
     const wish = this.wishes.length - 1
     const seen = new Map<number, Announcement>()
     for (const { node, announcement } of this.history) seen.set(node, announcement)
-    const announcement = firstAnnouncement(this.wishes[wish] as boolean, peersIn(n, seen))
+    const announcement = firstAnnouncement(this.wishes[wish] as boolean, peersIn(n, seen), seen.get(n))
     const view = this.history.length
     const joined: Node = {
       persisted: announcement,
@@ -143,6 +178,11 @@ class Cluster {
     this.deliver(n, this.history.length)
     node.wish = this.wishes.length - 1
     this.apply(n)
+  }
+
+  /** It forgets everything; only its CiliumNode knows what it was. */
+  boot(n: number): void {
+    if (this.nodes[n] !== undefined) this.join(n)
   }
 
   deliver(n: number, count: number): void {
@@ -204,7 +244,7 @@ function peersIn(n: number, seen: ReadonlyMap<number, Announcement>): Transition
 
 type Move =
   | { readonly do: 'deliver'; readonly n: number; readonly count: number }
-  | { readonly do: 'hear' | 'decide' | 'apply' | 'publish' | 'restart' | 'join' | 'turn'; readonly n: number }
+  | { readonly do: 'hear' | 'decide' | 'apply' | 'publish' | 'restart' | 'boot' | 'join' | 'turn'; readonly n: number }
   | { readonly do: 'wish' }
 
 const node = fc.integer({ min: 0, max: 4 })
@@ -215,7 +255,7 @@ const move: fc.Arbitrary<Move> = fc.oneof(
   },
   { weight: 6, arbitrary: fc.record({ do: fc.constantFrom('hear', 'decide', 'apply', 'publish'), n: node }) },
   { weight: 6, arbitrary: fc.record({ do: fc.constant('turn' as const), n: node }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('restart', 'join'), n: node }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('restart', 'boot', 'join'), n: node }) },
   { weight: 1, arbitrary: fc.constant({ do: 'wish' as const }) },
 )
 
@@ -228,6 +268,8 @@ function run(cluster: Cluster, moves: readonly Move[], joins: boolean): void {
     else if (m.do === 'deliver') cluster.deliver(m.n, m.count)
     else if (m.do === 'join') {
       if (joins && cluster.nodes[m.n] === undefined) cluster.join(m.n)
+    } else if (m.do === 'boot') {
+      if (joins) cluster.boot(m.n)
     } else cluster[m.do](m.n)
     cluster.check(trace)
   }
@@ -249,7 +291,7 @@ test('no order, delay, restart or change of mind loses a packet between nodes th
   )
 })
 
-test('nodes that join while encryption is on or being turned on lose nothing', () => {
+test('nodes that join or boot while encryption is on or being turned on lose nothing', () => {
   fc.assert(
     fc.property(
       fc.boolean(),

@@ -52,6 +52,7 @@ let devices: FakeDevices
 let endpoints: Endpoints
 let server: CniServer
 let pods: Pods
+let ipam: Ipam
 let notReady: string | undefined
 let namespaces: Set<string>
 const GATEWAY = '10.244.1.1' as Ip
@@ -63,7 +64,7 @@ async function start(): Promise<void> {
   await endpoints.load()
   const internal = { 4: GATEWAY }
   const allocations = Object.fromEntries(endpoints.all().map((one) => [endpointKey(one), { 4: one.ips[0]!.ip }]))
-  const ipam = unwrap(Ipam.fromJson([POOL], { internal, allocations, resting: [], next: [] }))
+  ipam = unwrap(Ipam.fromJson([POOL], { internal, allocations, resting: [], next: [] }))
   pods = new Pods({
     endpoints,
     devices,
@@ -82,6 +83,12 @@ async function start(): Promise<void> {
     namespaceExists: async (netns) => namespaces.has(netns),
   })
   server = new CniServer(pods, SILENT)
+}
+
+/** Addresses in use. */
+function held(): unknown[] {
+  const { internal, allocations } = ipam.toJson()
+  return [internal, ...Object.values(allocations)].flatMap((ips) => Object.values(ips))
 }
 
 beforeEach(async () => {
@@ -170,6 +177,22 @@ test('an ADD that fails leaves nothing behind', async () => {
   assert.deepEqual(endpoints.all(), [])
   devices.failure = undefined
   assert.equal((await call(line('ADD'))).exitCode, 0)
+})
+
+test('ADDs that cannot be written down hold no address', async () => {
+  await writeFile(join(folder, 'lib'), 'a file where the folder should be')
+  for (let i = 0; i < 3; i++) {
+    assert.equal((await call(line('ADD', `full${i}`))).exitCode, 1)
+    assert.deepEqual(held(), [GATEWAY])
+  }
+  await rm(join(folder, 'lib'))
+})
+
+test('DEL gives back what was allocated to a pod that was never written down', async () => {
+  unwrap(ipam.allocate('lost/eth0', 0))
+  assert.equal(held().length, 2)
+  await call(line('DEL', 'lost'))
+  assert.deepEqual(held(), [GATEWAY])
 })
 
 test('endpoints survive a restart of the agent', async () => {

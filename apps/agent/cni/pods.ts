@@ -75,9 +75,10 @@ export class Pods {
     const endpoint = endpoints.get(containerId, ifname)
     // after a lost endpoints file the device's name still tells whose it was
     await devices.remove(endpoint?.device ?? deviceName(containerId, ifname))
+    if (endpoint !== undefined) await endpoints.remove([endpoint])
+    // also for an ADD that a full disk kept from being remembered: nothing else knows of its address
+    this.#deps.release(endpointKey({ containerId, ifname }))
     if (endpoint === undefined) return
-    await endpoints.remove([endpoint])
-    this.#deps.release(endpointKey(endpoint))
     log.info('pod has left', { pod: endpoint.pod, device: endpoint.device })
     // addresses may be given away again at once: whatever still routes to the old device is replaced by then
     this.#deps.programmed().catch((error: unknown) => {
@@ -186,9 +187,12 @@ export class Pods {
 
   async #undo(endpoint: Endpoint): Promise<void> {
     try {
-      await this.#deps.devices.remove(endpoint.device)
-      await this.#deps.endpoints.remove([endpoint])
-      this.#deps.release(endpointKey(endpoint))
+      const { endpoints, devices, release } = this.#deps
+      await devices.remove(endpoint.device)
+      // what was never written need not be written off, which a full disk would refuse as well
+      const written = endpoints.get(endpoint.containerId, endpoint.ifname)
+      if (written !== undefined) await endpoints.remove([written])
+      release(endpointKey(endpoint))
     } catch (error) {
       // what is left here is given back by the next DEL, GC or start
       this.#deps.log.warn(`the traces of a failed ADD are still there: ${describeFault(error)}`, {

@@ -17,6 +17,12 @@ test('logfmt is the default, with the words that people grep for', () => {
   ])
 })
 
+test('a field does not take the place of the line’s own words', () => {
+  const { log, lines } = capture({})
+  log.info('closed', { level: 3, msg: 'no' })
+  assert.match(lines[0]!, / level=info msg=closed fields\.level=3 fields\.msg=no\n$/)
+})
+
 test('JSON has the same fields', () => {
   const { log, lines } = capture({ format: 'json' })
   log.error('gone', { node: 'a' })

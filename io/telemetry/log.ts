@@ -84,11 +84,17 @@ function wrap(logger: pino.Logger): Log {
   }
 }
 
+/** The line's own words: a field of that name would take the place of what people grep for. logrus names it so too. */
+const OWN = new Set(['time', 'level', 'msg'])
+
 /** Bytes are never spelt out: they might be a key. Absent values are left out. */
 function clean(fields: Fields = {}): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(fields)
       .filter(([, value]) => value !== undefined)
-      .map(([name, value]) => [name, ArrayBuffer.isView(value) ? `[${value.byteLength} bytes]` : value]),
+      .map(([name, value]) => [
+        OWN.has(name) ? `fields.${name}` : name,
+        ArrayBuffer.isView(value) ? `[${value.byteLength} bytes]` : value,
+      ]),
   )
 }

@@ -48,7 +48,7 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
   if (text !== undefined && key === undefined) {
     tell(
       'peer.key.invalid',
-      `node ${name} announces a public key that is not the base64 of 32 bytes, or is all zero`,
+      `node ${name} announces a public key that is not the base64 of 32 bytes, is all zero, or has small order (no secret comes of it)`,
       `Restart the agent of ${name}; it announces its own key again`,
     )
   }

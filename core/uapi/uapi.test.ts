@@ -223,13 +223,13 @@ test('130,560 prefixes of one peer, or 40 peers of 1,700, are one operation, sai
   for (let a = 1; a <= 255; a++)
     for (let b = 0; b <= 255; b++) prefixes.push(`${a}.${b}.0.0/16`, `${a.toString(16)}::${b.toString(16)}/128`)
   const canonical = (lines: readonly string[]) =>
-    parseChange(lines).peers.flatMap(({ allowedIps }) => allowedIps.map(({ prefix }) => prefix))
-  for (const peers of [1, 40]) {
+    parseChange(lines).peers.flatMap(({ allowedIps }) => allowedIps.map((change) => change.prefix))
+  for (const count of [1, 40]) {
     const lines: string[] = ['replace_peers=true']
-    for (let i = 0; i < peers; i++) {
+    for (let i = 0; i < count; i++) {
       lines.push(`public_key=${publicKeyOfNumber(i)}`, 'replace_allowed_ips=true')
-      const own = peers === 1 ? prefixes : prefixes.slice(i * 1700, (i + 1) * 1700)
-      for (const prefix of own) lines.push(`allowed_ip=${prefix}`)
+      const own = count === 1 ? prefixes : prefixes.slice(i * 1700, (i + 1) * 1700)
+      for (const text of own) lines.push(`allowed_ip=${text}`)
     }
     const splitter = new OperationSplitter()
     const [operation = ''] = splitter.push(`set=1\n${lines.join('\n')}\n\n`)
@@ -241,13 +241,13 @@ test('130,560 prefixes of one peer, or 40 peers of 1,700, are one operation, sai
     for (let order = device.poll(); order !== undefined; order = device.poll()) {
       if (order.op === 'allow') allowed += order.prefixes.length
     }
-    const count = peers === 1 ? prefixes.length : peers * 1700
-    assert.equal(allowed, count)
+    const expected = count === 1 ? prefixes.length : count * 1700
+    assert.equal(allowed, expected)
     const said = formatDevice(device)
       .split('\n')
       .filter((line) => line.startsWith('public_key=') || line.startsWith('allowed_ip='))
-    assert.equal(said.length, count + peers)
-    if (peers > 1) assert.deepEqual(canonical(said), canonical(lines))
+    assert.equal(said.length, expected + count)
+    if (count > 1) assert.deepEqual(canonical(said), canonical(lines))
   }
 })
 

@@ -25,11 +25,11 @@ export class ControlServer {
 
   /** Takes the place of a socket that a killed process left. Rejects with Fault `uapi.listen`. */
   async listen(): Promise<void> {
-    const socket = this.#socket
-    const where = typeof socket === 'string' ? { path: socket } : { fd: socket }
-    if (typeof socket === 'string') {
-      await mkdir(dirname(socket), { recursive: true })
-      await unlink(socket).catch(() => undefined)
+    const given = this.#socket
+    const where = typeof given === 'string' ? { path: given } : { fd: given }
+    if (typeof given === 'string') {
+      await mkdir(dirname(given), { recursive: true })
+      await unlink(given).catch(() => undefined)
     }
     const server = createServer((socket) => this.#serve(socket))
     this.#server = server
@@ -41,7 +41,7 @@ export class ControlServer {
         server.listen(where, resolve)
       })
     } catch (error) {
-      throw new Fault('uapi.listen', `cannot listen on ${socket}`, { field: `${socket}`, cause: error })
+      throw new Fault('uapi.listen', `cannot listen on ${given}`, { field: `${given}`, cause: error })
     } finally {
       process.umask(umask)
     }

@@ -14,6 +14,8 @@ const OPTIONS = {
   'config-dir': { type: 'string', default: '/tmp/cilium/config-map' },
   kubeconfig: { type: 'string' },
   'health-port': { type: 'string', default: '9879' },
+  // the node itself only; other addresses are asked for (value prometheus.enabled): it has no authentication
+  'metrics-address': { type: 'string', default: '127.0.0.1' },
   'metrics-port': { type: 'string', default: '9962' },
   'log-format': { type: 'string' },
   debug: { type: 'boolean', default: false },
@@ -41,6 +43,7 @@ async function run(): Promise<void> {
       devices: new KernelPods(keeper.kernel.socket),
       datapath: new UserspaceDatapath(),
       healthPort: port(values['health-port'], '--health-port'),
+      metricsAddress: values['metrics-address'],
       metricsPort: port(values['metrics-port'], '--metrics-port'),
       end,
     })

@@ -45,6 +45,8 @@ export interface NodeAgentOptions {
   readonly datapath: Datapath
   /** `127.0.0.1`; undefined: no health port (tests). */
   readonly healthPort: number | undefined
+  /** Empty: all addresses of the node. Undefined: this node's own 127.0.0.1. */
+  readonly metricsAddress?: string | undefined
   readonly metricsPort: number | undefined
   /** Ends this process, to be started again. */
   end(): void
@@ -136,7 +138,8 @@ export class NodeAgent {
   async start(): Promise<void> {
     const { paths, log, nodeName, datapath, healthPort, metricsPort } = this.#options
     if (healthPort !== undefined) await this.#listen(this.#healthRoutes(), '127.0.0.1', healthPort)
-    if (metricsPort !== undefined) await this.#listen(await this.#metricsRoutes(), undefined, metricsPort)
+    if (metricsPort !== undefined)
+      await this.#listen(await this.#metricsRoutes(), this.#options.metricsAddress ?? '127.0.0.1', metricsPort)
     await this.#api.listenUnix(paths.apiSocket)
     this.#closing.push(() => this.#api.close())
     await this.#config.start()
@@ -302,7 +305,7 @@ export class NodeAgent {
     return { 'GET /metrics': async () => new TextAnswer(await metrics.text(), metrics.contentType) }
   }
 
-  async #listen(routes: Routes, host: string | undefined, port: number): Promise<void> {
+  async #listen(routes: Routes, host: string, port: number): Promise<void> {
     const server = new ApiServer(routes, this.#options.log.with({ subsys: 'api' }))
     await server.listenTcp(host, port)
     this.#closing.push(() => server.close())

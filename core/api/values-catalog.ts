@@ -119,6 +119,7 @@ export const CILIUM_SUB_VALUES: Readonly<Record<string, ReadonlySet<string>>> = 
     hostConfDirMountPath readCniConf resources enableRouteMTUForCNIChaining iptablesRemoveAWSRules externalRouting
     disableExternalRouting`.split(/\s+/),
   ),
+  prometheus: new Set(['controllerGroupMetrics', 'metrics', 'metricsService', 'serviceMonitor']),
   debug: new Set(['verbose', 'metricsSamplingInterval']),
   operator: new Set(
     `rollOutPods image name dnsPolicy updateStrategy affinity topologySpreadConstraints hostNetwork annotations

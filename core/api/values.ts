@@ -61,6 +61,7 @@ export const valuesSchema = z
     k8sServiceHost: z.string(),
     k8sServicePort: z.union([z.string(), z.number()]),
     debug: z.looseObject({ enabled: z.boolean() }).partial(),
+    prometheus: z.looseObject({ enabled: z.boolean(), port: z.number().int().min(1).max(65535) }).partial(),
     logOptions: z.looseObject({ format: z.enum(['text', 'json']) }).partial(),
     extraConfig: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
     tolerations,

@@ -50,6 +50,20 @@ test('Helm by hand refuses what is not built', options, async () => {
   await template('--set', 'cni.chainingMode=none,pellicle.datapath=userspace')
 })
 
+test('metrics are for the node alone until prometheus.enabled opens them', options, async () => {
+  const argsOf = async (...flags: string[]) => {
+    const agent = (await template(...flags)).find(
+      ({ kind, metadata }) => kind === 'DaemonSet' && metadata.name === 'cilium',
+    )
+    const { containers } = (agent as unknown as { spec: { template: { spec: { containers: { args: string[] }[] } } } })
+      .spec.template.spec
+    return containers[0]?.args.filter((arg) => arg.startsWith('--metrics'))
+  }
+  assert.deepEqual(await argsOf(), ['--metrics-address=127.0.0.1', '--metrics-port=9962'])
+  const open = await argsOf('--set', 'prometheus.enabled=true,prometheus.port=9090')
+  assert.deepEqual(open, ['--metrics-address=', '--metrics-port=9090'])
+})
+
 test('every key that the chart writes is known as one', options, async () => {
   const objects = await template(
     '--set',

@@ -44,12 +44,13 @@ export class ApiServer {
   }
 
   /** Rejects with Fault `port.taken` when somebody else has it. */
-  async listenTcp(host: string | undefined, port: number): Promise<number> {
+  /** An empty host is every address of the node. Resolves to the port. */
+  async listenTcp(host: string, port: number): Promise<number> {
     try {
-      await this.#listen((done) => this.#server.listen({ port, ...(host === undefined ? {} : { host }) }, done))
+      await this.#listen((done) => this.#server.listen({ port, ...(host === '' ? {} : { host }) }, done))
     } catch (error) {
-      throw new Fault('port.taken', `cannot listen on ${host ?? '*'}:${port}`, {
-        field: `${host ?? '*'}:${port}`,
+      throw new Fault('port.taken', `cannot listen on ${host || '*'}:${port}`, {
+        field: `${host || '*'}:${port}`,
         remedy: `Find out who has it (ss -ltnp sport = :${port}); an agent of another installation must be removed first.`,
         cause: error,
       })

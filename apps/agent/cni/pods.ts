@@ -187,12 +187,12 @@ export class Pods {
 
   async #undo(endpoint: Endpoint): Promise<void> {
     try {
-      const { endpoints, devices, release } = this.#deps
+      const { endpoints, devices } = this.#deps
       await devices.remove(endpoint.device)
       // what was never written need not be written off, which a full disk would refuse as well
       const written = endpoints.get(endpoint.containerId, endpoint.ifname)
       if (written !== undefined) await endpoints.remove([written])
-      release(endpointKey(endpoint))
+      this.#deps.release(endpointKey(endpoint))
     } catch (error) {
       // what is left here is given back by the next DEL, GC or start
       this.#deps.log.warn(`the traces of a failed ADD are still there: ${describeFault(error)}`, {

@@ -1,19 +1,22 @@
+import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Fault } from '#core/fault/fault.ts'
+import { STANDARD_FOLDER, stateFolder } from './paths.ts'
 
 /**
- * The machine's cgroups and the part of them that is a lab's. Every process of a lab lives in `pellicle-lab/NAME`, so the
+ * The machine's cgroups and the part of them that is a lab's. Every process of a lab lives in `TOP/NAME`, so the
  * tree is also the truth about what still runs, whatever a state file says.
  */
 export interface Hierarchies {
   readonly version: 1 | 2
   /** Version 1: each mounted hierarchy with its controllers (`cpu,cpuacct`); version 2: one without. */
   readonly mounts: readonly { readonly folder: string; readonly controllers: string }[]
+  /** The group of all labs of one state folder: the same name elsewhere is another lab. */
+  readonly top: string
 }
 
-const TOP = 'pellicle-lab'
 const V1_CONTROLLERS = new Set([
   'blkio',
   'cpu',
@@ -31,7 +34,8 @@ const V1_CONTROLLERS = new Set([
 ])
 
 /** From the text of `/proc/self/mountinfo`. */
-export function findHierarchies(mountinfo: string): Hierarchies {
+export function findHierarchies(mountinfo: string, state: string): Hierarchies {
+  const top = topOf(state)
   const mounts: { folder: string; controllers: string; type: string }[] = []
   for (const line of mountinfo.split('\n')) {
     const [left, right] = line.split(' - ')
@@ -43,22 +47,28 @@ export function findHierarchies(mountinfo: string): Hierarchies {
   }
   const first = mounts.filter(({ type, controllers }) => type === 'cgroup' && controllers !== '')
   if (first.length > 0) {
-    return { version: 1, mounts: first.map(({ folder, controllers }) => ({ folder, controllers })) }
+    return { version: 1, top, mounts: first.map(({ folder, controllers }) => ({ folder, controllers })) }
   }
   const second = mounts.find(({ type }) => type === 'cgroup2')
-  if (second !== undefined) return { version: 2, mounts: [{ folder: second.folder, controllers: '' }] }
+  if (second !== undefined) return { version: 2, top, mounts: [{ folder: second.folder, controllers: '' }] }
   throw new Fault('lab.cgroups', 'no cgroup hierarchy is mounted', { remedy: 'Mount one at /sys/fs/cgroup' })
 }
 
 export function machineHierarchies(): Hierarchies {
-  return findHierarchies(readFileSync('/proc/self/mountinfo', 'utf8'))
+  return findHierarchies(readFileSync('/proc/self/mountinfo', 'utf8'), stateFolder())
+}
+
+function topOf(state: string): string {
+  const folder = resolve(state)
+  if (folder === STANDARD_FOLDER) return 'pellicle-lab'
+  return `pellicle-lab-${createHash('sha256').update(folder).digest('hex').slice(0, 8)}`
 }
 
 /** Makes LAB/GROUP in every hierarchy; gives the folders that a process enters by writing to their `cgroup.procs`. */
 export function makeGroup(hierarchies: Hierarchies, lab: string, group: string): string[] {
   return hierarchies.mounts.map(({ folder, controllers }) => {
     let at = folder
-    for (const part of [TOP, lab, group]) {
+    for (const part of [hierarchies.top, lab, group]) {
       if (hierarchies.version === 2) delegate(at)
       const below = join(at, part)
       mkdirSync(below, { recursive: true })
@@ -76,18 +86,51 @@ function inheritCpuset(from: string, to: string): void {
   }
 }
 
-function delegate(folder: string): void {
-  const available = readFileSync(join(folder, 'cgroup.controllers'), 'utf8').trim().split(' ').filter(Boolean)
-  const enabled = new Set(readFileSync(join(folder, 'cgroup.subtree_control'), 'utf8').trim().split(' '))
+/** The files of a cgroup, for tests that have none. */
+export interface GroupFiles {
+  read(file: string): string
+  write(file: string, text: string): void
+  mkdir(folder: string): void
+}
+
+const REAL_FILES: GroupFiles = {
+  read: (file) => readFileSync(file, 'utf8'),
+  write: (file, text) => writeFileSync(file, text),
+  mkdir: (folder) => mkdirSync(folder, { recursive: true }),
+}
+
+/**
+ * Version 2: gives all controllers to the groups below. Inside a container the namespace's root is an ordinary group, which
+ * may have processes or such groups below it, not both (EBUSY): then its processes go to a leaf first, where they stay.
+ */
+export function delegate(folder: string, files: GroupFiles = REAL_FILES): void {
+  const available = files.read(join(folder, 'cgroup.controllers')).trim().split(' ').filter(Boolean)
+  const enabled = new Set(files.read(join(folder, 'cgroup.subtree_control')).trim().split(' '))
   const missing = available.filter((controller) => !enabled.has(controller)).map((controller) => `+${controller}`)
-  if (missing.length > 0) writeFileSync(join(folder, 'cgroup.subtree_control'), missing.join(' '))
+  if (missing.length === 0) return
+  // again and again: a process may fork meanwhile
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return files.write(join(folder, 'cgroup.subtree_control'), missing.join(' '))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EBUSY' || attempt === 20) throw error
+    }
+    files.mkdir(join(folder, 'init'))
+    for (const pid of files.read(join(folder, 'cgroup.procs')).split('\n').filter(Boolean)) {
+      try {
+        files.write(join(folder, 'init', 'cgroup.procs'), pid)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+      }
+    }
+  }
 }
 
 /** Process ids below LAB, or below LAB/GROUP. */
 export function processesOf(hierarchies: Hierarchies, lab: string, group = ''): number[] {
   const found = new Set<number>()
   for (const { folder } of hierarchies.mounts) {
-    for (const below of foldersBelow(join(folder, TOP, lab, group))) {
+    for (const below of foldersBelow(join(folder, hierarchies.top, lab, group))) {
       for (const pid of readLines(join(below, 'cgroup.procs'))) found.add(Number(pid))
     }
   }
@@ -109,9 +152,9 @@ export async function removeGroups(hierarchies: Hierarchies, lab: string, group 
 function removeFolders(hierarchies: Hierarchies, lab: string, group: string): boolean {
   let gone = true
   for (const { folder } of hierarchies.mounts) {
-    const top = join(folder, TOP, lab, group)
+    const top = join(folder, hierarchies.top, lab, group)
     for (const below of foldersBelow(top).toReversed()) gone = removeFolder(below) && gone
-    if (group === '') removeFolder(join(folder, TOP)) // fails, rightly, while another lab is there
+    if (group === '') removeFolder(join(folder, hierarchies.top)) // fails, rightly, while another lab is there
   }
   return gone
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { findHierarchies } from './cgroups.ts'
+import { delegate, findHierarchies } from './cgroups.ts'
 import { mountsBelow } from './down.ts'
 import { resolvers } from './kubernetes/files.ts'
 import { nodeObjects } from './kubernetes/objects.ts'
@@ -53,8 +53,9 @@ test('cgroup hierarchies of version 1 are found with their controllers, named an
 32 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct
 33 30 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
 34 30 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw`
-  assert.deepEqual(findHierarchies(mountinfo), {
+  assert.deepEqual(findHierarchies(mountinfo, '/var/lib/pellicle'), {
     version: 1,
+    top: 'pellicle-lab',
     mounts: [
       { folder: '/sys/fs/cgroup/cpu,cpuacct', controllers: 'cpu,cpuacct' },
       { folder: '/sys/fs/cgroup/pids', controllers: 'pids' },
@@ -63,11 +64,46 @@ test('cgroup hierarchies of version 1 are found with their controllers, named an
 })
 
 test('cgroup version 2 is one hierarchy; none at all is a fault', () => {
-  assert.deepEqual(findHierarchies('30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate'), {
-    version: 2,
-    mounts: [{ folder: '/sys/fs/cgroup', controllers: '' }],
+  assert.deepEqual(
+    findHierarchies('30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate', '/var/lib/pellicle/'),
+    {
+      version: 2,
+      top: 'pellicle-lab',
+      mounts: [{ folder: '/sys/fs/cgroup', controllers: '' }],
+    },
+  )
+  assert.throws(() => findHierarchies('22 1 8:1 / / rw - ext4 /dev/sda1 rw', '/'), { code: 'lab.cgroups' })
+})
+
+test('a lab of the same name below another folder has other cgroups', () => {
+  const top = (state: string) => findHierarchies('30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw', state).top
+  assert.equal(new Set([top('/var/lib/pellicle'), top('/mnt/a'), top('/mnt/b')]).size, 3)
+  assert.equal(top('/mnt/a/'), top('/mnt/a'))
+})
+
+test('in a container with cgroup version 2, processes leave the root before it hands controllers down', () => {
+  const at = '/sys/fs/cgroup'
+  let inRoot = ['1', '77', '78']
+  const inLeaf: string[] = []
+  const made: string[] = []
+  let subtree = ''
+  const failure = (code: string) => Object.assign(new Error(code), { code })
+  delegate(at, {
+    read: (file) => {
+      if (file === `${at}/cgroup.controllers`) return 'cpu memory pids\n'
+      return file === `${at}/cgroup.subtree_control` ? 'cpu\n' : inRoot.join('\n')
+    },
+    write: (file, text) => {
+      if (file === `${at}/init/cgroup.procs`) {
+        inRoot = inRoot.filter((pid) => pid !== text)
+        if (text === '78') throw failure('ESRCH')
+        inLeaf.push(text)
+      } else if (inRoot.length === 0) subtree = text
+      else throw failure('EBUSY')
+    },
+    mkdir: (folder) => made.push(folder),
   })
-  assert.throws(() => findHierarchies('22 1 8:1 / / rw - ext4 /dev/sda1 rw'), { code: 'lab.cgroups' })
+  assert.deepEqual([subtree, made, inLeaf], ['+memory +pids', [`${at}/init`], ['1', '77']])
 })
 
 test('nodes ask the resolvers of the machine, or slirp4netns where those are on its loopback', () => {

@@ -1,8 +1,10 @@
 import { join } from 'node:path'
 
+export const STANDARD_FOLDER = '/var/lib/pellicle'
+
 /** Everything of all labs lies here; it must not lie on an overlay (`PELLICLE_LAB_FOLDER` names another folder). */
 export function stateFolder(env: Readonly<Record<string, string | undefined>> = process.env): string {
-  return env['PELLICLE_LAB_FOLDER'] || '/var/lib/pellicle'
+  return env['PELLICLE_LAB_FOLDER'] || STANDARD_FOLDER
 }
 
 export function labsFolder(state: string): string {

@@ -62,8 +62,9 @@ function labNamespaces(): string[] {
 function assertNothingLeft(were: readonly string[]): void {
   const paths = labPaths(stateFolder(), name)
   assert.deepEqual(processesOf(machineHierarchies(), name), [], 'processes')
-  for (const { folder } of machineHierarchies().mounts) {
-    assert.ok(!existsSync(`${folder}/pellicle-lab/${name}`), `the cgroup ${folder}/pellicle-lab/${name}`)
+  const { mounts, top } = machineHierarchies()
+  for (const { folder } of mounts) {
+    assert.ok(!existsSync(`${folder}/${top}/${name}`), `the cgroup ${folder}/${top}/${name}`)
   }
   assert.ok(!existsSync(paths.folder), 'the folder')
   assert.ok(!readFileSync('/proc/self/mountinfo', 'utf8').includes(paths.folder), 'mounts')

@@ -64,6 +64,15 @@ test('metrics are for the node alone until prometheus.enabled opens them', optio
   assert.deepEqual(open, ['--metrics-address=', '--metrics-port=9090'])
 })
 
+test('an agent may read Nodes, and apply its CiliumNode: nothing else', options, async () => {
+  const role = (await template()).find(({ kind, metadata }) => kind === 'ClusterRole' && metadata.name === 'cilium')
+  const rules = role?.['rules'] as { resources: string[]; verbs: string[] }[]
+  assert.deepEqual(
+    rules.map(({ resources, verbs }) => `${resources.join()}: ${verbs.join()}`),
+    ['nodes: get,list,watch', 'ciliumnodes: get,list,watch,create,patch'],
+  )
+})
+
 test('every key that the chart writes is known as one', options, async () => {
   const objects = await template(
     '--set',

@@ -61,8 +61,10 @@ const both = (rule: (ip: 'ip' | 'ip6', family: Family) => string) =>
   FAMILIES.map((family) => rule(NFT[family].ip, family))
 
 /** Devices inside the node; what uses them is not on the wire. */
+const INSIDE = ['lo', `${POD_DEVICE_PREFIX}*`, HOST_DEVICE, HOST_PEER_DEVICE]
+
 function inside(direction: 'iifname' | 'oifname'): string[] {
-  return ['lo', `${POD_DEVICE_PREFIX}*`, HOST_DEVICE, HOST_PEER_DEVICE].map((name) => `${direction} "${name}" accept`)
+  return INSIDE.map((name) => `${direction} "${name}" accept`)
 }
 
 function isClosed(snapshot: Snapshot): boolean {
@@ -80,14 +82,21 @@ const ICMPV6_OF_THE_LINK = 'nd-neighbor-solicit, nd-neighbor-advert, nd-router-s
 /** Before routing and DNAT. */
 function enter(snapshot: Snapshot): string {
   const underlay = snapshot.self.nodeIps[4] === undefined ? 6 : 4
+  const vxlan = `udp dport ${snapshot.config.tunnel.port} fib daddr type local`
   return nftChain('enter', 'type filter hook prerouting priority raw; policy accept;', [
+    // before anything that accepts: VXLAN has no sender that could be checked but the outer one, so it comes from nodes, by
+    // the network between them. (The kernel takes it on every address of this node, a pod's packet too.)
+    ...(hasVxlan(snapshot)
+      ? [
+          ...[WIREGUARD_DEVICE, VXLAN_DEVICE, ...INSIDE].map(
+            (name) => `iifname "${name}" ${vxlan} ${drop('vxlan_from_stranger')}`,
+          ),
+          `${vxlan} ${NFT[underlay].ip} saddr != @nodes${underlay} ${drop('vxlan_from_stranger')}`,
+        ]
+      : []),
     `iifname "${WIREGUARD_DEVICE}" goto from_wireguard`,
     hasVxlan(snapshot) ? `iifname "${VXLAN_DEVICE}" goto from_vxlan` : undefined,
     ...inside('iifname'),
-    // VXLAN has no sender that could be checked but the outer one
-    hasVxlan(snapshot)
-      ? `udp dport ${snapshot.config.tunnel.port} ${NFT[underlay].ip} saddr != @nodes${underlay} fib daddr type local ${drop('vxlan_from_stranger')}`
-      : undefined,
     ...(isClosed(snapshot)
       ? [
           ...both((ip, n) => `${ip} saddr @cluster${n} ${drop('entered_in_clear')}`),

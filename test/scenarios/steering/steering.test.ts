@@ -258,6 +258,44 @@ test('VXLAN is taken from nodes alone, with sources that are pods of other nodes
   }
 })
 
+test('a pod cannot speak VXLAN to a node, its own or another, and so as any pod', { skip }, async () => {
+  const speak = (pod: string, own: string, node: string) => {
+    cluster.run(pod, `ip link add vx type vxlan id 1 dstport 8472 local ${own} remote ${node} nolearning`)
+    cluster.run(pod, 'ip addr add 10.244.77.5/32 dev vx')
+    cluster.run(pod, 'ip link set vx up')
+  }
+  try {
+    // in its packet to node 1's internal IP, through the tunnel, lies one from a pod that is somewhere else
+    speak('p2', POD2, '10.244.1.1')
+    cluster.run('p2', 'ip route add 10.244.1.10 dev vx')
+    cluster.run('p2', 'ip neigh add 10.244.1.10 lladdr 0e:04:0a:f4:01:01 dev vx')
+    for (const levels of [
+      [0, 0],
+      [2, 2],
+    ] as const) {
+      for (const [without, arrives] of [
+        [undefined, false],
+        [withoutLines(/vxlan_from_stranger/), true],
+      ] as const) {
+        await cluster.be({ levels, ...(without === undefined ? {} : { without }) })
+        const seen = await cluster.watch('p1', 'eth0', () => cluster.ping('p2', '10.244.1.10', '-I', '10.244.77.5'))
+        assert.equal(seen.marked, arrives, `${levels.join()} ${arrives}`)
+      }
+    }
+    await cluster.be({ levels: [0, 0] })
+    speak('p1', '10.244.1.10', NODE1)
+    cluster.run('p1', 'ip route add 10.244.2.10 dev vx')
+    cluster.run('p1', 'ip neigh add 10.244.2.10 lladdr 0e:04:0a:f4:01:01 dev vx')
+    const before = cluster.dropped(1, 'vxlan_from_stranger')
+    cluster.ping('p1', POD2, '-I', '10.244.77.5')
+    assert.ok(cluster.dropped(1, 'vxlan_from_stranger') >= before + 3, 'to its own node')
+  } finally {
+    for (const pod of ['p1', 'p2']) {
+      if (cluster.run(pod, 'ip -br link').includes('vx')) cluster.run(pod, 'ip link del vx')
+    }
+  }
+})
+
 test('a pod sends only from its own address', { skip }, async () => {
   cluster.run('p1', 'ip addr add 10.244.1.99/32 dev lo')
   try {

@@ -1,4 +1,5 @@
 import type { AgentConfig } from '#core/api/config.ts'
+import { type Cidr, containsCidr } from '#core/ip/cidr.ts'
 import { DEFAULTS, type PlanConfig } from '#core/plan/snapshot.ts'
 
 /** What the planner needs of the cluster's configuration. */
@@ -12,10 +13,16 @@ export function toPlanConfig(config: AgentConfig): PlanConfig {
       persistentKeepalive: config.persistentKeepalive,
     },
     masquerade: config.masquerade,
-    clusterCidrs: config.clusterCidrs,
+    clusterCidrs: widest(config.clusterCidrs),
     tunnel: { vni: DEFAULTS.tunnel.vni, port: config.tunnelPort },
     mark: config.mark.encrypt,
     shape: DEFAULTS.shape,
     gsoMaxSize: DEFAULTS.gsoMaxSize,
   }
+}
+
+/** Without those that another holds: they say nothing more, and nftables refuses a set with overlapping intervals. */
+function widest(cidrs: readonly Cidr[]): readonly Cidr[] {
+  const all = [...new Set(cidrs)]
+  return all.filter((cidr) => !all.some((other) => other !== cidr && containsCidr(other, cidr)))
 }

@@ -45,6 +45,7 @@ counters! {
     EcnInvalid "dropEcnInvalid"
     TunWriteFailed "dropTunWriteFailed"
     HandshakeOverflow "dropHandshakeOverflow"
+    PortZero "dropPortZero"
 }
 
 pub const ROOM: usize = 64;

@@ -90,6 +90,11 @@ impl<'a> Inbound<'a> {
         let mut bytes = 0;
         for index in 0..count {
             let arrival = receiver.arrival(index);
+            if arrival.source.port == 0 {
+                // nobody can be answered there
+                shared.count(Counter::PortZero);
+                continue;
+            }
             let (mut at, end, segment) = (arrival.range.start, arrival.range.end, arrival.segment);
             bytes += arrival.range.len();
             self.hand.arrivals.push(arrival);

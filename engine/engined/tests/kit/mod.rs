@@ -3,6 +3,7 @@
 pub mod bed;
 pub mod capture;
 pub mod keeper;
+pub mod raw;
 
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,7 @@ import { type Cidr, containsIp } from '#core/ip/cidr.ts'
 import { Ipam } from '#core/ipam/ipam.ts'
 import { FAMILIES, type PerFamily } from '#core/plan/snapshot.ts'
 import { type Endpoint, endpointKey } from './endpoints.ts'
+import type { RememberedAddresses } from './node-state.ts'
 import { perFamily } from './view.ts'
 
 /**
@@ -14,6 +15,19 @@ import { perFamily } from './view.ts'
 export class NodeAddresses {
   #ipam: Ipam | undefined
   #podCidrs = ''
+  #remembered: RememberedAddresses = { resting: [], next: [] }
+
+  /** What {@link remembered} gave before a restart; for the next {@link use}. */
+  remember(remembered: RememberedAddresses): void {
+    this.#remembered = remembered
+  }
+
+  /** Undefined before the first {@link use}. */
+  remembered(): RememberedAddresses | undefined {
+    if (this.#ipam === undefined) return undefined
+    const { resting, next } = this.#ipam.toJson()
+    return { resting, next }
+  }
 
   /**
    * The node's internal IPs: those of `before` where they still fit. Throws Fault `ipam.*`, e.g. when a running pod has
@@ -25,7 +39,9 @@ export class NodeAddresses {
       const allocations = Object.fromEntries(
         endpoints.map((endpoint) => [endpointKey(endpoint), perFamily(endpoint.ips.map(({ ip }) => ip))]),
       )
-      this.#ipam = unwrap(Ipam.fromJson(podCidrs, { internal, allocations, resting: [], next: [] }))
+      this.#ipam = unwrap(
+        Ipam.fromJson(podCidrs, { internal, allocations, ...(this.remembered() ?? this.#remembered) }),
+      )
       this.#podCidrs = podCidrs.join()
     }
     return list(unwrap(this.#need().reserveInternal(now)))

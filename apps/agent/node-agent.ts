@@ -105,7 +105,7 @@ export class NodeAgent {
       endpoints: this.#endpoints,
       devices: options.devices,
       log: log.with({ subsys: 'cni' }),
-      release: (owner) => this.#addresses.release(owner, Date.now()),
+      release: (owner) => this.#release(owner),
       notReady: () => (this.#agent === undefined ? 'the agent is starting' : this.#agent.notReady()),
       programmed: async () => await this.#agent?.programmed(),
       namespaceExists: (path) => exists(path),
@@ -146,6 +146,7 @@ export class NodeAgent {
     this.#closing.push(() => this.#config.close())
     await this.#endpoints.load()
     await this.#state.load()
+    if (this.#state.value.ipam !== undefined) this.#addresses.remember(this.#state.value.ipam)
     await this.#pods.reclaim()
     const bootId = new TextDecoder().decode(await readSmallFile(paths.bootId)).trim()
     this.#agent = new Agent({
@@ -199,6 +200,16 @@ export class NodeAgent {
   #ownFacts(): NodeFacts | undefined {
     this.#facts = this.#nodes.nodes?.get(this.#options.nodeName) ?? this.#facts
     return this.#facts
+  }
+
+  /** The address rests, also over a restart of this agent. */
+  #release(owner: string): void {
+    this.#addresses.release(owner, Date.now())
+    // nothing is known yet, or the state was just removed for good
+    if (this.#agent === undefined || this.#agent.notReady() !== undefined) return
+    this.#state.change({ ipam: this.#addresses.remembered() }).catch((error: unknown) => {
+      this.#options.log.warn(`a restart of this agent would give just freed addresses away: ${describeFault(error)}`)
+    })
   }
 
   /** From now on pods may start. */

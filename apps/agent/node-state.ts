@@ -12,6 +12,13 @@ export interface NodeState {
   readonly since?: number | undefined
   /** `CiliumInternalIP`s: kept, so that peers' neighbour entries stay right. */
   readonly internalIps: readonly Ip[]
+  /** Addresses that rest after a pod has left, and where the search goes on: core/ipam, which checks them. */
+  readonly ipam?: RememberedAddresses | undefined
+}
+
+export interface RememberedAddresses {
+  readonly resting: readonly { readonly ip: string; readonly since: number }[]
+  readonly next: readonly { readonly cidr: string; readonly offset: string }[]
 }
 
 export const nodeStateSchema: z.ZodType<NodeState> = z.object({
@@ -27,6 +34,12 @@ export const nodeStateSchema: z.ZodType<NodeState> = z.object({
     })
     .optional(),
   since: z.number().optional(),
+  ipam: z
+    .object({
+      resting: z.array(z.object({ ip: z.string(), since: z.number() })),
+      next: z.array(z.object({ cidr: z.string(), offset: z.string() })),
+    })
+    .optional(),
   internalIps: z.array(
     z.string().transform((text, context): Ip => {
       const ip = parseIp(text)
@@ -41,6 +54,7 @@ export const nodeStateSchema: z.ZodType<NodeState> = z.object({
 export class NodeStateStore {
   readonly #file: JsonFile<NodeState>
   #state: NodeState = { version: 1, internalIps: [] }
+  #writing: Promise<void> = Promise.resolve()
 
   constructor(file: JsonFile<NodeState>) {
     this.#file = file
@@ -54,10 +68,15 @@ export class NodeStateStore {
     this.#state = (await this.#file.read()) ?? this.#state
   }
 
-  async change(fields: Partial<NodeState>): Promise<void> {
-    const next = { ...this.#state, ...fields }
-    if (JSON.stringify(next) === JSON.stringify(this.#state)) return
-    await this.#file.write(next)
-    this.#state = next
+  /** One after the other, each on what the one before left. */
+  change(fields: Partial<NodeState>): Promise<void> {
+    const step = this.#writing.then(async () => {
+      const next = { ...this.#state, ...fields }
+      if (JSON.stringify(next) === JSON.stringify(this.#state)) return
+      await this.#file.write(next)
+      this.#state = next
+    })
+    this.#writing = step.catch(() => undefined)
+    return step
   }
 }

@@ -286,9 +286,9 @@ test('a pod cannot speak VXLAN to a node, its own or another, and so as any pod'
     speak('p1', '10.244.1.10', NODE1)
     cluster.run('p1', 'ip route add 10.244.2.10 dev vx')
     cluster.run('p1', 'ip neigh add 10.244.2.10 lladdr 0e:04:0a:f4:01:01 dev vx')
-    const before = cluster.dropped(1, 'vxlan_from_stranger')
+    const earlier = cluster.dropped(1, 'vxlan_from_stranger')
     cluster.ping('p1', POD2, '-I', '10.244.77.5')
-    assert.ok(cluster.dropped(1, 'vxlan_from_stranger') >= before + 3, 'to its own node')
+    assert.ok(cluster.dropped(1, 'vxlan_from_stranger') >= earlier + 3, 'to its own node')
   } finally {
     for (const pod of ['p1', 'p2']) {
       if (cluster.run(pod, 'ip -br link').includes('vx')) cluster.run(pod, 'ip link del vx')

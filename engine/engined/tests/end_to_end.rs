@@ -64,6 +64,7 @@ fn packets_cross_and_nothing_is_used_twice() {
     a_killed_engine_goes_on(&mut world);
     a_new_supervisor_takes_over(&mut world);
     ports_and_mtu_change(&mut world);
+    a_stopped_engine_dies_with_its_supervisor(&mut world);
     ending_removes_the_device(&mut world);
 }
 
@@ -298,6 +299,26 @@ fn ports_and_mtu_change(world: &mut World) {
     let taken = world.a().ask(&json!({ "id": 6, "op": "device.add", "device": again }));
     assert_eq!((&taken["ok"], &taken["code"]), (&json!(false), &json!("port.taken")));
     assert_eq!(world.a().ping("10.78.0.2", 3, "0.05"), 3);
+}
+
+/// Not by what it hears: it hears nothing.
+fn a_stopped_engine_dies_with_its_supervisor(world: &mut World) {
+    let side = &mut world.bed.sides[1];
+    let engine = side.engine_pid() as i32;
+    // SAFETY: the engine of our own child, and that child, not yet waited for.
+    unsafe {
+        libc::kill(engine, libc::SIGSTOP);
+        libc::kill(side.supervisor.id() as i32, libc::SIGKILL);
+    }
+    side.supervisor.wait().expect("it ends");
+    until("the engine's end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{engine}/stat")).unwrap_or_default();
+        // what nobody waits for stays a zombie
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+    side.supervisor = supervise(&side.namespace, &side.run_dir, &[]);
+    let device = json!({ "name": DEVICE, "kind": "wireguard", "mtu": 1420, "listenPort": PORT, "mark": 0xe00 });
+    assert_eq!(side.ask(&json!({ "id": 8, "op": "device.add", "device": device }))["ok"], true);
 }
 
 fn ending_removes_the_device(world: &mut World) {

@@ -25,8 +25,19 @@ pub fn drop_all(user: u32, group: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The process gets `signal` when its parent ends.
+/// The process gets `signal` when its parent ends. Changing the user forgets it (prctl(2)).
 pub fn die_with_parent(signal: i32) {
     // SAFETY: plain numbers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
+}
+
+/// After `drop_all`: dies with `parent` again, if that is still there.
+pub fn die_with(parent: i32, signal: i32) -> io::Result<()> {
+    die_with_parent(signal);
+    if self::parent() == parent { Ok(()) } else { Err(io::Error::other("the parent process is gone")) }
+}
+
+pub fn parent() -> i32 {
+    // SAFETY: a plain call.
+    unsafe { libc::getppid() }
 }

@@ -18,6 +18,7 @@ pub const CHANNEL: RawFd = 3;
 
 /// Runs until the supervisor stops it. Everything that can fail for a lack of rights happens before the first packet.
 pub fn run() -> io::Result<()> {
+    let parent = privilege::parent();
     let mut message = channel::receive(CHANNEL)?.ok_or_else(|| io::Error::other("the supervisor is gone"))?;
     let text = &message.text;
     let number = |name: &str| text[name].as_u64().unwrap_or(0) as u32;
@@ -42,6 +43,7 @@ pub fn run() -> io::Result<()> {
     // the control thread closes them when it gets others: their port must be free again
     let mut control = Control::new(&shared, listener, CHANNEL, message.fds.split_off(3));
     privilege::drop_all(number("user"), number("group"))?;
+    privilege::die_with(parent, libc::SIGKILL)?;
     let ready = Barrier::new(3);
     std::thread::scope(|scope| {
         let spawn = |name: &str| std::thread::Builder::new().name(name.into()).stack_size(256 << 10);

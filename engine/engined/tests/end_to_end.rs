@@ -61,6 +61,7 @@ fn packets_cross_and_nothing_is_used_twice() {
     what_is_wrong_is_dropped_and_counted(&mut world);
     packets_wait_for_a_session(&mut world);
     a_next_session_is_confirmed(&mut world);
+    a_keeper_that_does_not_read_misses_only_handshakes(&mut world);
     a_killed_engine_goes_on(&mut world);
     a_new_supervisor_takes_over(&mut world);
     ports_and_mtu_change(&mut world);
@@ -221,6 +222,28 @@ fn a_next_session_is_confirmed(world: &mut World) {
     world.keepers[0].set_session(0, 1, 30);
     assert_eq!(world.keepers[0].sent(), before);
     assert_eq!(world.a().ping("10.78.0.2", 3, "0.01"), 3);
+}
+
+fn a_keeper_that_does_not_read_misses_only_handshakes(world: &mut World) {
+    world.keepers[1].set_session(1, 2, 40);
+    world.keepers[1].events.clear();
+    let before = world.keepers[1].counter("dropHandshakeOverflow");
+    let mut handshake = vec![1, 0, 0, 0];
+    handshake.resize(148, 5);
+    let send = [vec![0; 23], endpoint("10.77.0.2", PORT), vec![0], handshake].concat();
+    // more than the socket, what may wait to be written and the queue take together
+    for _ in 0..16_000 {
+        world.keepers[0].done(0x86, &send);
+    }
+    world.keepers[0].set_session(0, 1, 40);
+    assert_eq!(world.a().ping("10.78.0.2", 3, "0.01"), 3);
+    let expected = [7u32.to_le_bytes(), (40u32 << 8 | 1).to_le_bytes()].concat();
+    assert_eq!(world.keepers[1].event(0x12), expected);
+    let told = world.keepers[1].events.iter().filter(|(kind, _)| *kind == 0x10).count();
+    let dropped = world.keepers[1].counter("dropHandshakeOverflow") - before;
+    println!("of 16000 handshakes to a keeper that does not read {told} were told, {dropped} dropped and counted");
+    assert!(dropped > 0 && told > 1000);
+    world.keepers[1].events.clear();
 }
 
 fn a_killed_engine_goes_on(world: &mut World) {

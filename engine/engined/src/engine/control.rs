@@ -13,7 +13,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering::SeqCst;
 
-/// Notices to a keeper that does not read are dropped beyond this; answers never are.
+/// Notices to a keeper that does not read stay where they are beyond this: handshakes in a queue that drops and counts,
+/// activity in its bits. Nothing that was taken is dropped.
 const PATIENCE: usize = 1 << 20;
 
 struct Keeper {
@@ -81,14 +82,14 @@ impl<'a> Control<'a> {
     fn timeout(&self, now: u64) -> Option<u32> {
         let shared = self.shared;
         let until = |last: u64| ((last + PERIOD).saturating_sub(now) / 1_000_000 + 1) as u32;
-        let activity = shared.notices.alerted().then(|| until(self.reported));
+        let activity = (shared.notices.alerted() && self.listens()).then(|| until(self.reported));
         let waiting = (shared.errands.waiting.load(SeqCst) > 0).then(|| until(self.reminded));
         activity.into_iter().chain(waiting).min()
     }
 
     fn report(&mut self, now: u64) {
         let shared = self.shared;
-        if shared.notices.alerted() && now.saturating_sub(self.reported) >= PERIOD {
+        if shared.notices.alerted() && now.saturating_sub(self.reported) >= PERIOD && self.listens() {
             let peers = shared.notices.take_dirty();
             if !peers.is_empty() {
                 self.reported = now;
@@ -103,8 +104,13 @@ impl<'a> Control<'a> {
         }
     }
 
+    /// False while there is a keeper that has enough to read.
+    fn listens(&self) -> bool {
+        self.keeper.as_ref().is_none_or(|keeper| keeper.out.len() < PATIENCE)
+    }
+
     fn say(&mut self, frame: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.out.len() < PATIENCE) {
+        if let Some(keeper) = &mut self.keeper {
             frame(&mut keeper.out);
         }
     }
@@ -113,7 +119,7 @@ impl<'a> Control<'a> {
         // Without a keeper handshakes stay where they are, for the next one.
         let mut left = 4096;
         while left > 0 {
-            if self.keeper.is_none() {
+            if self.keeper.is_none() || !self.listens() {
                 return;
             }
             let Some(notice) = self.shared.notices.pop() else { return };

@@ -50,10 +50,15 @@ impl Notices {
         })
     }
 
-    /// False when the queue is full (and the notice gone).
+    /// False when the queue is full (and the notice gone). There is always room for what only the keeper's own orders
+    /// bring about: a session is confirmed once.
     pub fn push(&self, notice: Notice) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let room = if matches!(notice, Notice::Handshake(_)) { ROOM } else { 2 * ROOM };
+        let room = match notice {
+            Notice::Handshake(_) => ROOM,
+            Notice::Wanted(..) | Notice::Moved(..) => 2 * ROOM,
+            Notice::Confirmed(..) => usize::MAX,
+        };
         if queue.len() >= room {
             return false;
         }

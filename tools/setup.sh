@@ -29,7 +29,7 @@ has apt-get || problem 'no apt-get: packages come from Debian or Ubuntu'
 go=$(go env GOVERSION 2>/dev/null || true)
 at_least "${go#go}" 1.26 || problem "${go:-no go} on PATH: Kubernetes is built from Go modules. Install Go 1.26 or newer (https://go.dev/dl)"
 rust=$(rustc --version 2>/dev/null | cut -d' ' -f2)
-{ has cargo && at_least "${rust:-0}" 1.88; } || problem "${rust:-no} rustc and cargo on PATH: the engine is written in Rust. Install Rust 1.88 or newer (https://rustup.rs)"
+{ has cargo && at_least "${rust:-0}" 1.89; } || problem "${rust:-no} rustc and cargo on PATH: the engine is written in Rust. Install Rust 1.89 or newer (https://rustup.rs)"
 has npm || problem "no npm on PATH: install Node's npm (apt-get install npm)"
 [ -c /dev/net/tun ] || problem 'no /dev/net/tun: load the module tun, or give the container --device /dev/net/tun'
 if [ "$(id -u)" = 0 ] && has unshare && ! unshare -m -u -n -p -i -C -f true 2>/dev/null; then

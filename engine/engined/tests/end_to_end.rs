@@ -232,8 +232,8 @@ fn a_keeper_that_does_not_read_misses_only_handshakes(world: &mut World) {
     handshake.resize(148, 5);
     let send = [vec![0; 23], endpoint("10.77.0.2", PORT), vec![0], handshake].concat();
     // more than the socket, what may wait to be written and the queue take together
-    for _ in 0..16_000 {
-        world.keepers[0].done(0x86, &send);
+    for _ in 0..160 {
+        world.keepers[0].repeat(0x86, &send, 100);
     }
     world.keepers[0].set_session(0, 1, 40);
     assert_eq!(world.a().ping("10.78.0.2", 3, "0.01"), 3);

@@ -81,6 +81,16 @@ impl Keeper {
         (body[4], String::from_utf8(body[5..].to_vec()).expect("text"))
     }
 
+    /// Asks for the same many times without waiting, then for the last answer.
+    pub fn repeat(&mut self, kind: u8, body: &[u8], times: usize) {
+        let length = (body.len() as u32 + 5).to_le_bytes();
+        for _ in 1..times {
+            self.stream.write_all(&[&length[..], &[kind], &[0; 4], body].concat()).expect("asked");
+        }
+        self.done(kind, body);
+        self.events.retain(|(kind, _)| *kind != 2);
+    }
+
     pub fn done(&mut self, kind: u8, body: &[u8]) {
         assert_eq!(self.ask(kind, body), (0, String::new()), "request {kind:x}");
     }

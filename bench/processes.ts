@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 const TICKS = 100
 
 /** CPU seconds, user and system, that a process has used so far. */
-export async function cpuSeconds(pid: number): Promise<number> {
+async function cpuSeconds(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8')
   // the name may hold spaces and brackets: fields are counted behind it (proc(5): 14 utime, 15 stime)
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')

@@ -50,7 +50,7 @@ export interface AgentDeps {
 }
 
 /**
- * The loop of design.md section 6, as two workers: `network` turns what is known into a plan and applies it; `publish`
+ * The loop of ARCHITECTURE.md, as two workers: `network` turns what is known into a plan and applies it; `publish`
  * tells the cluster what is in force and takes the next step of a transition. The first never waits for the API server.
  *
  * Order, for each level: persisted, applied, acknowledged by the datapath, published.

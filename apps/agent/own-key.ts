@@ -11,7 +11,7 @@ export interface OwnKey {
 }
 
 /**
- * Reads the key file (32 raw bytes, mode 0600: cilium.md 2.1), or makes it when there is none.
+ * Reads the key file (32 raw bytes, mode 0600: as Cilium's), or makes it when there is none.
  * Rejects with Fault `key.length` or `key.mode`: whoever meets that decides, since a new key cuts off every peer that
  * still has the old one.
  */

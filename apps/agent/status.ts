@@ -85,7 +85,7 @@ export function makeStatus(inputs: StatusInputs): AgentStatus {
 }
 
 /**
- * `withPeers`: as in debuginfo (cilium.md 3.7). The mode is what this node does, not what it is asked for: Wireguard from
+ * `withPeers`: as in debuginfo. The mode is what this node does, not what it is asked for: Wireguard from
  * the level on at which it sends encrypted, and without `msg` only when it is closed, with a key and a device.
  */
 export function encryptionStatus(inputs: StatusInputs, withPeers: boolean): EncryptionStatus {

@@ -8,7 +8,7 @@ import { type PublicKey, parsePublicKey } from '#core/wireguard/key.ts'
 import { ANNOTATION } from './names.ts'
 import type { OwnerReference, Resource } from './object.ts'
 
-/** `ciliumnodes.cilium.io/v2` (cilium.md 4.1): the fields that we use; all others are kept as they are. */
+/** `ciliumnodes.cilium.io/v2`: the fields that we use; all others are kept as they are. */
 
 const ownerReferenceSchema = z.looseObject({
   apiVersion: z.string(),
@@ -73,7 +73,7 @@ export const ciliumNodeSpecSchema = z
 
 export const ciliumNodeStatusSchema = z.looseObject({}).describe('What was observed of the node')
 
-export const ciliumNodeSchema = z.looseObject({
+const ciliumNodeSchema = z.looseObject({
   apiVersion: z.literal('cilium.io/v2').optional(),
   kind: z.literal('CiliumNode').optional(),
   metadata: metadataSchema,

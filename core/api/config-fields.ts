@@ -1,4 +1,3 @@
-import { parseIp } from '#core/ip/address.ts'
 import { type Cidr, parseCidr } from '#core/ip/cidr.ts'
 import { parseDuration } from './duration.ts'
 import { parseSelector, type Selector } from './selector.ts'
@@ -42,8 +41,6 @@ export const CIDRS: FieldType<readonly Cidr[]> = {
     return parsed.every((cidr) => cidr !== undefined) ? parsed : undefined
   },
 }
-
-export const IP_TEXT: FieldType<string> = { expects: 'an IP address', parse: parseIp }
 
 /** In milliseconds. */
 export const DURATION: FieldType<number> = { expects: 'a duration such as 25s or 1m30s, or 0s', parse: parseDuration }

@@ -20,7 +20,7 @@ import { nearest } from './nearest.ts'
 import { formatSelector, parseSelector, type Selector } from './selector.ts'
 
 /**
- * ConfigMap `cilium-config` as a typed value: Cilium's keys by their names (cilium.md 3.2), ours begin with `pellicle-`.
+ * ConfigMap `cilium-config` as a typed value: Cilium's keys by their names, ours begin with `pellicle-`.
  * Agent and operator read the same text. What is not written has the default of {@link CONFIG_KEYS}.
  */
 export interface AgentConfig {
@@ -55,7 +55,7 @@ export interface AgentConfig {
   readonly logFormat: 'logfmt' | 'json'
 }
 
-export interface Mark {
+interface Mark {
   readonly bits: number
   readonly mask: number
 }

@@ -6,16 +6,11 @@ export const NAMESPACE = 'kube-system'
 export const CONFIG_MAP = 'cilium-config'
 export const AGENT_DAEMONSET = 'cilium'
 export const AGENT_CONTAINER = 'cilium-agent'
-export const AGENT_LABEL = 'k8s-app=cilium'
 export const OPERATOR_DEPLOYMENT = 'cilium-operator'
-export const OPERATOR_LABEL = 'io.cilium/app=operator'
 export const OPERATOR_LEASE = 'cilium-operator-resource-lock'
 export const KEEPER_DAEMONSET = 'pellicle-keeper'
 
 export const CONTROL_PLANE_LABEL = 'node-role.kubernetes.io/control-plane'
-
-/** What `spec.encryption.key` says for WireGuard (cilium.md 2.2). */
-export const WIREGUARD_KEY_ID = 255
 
 export const ANNOTATION = {
   /** On CiliumNode: the node's public key, base64. */

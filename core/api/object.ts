@@ -9,7 +9,7 @@ export interface OwnerReference {
   readonly blockOwnerDeletion?: boolean | undefined
 }
 
-export interface ObjectMeta {
+interface ObjectMeta {
   readonly name: string
   readonly namespace?: string | undefined
   readonly uid?: string | undefined

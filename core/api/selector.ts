@@ -1,6 +1,6 @@
 /** Label selectors in Kubernetes' text form: `a=b,c!=d,e in (f,g),h notin (i),j,!k`. */
 
-export interface Requirement {
+interface Requirement {
   readonly key: string
   readonly operator: 'in' | 'notin' | 'exists' | 'absent'
   readonly values: readonly string[]

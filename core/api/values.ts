@@ -7,7 +7,7 @@ import { nearest } from './nearest.ts'
 import { CILIUM_SUB_VALUES, CILIUM_VALUES, OWN_REASONS, REFUSED, type Refusal } from './values-catalog.ts'
 
 /**
- * The values of the Helm chart, with Cilium's names and types (cilium.md 3.2); what Cilium has no name for stands under
+ * The values of the Helm chart, with Cilium's names and types; what Cilium has no name for stands under
  * `pellicle`. `deploy/chart/values.schema.json` is made of it. Other values of Cilium's chart may stand beside them:
  * what becomes of those says {@link judgeValues}.
  */
@@ -94,7 +94,7 @@ export const valuesSchema = z
   })
   .partial()
 
-export type Values = z.infer<typeof valuesSchema>
+type Values = z.infer<typeof valuesSchema>
 
 export type Verdict =
   | { readonly kind: 'supported' }

@@ -39,7 +39,7 @@ export interface WireguardDevice {
   /** 32 bytes; the caller keeps ownership. */
   readonly privateKey: Uint8Array
   readonly listenPort: number
-  /** Firewall mark of what the device sends (cilium.md 1.4: 0xE00). */
+  /** Firewall mark of what the device sends (as Cilium's: 0xE00). */
   readonly mark: number
   readonly mtu: number
   readonly peers: readonly WireguardPeer[]

@@ -24,7 +24,7 @@ export interface HostPlan {
 /** `proto` of everything that we put into the routing tables; unassigned in /etc/iproute2/rt_protos. */
 export const OUR_PROTOCOL = 112
 
-/** cilium.md 1.4 */
+/** as Cilium's */
 export const TABLE_ENCRYPT_MARKED = 200
 export const TABLE_STEERING = 201
 /** Ours: where pods of a node that is opted out of `nodeEncryption` find other nodes. */
@@ -35,7 +35,7 @@ interface LinkCommon {
   readonly mtu: number
   /** Absent: whatever the kernel gave. */
   readonly mac?: Mac
-  /** Bytes; what one super packet may have (design.md section 4, point 11). */
+  /** Bytes; what one super packet may have (ADR 0004). */
   readonly gsoMaxSize?: number
 }
 

@@ -24,7 +24,7 @@ const IFA_F_NODAD = 0x02
 const IFA_F_PERMANENT = 0x80
 
 /** `global` is reachable from anywhere, `link` from the link, `host` only here (RT_SCOPE_*). */
-export type Scope = 'global' | 'link' | 'host' | 'other'
+type Scope = 'global' | 'link' | 'host' | 'other'
 const SCOPES: Readonly<Record<number, Scope>> = { 0: 'global', 253: 'link', 254: 'host' }
 
 export interface Address {
@@ -43,7 +43,7 @@ export interface NewAddress {
 
 /**
  * Never with duplicate address detection: an IPv6 address that is "tentative" loses the first packets, and the question
- * itself would be traffic of ours (design.md section 4, point 10).
+ * itself would be traffic of ours (ADR 0004).
  */
 export function newAddress(address: NewAddress): NetlinkRequest {
   const flags = familyOf(address.ip) === 6 ? IFA_F_NODAD : 0

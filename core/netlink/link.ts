@@ -36,7 +36,7 @@ const IFF_UP = 0x1
 const IFF_LOOPBACK = 0x8
 const IFF_RUNNING = 0x40
 
-/** No link-local address is made (design.md section 4, point 10). */
+/** No link-local address is made (ADR 0004). */
 export const ADDR_GEN_MODE_NONE = 1
 
 /** A link as the kernel tells of it. */

@@ -11,7 +11,7 @@ export interface OwnWords {
   readonly podCidrs: readonly Cidr[]
   /** Undefined: no annotation. */
   readonly publicKey: PublicKey | undefined
-  /** `spec.encryption.key`: 255, or 0 where nothing or not the host's own traffic is encrypted (cilium.md 2.2). */
+  /** `spec.encryption.key`: 255, or 0 where nothing or not the host's own traffic is encrypted. */
   readonly keyId: number
   readonly announcement: Announcement
   /** Nothing leaves here in clear for other nodes' own addresses, but for nodes that are opted out. */

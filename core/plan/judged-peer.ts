@@ -94,7 +94,7 @@ function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts:
   return { peer, key, nodeIps, internalIps, podCidrs, path, hosts, guarded, podsAskHosts, refused }
 }
 
-/** Where WireGuard sends to: IPv4 where both nodes have it (cilium.md 2.3). */
+/** Where WireGuard sends to: IPv4 where both nodes have it. */
 export function endpointIp(self: OwnNode, nodeIps: PerFamily<Ip>): Ip | undefined {
   for (const family of FAMILIES) {
     if (self.nodeIps[family] !== undefined && nodeIps[family] !== undefined) return nodeIps[family]

@@ -45,7 +45,7 @@ export function podLink(snapshot: Snapshot, endpoint: LocalEndpoint): LinkPlan {
 
 /**
  * The encryption device carries the internal IP as well, so that kube-proxy's masquerading, which takes an address of the
- * device that a packet leaves by, finds one that peers accept and answer to by the same way (design.md 4.3).
+ * device that a packet leaves by, finds one that peers accept and answer to by the same way (ADR 0004).
  */
 export function addresses(snapshot: Snapshot): readonly AddressPlan[] {
   const devices = [

@@ -1,10 +1,10 @@
 import type { PlanConfig, Snapshot } from './snapshot.ts'
 
-/** Bytes, cilium.md 3.1. IPv6 20 + UDP 8 + header 16 + tag 16 and padding: what Linux' own device takes off. */
-export const WIREGUARD_OVERHEAD = 80
+/** Bytes, as Cilium's. IPv6 20 + UDP 8 + header 16 + tag 16 and padding: what Linux' own device takes off. */
+const WIREGUARD_OVERHEAD = 80
 /** IPv4 20 + UDP 8 + VXLAN 8 + Ethernet 14. */
-export const VXLAN_OVERHEAD = 50
-export const VXLAN_OVERHEAD_IPV6 = 70
+const VXLAN_OVERHEAD = 50
+const VXLAN_OVERHEAD_IPV6 = 70
 
 export function wireguardMtu(snapshot: Snapshot): number {
   return snapshot.self.underlayMtu - WIREGUARD_OVERHEAD

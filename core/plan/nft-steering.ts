@@ -185,7 +185,7 @@ function intoWireguard(snapshot: Snapshot): string {
   const { bits, mask } = snapshot.config.mark
   return nftChain('into_wireguard', undefined, [
     `meta mark & ${hex(mask)} == ${hex(bits)} ${drop('loop')}`,
-    // group reports of the kernel: the device is silent until somebody talks (design.md 4.10)
+    // group reports of the kernel: the device is silent until somebody talks (ADR 0004)
     `ip daddr 224.0.0.0/4 ${drop('multicast')}`,
     `ip6 daddr ff00::/8 ${drop('multicast')}`,
   ])

@@ -4,7 +4,7 @@ import { CLEAR } from '#core/transition/level.ts'
 import { CONFIG_OBJECT, nodeObject, type Problem } from './problem.ts'
 import { FAMILIES, type Snapshot } from './snapshot.ts'
 
-/** kube-proxy marks with 0x4000 what it masquerades, kubelet with 0x8000 what it drops (design.md 4.4). */
+/** kube-proxy marks with 0x4000 what it masquerades, kubelet with 0x8000 what it drops (ADR 0004). */
 const KUBERNETES_MARKS = 0xc000
 
 /** The families that pods of this node have addresses of. */

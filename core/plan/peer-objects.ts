@@ -99,7 +99,7 @@ function clearRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan
   })
 }
 
-/** Every node computes it from the same addresses, so a device that is made anew keeps it (design.md 4.6). */
+/** Every node computes it from the same addresses, so a device that is made anew keeps it (ADR 0004). */
 export function vxlanMac(internalIps: PerFamily<Ip>) {
   const ip = internalIps[4] ?? internalIps[6]
   return ip === undefined ? undefined : macOfIp(ip)

@@ -9,13 +9,13 @@ export const TABLE_MAIN = 254
 /** The kernel's own for IPv6, so that both families look alike. */
 export const METRIC = 1024
 /** Worse than anything that somebody would choose. */
-export const BLACKHOLE_METRIC = 1_000_000
+const BLACKHOLE_METRIC = 1_000_000
 /** After `local` (0), long before main (32766). */
-export const STEERING_RULE_PRIORITY = 201
-export const POD_STEERING_RULE_PRIORITY = 202
+const STEERING_RULE_PRIORITY = 201
+const POD_STEERING_RULE_PRIORITY = 202
 
 /**
- * What keeps a packet for a pod that has no better route from taking the default route (design.md section 4): in main,
+ * What keeps a packet for a pod that has no better route from taking the default route (ADR 0004): in main,
  * which is also what remains when table 201 is emptied by a device that went away.
  */
 export function blackholes(snapshot: Snapshot): readonly RoutePlan[] {
@@ -27,7 +27,7 @@ export function blackholes(snapshot: Snapshot): readonly RoutePlan[] {
 
 /**
  * From the node's own address: a UDP server of the node that listens on every address answers by the route's, and its
- * pods have asked the node's. (Towards pods of other nodes it must be the internal IP: design.md 4.3.)
+ * pods have asked the node's. (Towards pods of other nodes it must be the internal IP: ADR 0004.)
  */
 export function podRoutes(snapshot: Snapshot, endpoint: LocalEndpoint): readonly RoutePlan[] {
   const { internalIps, nodeIps } = snapshot.self
@@ -50,7 +50,7 @@ export function podRoutes(snapshot: Snapshot, endpoint: LocalEndpoint): readonly
 
 /**
  * "Not marked" reaches the steering table: what is encrypted already carries the mark and goes by main. Without it the
- * encrypted packets of `nodeEncryption` would enter the device again (design.md 4.1).
+ * encrypted packets of `nodeEncryption` would enter the device again (ADR 0004).
  */
 export function steeringRules(snapshot: Snapshot): readonly RulePlan[] {
   const { config, self } = snapshot

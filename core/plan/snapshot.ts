@@ -89,21 +89,21 @@ export interface PlanConfig {
     readonly enabled: boolean
     readonly type: 'wireguard'
     readonly nodeEncryption: boolean
-    /** UDP, cilium.md 2.1: 51871 */
+    /** UDP, as Cilium's: 51871 */
     readonly listenPort: number
     /** Seconds, 0 is off. */
     readonly persistentKeepalive: number
   }
   /** What pods see of a node when they leave the cluster: true is the node's address. */
   readonly masquerade: { readonly 4: boolean; readonly 6: boolean }
-  /** Every prefix that pods may ever get, both families. Without one the agent does not start (design.md 4.9). */
+  /** Every prefix that pods may ever get, both families. Without one the agent does not start (ADR 0004). */
   readonly clusterCidrs: readonly Cidr[]
   readonly tunnel: { readonly vni: number; readonly port: number }
-  /** Of packets that are already encrypted; cilium.md 1.4: 0xE00/0xF00. Never bits 14 and 15 (design.md 4.4). */
+  /** Of packets that are already encrypted; as Cilium's: 0xE00/0xF00. Never bits 14 and 15 (ADR 0004). */
   readonly mark: { readonly bits: number; readonly mask: number }
   /** Which packets the profile puts on the wire: pod packets directly in WireGuard. (Later: VXLAN inside it.) */
   readonly shape: 'direct'
-  /** Bytes of one super packet that pods may send, so that one UDP send holds it encrypted (design.md 4.11). */
+  /** Bytes of one super packet that pods may send, so that one UDP send holds it encrypted (ADR 0004). */
   readonly gsoMaxSize: number
 }
 
@@ -118,5 +118,5 @@ export const DEFAULTS = {
 
 export const FAMILIES: readonly Family[] = [4, 6]
 
-/** `spec.encryption.key` of a WireGuard node (cilium.md 2.2). */
+/** `spec.encryption.key` of a WireGuard node. */
 export const STATIC_ENCRYPT_KEY = 255

@@ -6,7 +6,7 @@ import type { LocalEndpoint, Snapshot } from './snapshot.ts'
 
 /**
  * `rp_filter`: the kernel takes the larger of `all` and the device's, and what is decrypted comes in by another device
- * than answers leave by (design.md 4.6). Sources are checked by us instead (nft-steering.ts, nft-pods.ts).
+ * than answers leave by (ADR 0004). Sources are checked by us instead (nft-steering.ts, nft-pods.ts).
  * `addr_gen_mode` 1 is "none": no link-local address, hence no router solicitations or reports of our own (4.10).
  */
 export function sysctls(snapshot: Snapshot): readonly SysctlPlan[] {

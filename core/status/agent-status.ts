@@ -68,7 +68,7 @@ export interface PeerStatus {
   readonly 'unanswered-since'?: string
 }
 
-/** `cilium-dbg status`: the lines of cilium.md 3.5 that mean something here, in Cilium's order, then ours. */
+/** `cilium-dbg status`: the lines of Cilium's that mean something here, in Cilium's order, then ours. */
 export function formatAgentStatus(status: AgentStatus, options: { verbose?: boolean } = {}): string {
   const { ipam, routing, masquerading, pellicle } = status
   const protocols = masquerading['enabled-protocols']

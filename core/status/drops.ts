@@ -92,6 +92,10 @@ export const DROPS: Readonly<Record<string, DropMeaning>> = {
     means: 'a number that was there already, or is too old',
     todo: 'Duplicated or much reordered on the way, or somebody tries',
   },
+  dropPortZero: {
+    means: 'from UDP port 0, where nobody can be answered',
+    todo: 'Rewritten on the way, or somebody tries',
+  },
   dropNotIpIn: { means: 'decrypted, but no IP packet', todo: 'The peer is of another release, or misbehaves' },
   dropWrongSource: { means: 'decrypted, but its source is not the address of that peer', todo: HOME },
   dropEcnInvalid: {

@@ -1,5 +1,5 @@
 /**
- * What an agent says about encryption: Cilium's JSON (cilium.md 3.7), names as there. Zero numbers and empty texts are
+ * What an agent says about encryption: Cilium's JSON, names as there. Zero numbers and empty texts are
  * left out where Cilium leaves them out.
  */
 export interface EncryptionStatus {
@@ -34,7 +34,7 @@ export interface WireguardPeerStatus {
   readonly 'transfer-rx': number
 }
 
-/** The two cells after `Encryption:` in `cilium-dbg status` (cilium.md 3.5). */
+/** The two cells after `Encryption:` in `cilium-dbg status`. */
 export function encryptionCells(status: EncryptionStatus): [string, string] {
   if (status.msg !== undefined && status.msg !== '') return [status.mode, status.msg]
   const { wireguard } = status
@@ -47,7 +47,7 @@ export function encryptionCells(status: EncryptionStatus): [string, string] {
   return [status.mode, `[${parts.join(', ')}]`]
 }
 
-/** `cilium-dbg encrypt status` as text (cilium.md 3.6). */
+/** `cilium-dbg encrypt status` as text. */
 export function formatEncryptStatus(status: EncryptionStatus): string {
   const lines: string[] = []
   if (status.msg !== undefined && status.msg !== '') lines.push(`Msg: ${status.msg}`)

@@ -24,7 +24,7 @@ export function formatConfiguration(device: Device): string {
   return `${lines.join('\n')}\n`
 }
 
-export function formatEndpoint({ ip, port, scope }: EngineEndpoint): string {
+function formatEndpoint({ ip, port, scope }: EngineEndpoint): string {
   if (familyOf(ip) === 4) return `${ip}:${port}`
   return scope === 0 ? `[${ip}]:${port}` : `[${ip}%${scope}]:${port}`
 }

@@ -26,10 +26,10 @@ export type Message =
     }
   | { readonly type: 'data'; readonly receiver: number; readonly counter: bigint; readonly packet: Uint8Array }
 
-export const INITIATION_BYTES = 148
-export const RESPONSE_BYTES = 92
-export const COOKIE_BYTES = 64
-export const DATA_HEADER_BYTES = 16
+const INITIATION_BYTES = 148
+const RESPONSE_BYTES = 92
+const COOKIE_BYTES = 64
+const DATA_HEADER_BYTES = 16
 export const MAC_BYTES = 16
 const MACS_BYTES = 2 * MAC_BYTES
 

@@ -1,5 +1,5 @@
 /** The timers of one peer (paper, section 6; Linux timers.c): a table of deadlines, nothing that runs. */
-export const TIMERS = ['retry', 'newHandshake', 'passiveKeepalive', 'persistentKeepalive', 'zeroKeys'] as const
+const TIMERS = ['retry', 'newHandshake', 'passiveKeepalive', 'persistentKeepalive', 'zeroKeys'] as const
 
 export type Timer = (typeof TIMERS)[number]
 

@@ -5,7 +5,7 @@ import { type EngineRequest, encodeRequest } from '#core/engine/request.ts'
 import { Fault } from '#core/fault/fault.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 
-export const ENGINE_PROTOCOL = 1
+const ENGINE_PROTOCOL = 1
 
 export interface EngineHello {
   readonly instance: string

@@ -158,7 +158,7 @@ function refusal(what: string, { errno, text, badOffset }: Acknowledgement): Fau
 }
 
 /** The Fault of an errno; code `kernel.eperm`, `kernel.eexist`, … */
-export function systemFault(what: string, errno: number, detail = '', cause?: unknown): Fault {
+function systemFault(what: string, errno: number, detail = '', cause?: unknown): Fault {
   const remedy = REMEDIES[errno]
   return new Fault(`kernel.${libc.errnoName(errno).toLowerCase()}`, `${what}: ${libc.errnoText(errno)}${detail}`, {
     ...(remedy === undefined ? {} : { remedy }),

@@ -27,7 +27,7 @@ export interface PodDeviceSpec {
   readonly podName: string
   readonly podMac: Mac
   readonly mtu: number
-  /** Bytes (design.md section 4, point 11). */
+  /** Bytes (ADR 0004). */
   readonly gsoMaxSize?: number
   readonly addresses: readonly { readonly ip: Ip; readonly length: number }[]
   /** In the order to add: what reaches a gateway before what goes through it. */
@@ -196,7 +196,7 @@ function setUpInside(pod: NetlinkSocket, spec: PodDeviceSpec): void {
   }
 }
 
-/** No traffic of the device's own (design.md section 4, point 10). Must come before it is up. */
+/** No traffic of the device's own (ADR 0004). Must come before it is up. */
 function silence(socket: NetlinkSocket, index: number, name: string): void {
   try {
     socket.request(`silence ${name}`, setLink(index, { addrGenMode: ADDR_GEN_MODE_NONE }))

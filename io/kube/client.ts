@@ -5,7 +5,7 @@ import { type ConnectOptions, findConnection } from './connection.ts'
 import { hasCode, kubeFault } from './errors.ts'
 import { readBody, Transport } from './transport.ts'
 
-export interface Call {
+interface Call {
   readonly signal?: AbortSignal | undefined
   /** Until the answer begins; standard 30 s. */
   readonly timeoutMs?: number

@@ -146,7 +146,7 @@ function statusOf(text: string): Status | undefined {
 }
 
 /** The exit code that the last message tells, or why there is none. */
-export function exitCode(status: (Status & { readonly status?: string }) | undefined): number | string {
+function exitCode(status: (Status & { readonly status?: string }) | undefined): number | string {
   if (status?.status === 'Success') return 0
   const causes = (status?.details?.causes ?? []) as readonly { reason?: string; message?: string }[]
   const code = causes.find((cause) => cause.reason === 'ExitCode')?.message

@@ -5,7 +5,7 @@ import { Backoff } from './clock.ts'
 import { hasCode } from './errors.ts'
 import { type WatchEvent, watch } from './watch.ts'
 
-export interface Change<T> {
+interface Change<T> {
   readonly type: 'added' | 'changed' | 'removed'
   readonly object: T
   /** What was known before; for `changed` and `removed`. */

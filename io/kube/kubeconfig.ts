@@ -18,7 +18,7 @@ export interface ExecSpec {
   readonly interactive: boolean
 }
 
-export type Credential =
+type Credential =
   | { readonly kind: 'none' }
   | { readonly kind: 'token'; readonly token: string }
   | { readonly kind: 'token-file'; readonly file: string }

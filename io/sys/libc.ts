@@ -35,25 +35,19 @@ export function errnoText(errno: number): string {
 const OTHER_NAMES: Readonly<Record<number, string>> = { 95: 'EOPNOTSUPP', 99: 'EADDRNOTAVAIL', 105: 'ENOBUFS' }
 
 export const EPERM = 1
-export const ENOENT = 2
-export const ESRCH = 3
 export const EINTR = 4
 export const EAGAIN = 11
-export const EEXIST = 17
-export const ENODEV = 19
-export const EINVAL = 22
-export const EADDRNOTAVAIL = 99
 export const ENOBUFS = 105
 
 export const AF_NETLINK = 16
 export const SOCK_RAW = 3
-export const SOCK_CLOEXEC = 0o2000000
+const SOCK_CLOEXEC = 0o2000000
 export const SOCK_NONBLOCK = 0o4000
 export const SOL_SOCKET = 1
 export const SO_RCVBUF = 8
-export const SO_RCVTIMEO = 20
+const SO_RCVTIMEO = 20
 export const SO_RCVBUFFORCE = 33
-export const MSG_TRUNC = 0x20
+const MSG_TRUNC = 0x20
 const CLONE_NEWNET = 0x40000000
 const O_RDONLY_CLOEXEC = 0o2000000
 

@@ -6,9 +6,9 @@ import { runPods } from '#test/kit/traffic.ts'
 export type Encryption = 'off' | 'pods' | 'nodes'
 
 /** Where everything listens; of the Services too. */
-export const FLOW_PORT = 7800
+const FLOW_PORT = 7800
 /** Of Service `b`, on every node. */
-export const FLOW_NODE_PORT = 30780
+const FLOW_NODE_PORT = 30780
 
 /** Pods of the table: `a` and `near` on worker, `b` on worker2, `c` on the control plane, `d` on worker3. */
 export const FLOW_PODS = ['a', 'near', 'b', 'c', 'd'] as const

@@ -79,7 +79,7 @@ async function refuseExisting(name: string): Promise<void> {
 }
 
 /** What a lab needs; undefined when everything is there. */
-export function labMissing(): string | undefined {
+function labMissing(): string | undefined {
   if (process.getuid?.() !== 0) return 'root (a lab makes namespaces)'
   if (!existsSync('/dev/net/tun')) return '/dev/net/tun'
   return undefined

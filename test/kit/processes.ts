@@ -5,7 +5,7 @@ import { eventually, type Lab } from '#test/kit/lab.ts'
  * Patterns for pgrep -f in a node. A bracket keeps each from finding the shell that looks for it; the node's own loops
  * (`sh /etc/lab/run`) have other command lines.
  */
-export const PROCESSES = {
+const PROCESSES = {
   agent: 'cilium-[a]gent --config',
   keeper: '^node /opt/pellicle/[k]eeper',
   engine: '^/proc/self/exe [e]ngine',

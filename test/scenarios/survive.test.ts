@@ -49,7 +49,9 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
     const result = await probe.result()
     const overrun = (await overruns(lab, [a, b])) - before
     const back = seconds === undefined ? '' : `, back after ${seconds.toFixed(1)} s`
-    t.diagnostic(`${what}: ${result.lost} of ${result.sent} packets lost (${result.longestRun} in a row; full queues dropped ${overrun})${back}`)
+    t.diagnostic(
+      `${what}: ${result.lost} of ${result.sent} packets lost (${result.longestRun} in a row; full queues dropped ${overrun})${back}`,
+    )
     return { ...result, lost: Math.max(0, result.lost - overrun) }
   }
 

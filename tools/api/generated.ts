@@ -22,7 +22,7 @@ function configKeys(): string {
   return `# Made from core/api/config-refused.ts by tools/update-crds.ts.\n${stringify(keys, { lineWidth: 0, aliasDuplicateObjects: false })}`
 }
 
-export function ciliumNodeCrd(): object {
+function ciliumNodeCrd(): object {
   return {
     apiVersion: 'apiextensions.k8s.io/v1',
     kind: 'CustomResourceDefinition',

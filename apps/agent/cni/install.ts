@@ -37,7 +37,7 @@ export async function installCni(places: CniPlaces): Promise<void> {
   await put(join(places.configFolder, CNI_CONFLIST), new TextEncoder().encode(text), 0o644)
 }
 
-/** The configuration goes; the executable stays, for the DELs of pods that are still there (design.md section 7). */
+/** The configuration goes; the executable stays, for the DELs of pods that are still there (ARCHITECTURE.md). */
 export async function removeCni(places: CniPlaces): Promise<void> {
   await removeFile(join(places.configFolder, CNI_CONFLIST))
 }

@@ -1,9 +1,9 @@
 import { Fault } from '#core/fault/fault.ts'
 
-/** Cilium's minor releases whose packet shapes and texts are known here (cilium.md section 6). */
+/** Cilium's minor releases whose packet shapes and texts are known here. */
 const OLDEST = 14
 const NEWEST = 20
-/** From here on Cilium puts VXLAN inside WireGuard (cilium.md 2.7). */
+/** From here on Cilium puts VXLAN inside WireGuard. */
 const DOUBLE_ENCAPSULATION = 16
 
 export interface Profile {

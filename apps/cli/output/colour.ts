@@ -1,5 +1,5 @@
 export type Paint = (text: string, colour: Colour) => string
-export type Colour = 'red' | 'green' | 'yellow' | 'cyan' | 'bold'
+type Colour = 'red' | 'green' | 'yellow' | 'cyan' | 'bold'
 
 const CODES: Readonly<Record<Colour, number>> = { red: 31, green: 32, yellow: 33, cyan: 36, bold: 1 }
 

@@ -4,7 +4,7 @@ import { managedPods } from './managed-pods.ts'
 import type { AgentAnswer, ClusterObjects, PodObject } from './objects.ts'
 
 /**
- * What `status -o json` prints, with the keys of Cilium's CLI (cilium.md 3.4). A pure function of what the cluster
+ * What `status -o json` prints, with the keys of Cilium's CLI. A pure function of what the cluster
  * answered: see {@link computeStatus}.
  */
 export interface StatusDocument {
@@ -24,7 +24,7 @@ export interface StatusDocument {
   readonly pellicle_encryption: EncryptionState
 }
 
-export interface PodState {
+interface PodState {
   readonly Type: 'DaemonSet' | 'Deployment'
   readonly Desired: number
   readonly Ready: number
@@ -32,7 +32,7 @@ export interface PodState {
   readonly Unavailable: number
 }
 
-export interface Findings {
+interface Findings {
   readonly Errors: string[]
   readonly Warnings: string[]
 }

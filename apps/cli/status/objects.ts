@@ -6,8 +6,8 @@ type ObjectOf<R extends { shape?: unknown }> = NonNullable<R['shape']>
 
 export type PodObject = ObjectOf<typeof PODS>
 export type DaemonSetObject = ObjectOf<typeof DAEMON_SETS>
-export type DeploymentObject = ObjectOf<typeof DEPLOYMENTS>
-export type ConfigMapObject = ObjectOf<typeof CONFIG_MAPS>
+type DeploymentObject = ObjectOf<typeof DEPLOYMENTS>
+type ConfigMapObject = ObjectOf<typeof CONFIG_MAPS>
 
 /** All that a status is computed from, as the API and the agents gave it. */
 export interface ClusterObjects {

@@ -13,7 +13,7 @@ const LOGO = [
   '   ╵ ╵ ╵ ╵    ',
 ] as const
 
-/** The layout of Cilium's CLI (cilium.md 3.4), line by line; what it has and we do not is `disabled`. */
+/** The layout of Cilium's CLI, line by line; what it has and we do not is `disabled`. */
 export function formatSummary(document: StatusDocument, paint: Paint): string {
   const labels: [string, string][] = [
     ['Cilium:', verdict(document, [AGENT_DAEMONSET, KEEPER_DAEMONSET], paint)],

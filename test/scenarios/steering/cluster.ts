@@ -30,7 +30,7 @@ const ROOT = new URL('../../..', import.meta.url).pathname
 const ENGINE = join(ROOT, 'engine/target/release/pellicle-engine')
 const KEEPER = `${process.execPath} ${join(ROOT, 'apps/keeper/main.ts')}`
 /** Stands in each ping's payload; 16 bytes are what `ping -p` takes. */
-export const MARKER = 'PELLICLE-MARKER!'
+const MARKER = 'PELLICLE-MARKER!'
 
 export type Change = (host: HostPlan) => HostPlan
 type Usable = Extract<Plan, { usable: true }>

@@ -46,7 +46,7 @@ export async function remove(this: CliContext, flags: ChangeFlags, key: string):
   })
 }
 
-/** Two columns, sorted by key (cilium.md 3.3). */
+/** Two columns, sorted by key. */
 export function formatConfig(data: Readonly<Record<string, string>>): string {
   const keys = Object.keys(data).sort()
   return formatColumns(

@@ -3,7 +3,7 @@ import type { EncryptionStatus } from '#core/status/encryption-status.ts'
 /** Every agent's answer to `cilium encrypt status -o json`, by node. */
 export type NodeAnswers = ReadonlyMap<string, Partial<EncryptionStatus>>
 
-/** Cilium's names (cilium.md 3.8), then ours; those of IPsec come with IPsec. */
+/** Cilium's names, then ours; those of IPsec come with IPsec. */
 export interface EncryptionReport {
   readonly 'total-node-count': number
   readonly 'enc-disabled-node-count': number

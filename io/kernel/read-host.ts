@@ -104,7 +104,7 @@ function readRules(socket: NetlinkSocket): ActualRule[] {
     socket.dump(`list IPv${family} rules`, dumpRules(family)).flatMap((message) => {
       const rule = unwrap(decodeRule(message))
       if (rule === undefined || rule.protocol !== OUR_PROTOCOL) return []
-      const { complex, protocol, ...own } = rule
+      const { complex, protocol: _ours, ...own } = rule
       return [{ ...own, foreign: complex }]
     }),
   )

@@ -68,8 +68,14 @@ suite('packets that are wrong cost the honest peer nothing', { skip, concurrency
     await lab.wg('set', lab.a.device, 'peer', publicKey, 'remove')
     const flooding = flood('initiations')
     await lab.wg(
-      ...['set', lab.a.device, 'peer', publicKey, 'endpoint', `${lab.b.outer[4]}:51871`],
-      ...['allowed-ips', `${lab.b.inner[4]}/32`],
+      'set',
+      lab.a.device,
+      'peer',
+      publicKey,
+      'endpoint',
+      `${lab.b.outer[4]}:51871`,
+      'allowed-ips',
+      `${lab.b.inner[4]}/32`,
     )
     // ping goes on until one is answered
     await lab.run(lab.a, 'ping', '-c', '1', '-w', '20', lab.b.inner[4])

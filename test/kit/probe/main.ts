@@ -43,13 +43,11 @@ async function send(host: string, port: number, rate: number, seconds: number): 
 
   const started = performance.now()
   let sent = 0
-  let stopped = false
-  process.stdin.resume().on('end', () => {
-    stopped = true
-  })
+  const stop = new AbortController()
+  process.stdin.resume().on('end', () => stop.abort())
   const text = Buffer.from(values.text)
   let refused = 0
-  while (sent < total && !stopped) {
+  while (sent < total && !stop.signal.aborted) {
     const due = Math.min(total, Math.floor(((performance.now() - started) / 1000) * rate) + 1)
     for (; sent < due; sent++) {
       const message = Buffer.alloc(4 + text.length)

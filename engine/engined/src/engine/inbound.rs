@@ -97,11 +97,13 @@ impl<'a> Inbound<'a> {
             }
             let (mut at, end, segment) = (arrival.range.start, arrival.range.end, arrival.segment);
             bytes += arrival.range.len();
+            // not `index`: what was dropped above has no place among the arrivals in hand
+            let origin = self.hand.arrivals.len();
             self.hand.arrivals.push(arrival);
             while at < end {
                 let range = at..(at + segment).min(end);
                 at = range.end;
-                self.datagram(&mut receiver.slab, range, index, now, &batch);
+                self.datagram(&mut receiver.slab, range, origin, now, &batch);
             }
             if bytes >= ENOUGH {
                 self.open(&mut receiver.slab, now, &batch);
@@ -117,13 +119,13 @@ impl<'a> Inbound<'a> {
         count == MESSAGES
     }
 
-    /// Takes a datagram into the hand, if it is a data message of a session; `index` of its arrival.
+    /// Takes a datagram into the hand, if it is a data message of a session; `origin` is its arrival's place there.
     #[inline]
-    fn datagram(&mut self, slab: &mut [u8], range: Range<usize>, index: usize, now: u64, batch: &Batch) {
+    fn datagram(&mut self, slab: &mut [u8], range: Range<usize>, origin: usize, now: u64, batch: &Batch) {
         let shared = self.shared;
         let (receiver, counter) = match classify(&slab[range.clone()]) {
             Kind::Data { receiver, counter } => (receiver, counter),
-            Kind::Handshake => return self.handshake(&slab[range], &self.hand.arrivals[index]),
+            Kind::Handshake => return self.handshake(&slab[range], &self.hand.arrivals[origin]),
             Kind::Unknown => return shared.count(Counter::UnknownMessage),
         };
         if self.hand.session.as_ref().is_none_or(|session| session.local != receiver) {
@@ -141,7 +143,7 @@ impl<'a> Inbound<'a> {
         }
         let length = range.len() - OVERHEAD;
         self.hand.messages.push(Sealed { counter, start: range.start + HEADER, length });
-        self.hand.origins.push(index);
+        self.hand.origins.push(origin);
     }
 
     /// Decrypts what is in the hand, and takes what is genuine further in the order in which it came.

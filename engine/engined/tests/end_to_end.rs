@@ -179,6 +179,7 @@ fn what_is_wrong_is_dropped_and_counted(world: &mut World) {
     send_from_port_zero(&world.a().namespace, [10, 77, 0, 2], PORT, &handshake);
     until("the drop", || (world.keepers[1].counter("dropPortZero") == 1).then_some(()));
     assert!(!world.keepers[1].events.iter().any(|(kind, _)| *kind == 0x10), "not the keeper's to answer");
+    one_that_is_dropped_does_not_displace_the_next(world, &handshake);
     let allowed = [prefix("10.78.0.1", 32)];
     world.keepers[1].prefixes(0x83, &allowed);
     assert_eq!(world.a().ping("10.78.0.2", 1, "0.1"), 0);
@@ -188,6 +189,23 @@ fn what_is_wrong_is_dropped_and_counted(world: &mut World) {
     assert_eq!(world.keepers[0].ask(0x99, &[]).0, 3);
     assert_eq!(world.keepers[0].ask(0x81, &60u32.to_le_bytes()).0, 1);
     assert_eq!(world.keepers[0].ask(0x80, &[&64u32.to_le_bytes()[..], &[9; 32], &[0; 23]].concat()).0, 2);
+}
+
+/// Both wait in the socket, so that one batch takes them.
+fn one_that_is_dropped_does_not_displace_the_next(world: &mut World, dropped: &[u8]) {
+    let engine = world.bed.sides[1].engine_pid();
+    // SAFETY: a signal to a process of ours
+    let signal = |signal| unsafe { libc::kill(engine as i32, signal) };
+    signal(libc::SIGSTOP);
+    send_from_port_zero(&world.a().namespace, [10, 77, 0, 2], PORT, dropped);
+    std::thread::scope(|scope| {
+        let ping = scope.spawn(|| world.bed.sides[0].ping("10.78.0.2", 1, "0.1"));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        signal(libc::SIGCONT);
+        assert_eq!(ping.join().expect("ping ends"), 1);
+    });
+    assert_eq!(world.bed.sides[1].engine_pid(), engine, "the engine lives");
+    assert_eq!(world.keepers[1].counter("dropPortZero"), 2);
 }
 
 fn packets_wait_for_a_session(world: &mut World) {

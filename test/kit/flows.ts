@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { json } from 'node:stream/consumers'
 import { Capture } from '#test/kit/capture.ts'
 import type { Lab } from '#test/kit/lab.ts'
 import type { SayAnswer, SayRequest } from '#test/kit/probe/say.ts'
@@ -57,7 +58,7 @@ export async function places(lab: Lab, pods: readonly string[]): Promise<Readonl
 
 /** Answers at a place, on TCP and UDP, until disposed. */
 export async function listen(lab: Lab, place: Place, port: number): Promise<AsyncDisposable> {
-  const child = lab.start(place.node, ...inside(place), process.execPath, program, 'serve', String(port))
+  const child = lab.startAt(place, process.execPath, program, 'serve', String(port))
   await once(child.stdout as NodeJS.ReadableStream, 'data')
   return {
     async [Symbol.asyncDispose]() {
@@ -81,8 +82,8 @@ export async function sayAll(lab: Lab, flows: readonly Flow[]): Promise<readonly
       const { flow, protocol } = plan[index] as (typeof plan)[number]
       return { ...flow.to, protocol, text: texts[index] as string }
     })
-    const command = [...inside(from), process.execPath, program, 'say', `'${JSON.stringify(requests)}'`].join(' ')
-    const output = JSON.parse(await lab.node(from.node, command)) as SayAnswer[]
+    const child = lab.startAt(from, process.execPath, program, 'say', JSON.stringify(requests))
+    const output = (await json(child.stdout as NodeJS.ReadableStream)) as SayAnswer[]
     indices.forEach((index, i) => {
       answers[index] = output[i] as SayAnswer
     })
@@ -108,10 +109,6 @@ export function wrong(seen: readonly SeenFlow[]): readonly string[] {
       ...(heard > 0 === (wire === 'clear') ? [] : [`${name}: heard ${heard} times on the wire, must be ${wire}`]),
     ]
   })
-}
-
-function inside({ netns }: Place): readonly string[] {
-  return netns === undefined ? [] : ['ip', 'netns', 'exec', netns]
 }
 
 function byFamily(ips: readonly string[]): Place['ips'] {

@@ -3,6 +3,9 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { promisify } from 'node:util'
+import { nodeProcess } from '#apps/lab/inside.ts'
+import { labPaths, stateFolder } from '#apps/lab/paths.ts'
+import { requireUp } from '#apps/lab/state.ts'
 
 const run = promisify(execFile)
 const root = new URL('../..', import.meta.url).pathname
@@ -58,6 +61,17 @@ export class Lab implements AsyncDisposable {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: this.env,
     })
+  }
+
+  /**
+   * Starts a program of the machine in the network of a node, or of a pod by its namespace's name there. Files are the
+   * machine's: a node has a /tmp of its own, so a checkout below it is not seen from inside.
+   */
+  startAt(place: { readonly node: string; readonly netns?: string | undefined }, ...command: string[]): ChildProcess {
+    const { state } = requireUp(labPaths(stateFolder(this.env), this.name), this.name)
+    const process = `/proc/${nodeProcess(state, place.node)}`
+    const network = place.netns === undefined ? `${process}/ns/net` : `${process}/root/run/netns/${place.netns}`
+    return spawn('nsenter', [`--net=${network}`, '--', ...command], { stdio: ['pipe', 'pipe', 'pipe'], env: this.env })
   }
 
   get examples(): string {

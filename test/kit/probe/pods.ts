@@ -27,10 +27,6 @@ export interface ProbePlace {
   readonly netns?: string | undefined
 }
 
-function inside({ netns }: ProbePlace): readonly string[] {
-  return netns === undefined ? [] : ['ip', 'netns', 'exec', netns]
-}
-
 /** Finds a pod by name (`namespace/name` or a name in `default`) and its network namespace on its node. */
 export async function findPod(lab: Lab, name: string): Promise<Pod> {
   const [namespace, pod] = name.includes('/') ? (name.split('/') as [string, string]) : ['default', name]
@@ -42,7 +38,7 @@ export async function findPod(lab: Lab, name: string): Promise<Pod> {
 
 /** Answers UDP at a pod or a node until disposed. */
 export async function startEcho(lab: Lab, at: ProbePlace, port: number): Promise<AsyncDisposable> {
-  const child = lab.start(at.node, ...inside(at), process.execPath, main, 'echo', String(port))
+  const child = lab.startAt(at, process.execPath, main, 'echo', String(port))
   await once(child.stdout as NodeJS.ReadableStream, 'data')
   return { [Symbol.asyncDispose]: () => end(child) }
 }
@@ -61,17 +57,7 @@ export class Probe {
   ) {
     const flags = ['--rate', String(options.rate ?? 1000), '--seconds', String(options.seconds ?? 600)]
     const text = options.text === undefined ? [] : ['--text', options.text]
-    this.#child = lab.start(
-      from.node,
-      ...inside(from),
-      process.execPath,
-      main,
-      'send',
-      to.ip,
-      String(port),
-      ...flags,
-      ...text,
-    )
+    this.#child = lab.startAt(from, process.execPath, main, 'send', to.ip, String(port), ...flags, ...text)
     let output = ''
     this.#child.stdout?.on('data', (chunk: Buffer) => {
       output += chunk.toString()

@@ -57,6 +57,9 @@ function say({ host, port, protocol, text }: SayRequest): Promise<SayAnswer> {
     } else {
       const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4')
       socket.on('message', heard).on('error', failed)
+      // said again until it is answered, as TCP does: a first packet that a busy machine drops is not what is asked about
+      const again = setInterval(() => socket.send(text, () => {}), 500)
+      setTimeout(() => clearInterval(again), PATIENCE_MS)
       socket.connect(port, host, () => socket.send(text))
     }
   })

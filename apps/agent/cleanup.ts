@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises'
 import { CLEANUP } from '#core/api/names.ts'
 import type { Datapath } from '#core/datapath/datapath.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
-import type { HostPlan } from '#core/host/host-plan.ts'
+import { EMPTY_HOST_PLAN } from '#core/host/host-plan.ts'
 import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import type { HostNetwork, PodDevices } from './ports.ts'
@@ -25,18 +25,6 @@ export interface CleanupDeps {
   drainDeletions(): Promise<void>
   /** Writes the annotation; whoever asked waits for it. */
   acknowledge(value: string): Promise<void>
-}
-
-/** Nothing of ours at all. */
-export const NOTHING: HostPlan = {
-  links: [],
-  addresses: [],
-  routes: [],
-  rules: [],
-  neighbours: [],
-  fdb: [],
-  tables: [],
-  sysctls: [],
 }
 
 /**
@@ -68,7 +56,7 @@ export async function cleanUp(deps: CleanupDeps): Promise<readonly string[]> {
   await step('devices, routes, rules and tables', async () => {
     // whoever keeps the plan in force may have brought them up again meanwhile
     await cutPods()
-    await deps.host.apply(NOTHING)
+    await deps.host.apply(EMPTY_HOST_PLAN)
   })
   await step('state and key files', () => rm(deps.stateFolder, { recursive: true, force: true }))
   await step('the queue of deletions', async () => {

@@ -1,5 +1,5 @@
 import { Fault } from '#core/fault/fault.ts'
-import type { HostPlan } from '#core/host/host-plan.ts'
+import { EMPTY_HOST_PLAN, type HostPlan } from '#core/host/host-plan.ts'
 import type { Ip } from '#core/ip/address.ts'
 import { setLink } from '#core/netlink/link.ts'
 import type { HostKernel, HostReport } from '#io/kernel/host-kernel.ts'
@@ -14,7 +14,6 @@ import {
   readPodDevice,
   removePodDevice,
 } from '#io/kernel/pod-device.ts'
-import { NOTHING } from './cleanup.ts'
 import type { HostNetwork, HostObservation, HostOutcome, HostUpkeep, PodDevice, PodDevices } from './ports.ts'
 
 /** What brings a plan into the kernel: once ({@link HostKernel}), or keeping it there (`HostKeeper`). */
@@ -43,7 +42,7 @@ export class KernelHost implements HostNetwork {
   }
 
   async underlay(ip: Ip): Promise<{ device: string; mtu: number } | undefined> {
-    const { addresses, links } = this.#kernel.read(NOTHING)
+    const { addresses, links } = this.#kernel.read(EMPTY_HOST_PLAN)
     const device = addresses.find((address) => address.ip === ip)?.device
     const mtu = links.find(({ name }) => name === device)?.mtu
     return device === undefined || mtu === undefined ? undefined : { device, mtu }

@@ -5,7 +5,7 @@ import { requireCidr } from '#core/ip/cidr.ts'
 import type { Mac } from '#core/ip/mac.ts'
 import { diffHost } from './diff-host.ts'
 import type { ActualLink, HostActual } from './host-actual.ts'
-import type { HostPlan } from './host-plan.ts'
+import { EMPTY_HOST_PLAN, type HostPlan } from './host-plan.ts'
 import { describeStep, PHASES, phaseOf } from './host-step.ts'
 
 const ip = (text: string) => requireIp(text, 'test')
@@ -33,16 +33,6 @@ const PLAN: HostPlan = {
     { path: 'net/ipv4/conf/cilium_vxlan/rp_filter', value: '0' },
     { path: 'net/ipv4/conf/cilium_wg0/rp_filter', value: '0' },
   ],
-}
-const NOTHING: HostPlan = {
-  links: [],
-  addresses: [],
-  routes: [],
-  rules: [],
-  neighbours: [],
-  fdb: [],
-  tables: [],
-  sysctls: [],
 }
 const link = (name: string, rest: Partial<ActualLink>): ActualLink => ({
   name,
@@ -72,7 +62,7 @@ const DONE: HostActual = {
   rules: PLAN.rules.map((rule) => ({ ...rule, foreign: false })),
 }
 const BARE: HostActual = {
-  ...NOTHING,
+  ...EMPTY_HOST_PLAN,
   links: [{ name: 'eth0', kind: 'physical', up: true, mtu: 1500 }],
   sysctls: [{ path: 'net/ipv4/conf/all/rp_filter', value: '1' }],
   routes: [],
@@ -103,7 +93,7 @@ test('from nothing: what closes, then what receives, then what sends; a missing 
 })
 
 test('to nothing: ways first, what closed them last', () => {
-  const list = diffHost(NOTHING, DONE).steps
+  const list = diffHost(EMPTY_HOST_PLAN, DONE).steps
   assert.deepEqual(list.map(describeStep), [
     `delete neighbour 10.244.2.1 lladdr ${MAC} dev cilium_vxlan`,
     'delete route 10.244.2.0/24 dev cilium_wg0 table 201 metric 1024',

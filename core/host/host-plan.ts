@@ -21,6 +21,18 @@ export interface HostPlan {
   readonly sysctls: readonly SysctlPlan[]
 }
 
+/** Nothing of ours: what a node has before the first plan and after the last. */
+export const EMPTY_HOST_PLAN: HostPlan = {
+  links: [],
+  addresses: [],
+  routes: [],
+  rules: [],
+  neighbours: [],
+  fdb: [],
+  tables: [],
+  sysctls: [],
+}
+
 /** `proto` of everything that we put into the routing tables; unassigned in /etc/iproute2/rt_protos. */
 export const OUR_PROTOCOL = 112
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { describeFault } from '#core/fault/fault.ts'
-import { type HostPlan, TABLE_ENCRYPT_MARKED, TABLE_STEERING } from '#core/host/host-plan.ts'
+import { EMPTY_HOST_PLAN, type HostPlan, TABLE_ENCRYPT_MARKED, TABLE_STEERING } from '#core/host/host-plan.ts'
 import { describeStep } from '#core/host/host-step.ts'
 import { type Ip, requireIp } from '#core/ip/address.ts'
 import { type Cidr, requireCidr } from '#core/ip/cidr.ts'
@@ -104,16 +104,6 @@ chain forward {
     { path: 'net/ipv4/ip_forward', value: '1' },
   ],
 }
-const EMPTY: HostPlan = {
-  links: [],
-  addresses: [],
-  routes: [],
-  rules: [],
-  neighbours: [],
-  fdb: [],
-  tables: [],
-  sysctls: [],
-}
 
 /** A namespace with an underlay and a TUN, and the kernel in it. */
 function node(t: TestContext, { tun = true } = {}): HostKernel | undefined {
@@ -211,10 +201,10 @@ test('an empty plan removes all of ours and nothing else', (t) => {
   const before = foreign()
   applied(kernel, PLAN)
   assert.notDeepEqual(foreign(), before)
-  applied(kernel, EMPTY)
+  applied(kernel, EMPTY_HOST_PLAN)
   ip('addr flush dev cilium_wg0')
   assert.deepEqual(foreign(), before)
-  assert.deepEqual(applied(kernel, EMPTY), [])
+  assert.deepEqual(applied(kernel, EMPTY_HOST_PLAN), [])
 })
 
 test('what somebody else deletes or changes comes back, and only that', (t) => {
@@ -361,5 +351,5 @@ test('a missing library is named with its package', (t) => {
   if (enterFreshNamespace(t) === undefined) return
   const kernel = new HostKernel({ nftLibrary: 'libnftables-not-there.so.1' })
   t.after(() => kernel.close())
-  assert.throws(() => kernel.apply(EMPTY), { code: 'nftables.missing', remedy: /libnftables1/ })
+  assert.throws(() => kernel.apply(EMPTY_HOST_PLAN), { code: 'nftables.missing', remedy: /libnftables1/ })
 })

@@ -1,5 +1,12 @@
 import { join } from 'node:path'
-import type { Datapath, ProbeResult, WireguardDevice, WireguardState } from '#core/datapath/datapath.ts'
+import type {
+  Datapath,
+  IpsecOpened,
+  IpsecState,
+  ProbeResult,
+  WireguardDevice,
+  WireguardState,
+} from '#core/datapath/datapath.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { HEALTH_OPERATION, type Health, parseHealth } from '#core/uapi/health.ts'
 import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
@@ -69,6 +76,18 @@ export class UserspaceDatapath implements Datapath {
       return unansweredSince === undefined ? peer : { ...peer, unansweredSince }
     })
     return { name, publicKey, listenPort, peers }
+  }
+
+  openIpsec(): Promise<IpsecOpened> {
+    return Promise.reject(new Fault('datapath.unsupported', 'this datapath has no IPsec yet'))
+  }
+
+  applyIpsec(): Promise<void> {
+    return Promise.reject(new Fault('datapath.unsupported', 'this datapath has no IPsec yet'))
+  }
+
+  async observeIpsec(): Promise<IpsecState | undefined> {
+    return undefined
   }
 
   async counters(name: string): Promise<Readonly<Record<string, number>>> {

@@ -4,6 +4,7 @@ import type { Datapath, WireguardDevice, WireguardPeer } from '#core/datapath/da
 import { requireIp } from '#core/ip/address.ts'
 import { type Cidr, requireCidr } from '#core/ip/cidr.ts'
 import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
+import { ipsecContract } from './ipsec-datapath.ts'
 
 /** What the suite runs against: a datapath of one's own, and the way to end it. */
 export interface DatapathUnderTest {
@@ -117,6 +118,8 @@ export function datapathContract(name: string, make: () => Promise<DatapathUnder
       await datapath.apply(deviceOf(device, []))
       assert.deepEqual((await datapath.observe(device))?.peers, [])
     })
+
+    ipsecContract(contract)
   })
 }
 

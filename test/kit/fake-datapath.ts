@@ -1,11 +1,23 @@
-import type { Datapath, ProbeResult, WireguardDevice, WireguardState } from '#core/datapath/datapath.ts'
+import type {
+  Datapath,
+  IpsecDevice,
+  IpsecOpened,
+  IpsecSettings,
+  IpsecState,
+  ProbeResult,
+  WireguardDevice,
+  WireguardState,
+} from '#core/datapath/datapath.ts'
+import { Fault } from '#core/fault/fault.ts'
 import { publicKeyOf } from '#core/wireguard/key.ts'
 import { wireguardCrypto } from '#io/crypto/wireguard-crypto.ts'
+import { FakeIpsecDevice } from './fake-ipsec.ts'
 
 /** The datapath port in memory. `failure` makes every call reject; `handshakes` sets what is observed of peers. */
 export class FakeDatapath implements Datapath {
   readonly kind = 'fake'
   readonly devices = new Map<string, WireguardDevice>()
+  readonly ipsec = new Map<string, FakeIpsecDevice>()
   readonly unanswered = new Map<string, number>()
   readonly handshakes = new Map<string, number>()
   counted: Record<string, number> = {}
@@ -44,6 +56,27 @@ export class FakeDatapath implements Datapath {
     }
   }
 
+  async openIpsec(settings: IpsecSettings): Promise<IpsecOpened> {
+    this.#fail()
+    const there = this.ipsec.get(settings.name) ?? new FakeIpsecDevice(settings)
+    there.settings = settings
+    this.ipsec.set(settings.name, there)
+    return there.opened
+  }
+
+  async applyIpsec(device: IpsecDevice): Promise<void> {
+    this.#fail()
+    this.applied++
+    const there = this.ipsec.get(device.name)
+    if (there === undefined) throw new Fault('datapath.boot-id', `${device.name} is not open`, { field: device.name })
+    there.apply(device)
+  }
+
+  async observeIpsec(name: string): Promise<IpsecState | undefined> {
+    this.#fail()
+    return this.ipsec.get(name)?.state()
+  }
+
   async counters(): Promise<Readonly<Record<string, number>>> {
     this.#fail()
     return this.counted
@@ -52,6 +85,7 @@ export class FakeDatapath implements Datapath {
   async remove(name: string): Promise<void> {
     this.#fail()
     this.devices.delete(name)
+    this.ipsec.delete(name)
   }
 
   async close(): Promise<void> {

@@ -50,12 +50,14 @@ export function readPrefix(reader: Reader): Cidr {
   return cidrOf(ip, length)
 }
 
-function writeAddress(writer: Writer, ip: Ip): void {
+/** 16 bytes; IPv4 takes the first four. */
+export function writeAddress(writer: Writer, ip: Ip): void {
   const bytes = ipToBytes(ip)
   writer.put(bytes).zeros(16 - bytes.length)
 }
 
-function readAddress(reader: Reader, family: number): Ip | undefined {
+/** Undefined for family 0. */
+export function readAddress(reader: Reader, family: number): Ip | undefined {
   const at = reader.offset
   const bytes = reader.take(16)
   if (family === 0) return undefined

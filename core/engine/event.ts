@@ -3,6 +3,7 @@ import { Writer } from '#core/bytes/writer.ts'
 import { Fault } from '#core/fault/fault.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import { type PublicKey, publicKeyBytes, publicKeyOf } from '#core/wireguard/key.ts'
+import { type DumpedAssociation, readAssociation, writeAssociation } from './association.ts'
 import { type EngineEndpoint, readEndpoint, writeEndpoint, writePrefix } from './endpoint.ts'
 import { PLACES, type Place, placeOf, ROLES, type Role, readPrefixes, roleOf } from './request.ts'
 import { fromNanoseconds, toNanoseconds } from './time.ts'
@@ -34,6 +35,9 @@ export type EngineEvent =
   | { type: 'confirmed'; peer: number; local: number }
   | { type: 'activity'; peers: readonly { peer: number; activity: Activity }[] }
   | { type: 'moved'; peer: number; endpoint: EngineEndpoint }
+  | ({ type: 'association'; request: number } & DumpedAssociation)
+  /** IPsec: the first authenticated packet came from this peer; from now on anything is sent to it. */
+  | { type: 'heard'; peer: number }
 
 export type ReplyStatus = 'done' | 'absent' | 'full' | 'malformed'
 
@@ -140,6 +144,10 @@ function decodeBody(type: number, reader: Reader): EngineEvent | undefined {
     }
     case 0x14:
       return { type: 'moved', peer: reader.u32le(), endpoint: known(readEndpoint(reader), 'endpoint', reader) }
+    case 0x06:
+      return { type: 'association', request: reader.u32le(), ...readAssociation(reader) }
+    case 0x15:
+      return { type: 'heard', peer: reader.u32le() }
     default:
       return undefined
   }
@@ -190,6 +198,12 @@ export function encodeEvent(event: EngineEvent): Uint8Array<ArrayBuffer> {
     case 'moved':
       writer.u8(0x14).u32le(event.peer)
       writeEndpoint(writer, event.endpoint)
+      break
+    case 'association':
+      writeAssociation(writer.u8(0x06).u32le(event.request), event)
+      break
+    case 'heard':
+      writer.u8(0x15).u32le(event.peer)
       break
   }
   writer.patchU32le(0, writer.length - 4)

@@ -3,11 +3,27 @@ import { Writer } from '#core/bytes/writer.ts'
 import { Fault } from '#core/fault/fault.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import { type PublicKey, publicKeyBytes, publicKeyOf } from '#core/wireguard/key.ts'
+import {
+  type Direction,
+  directionCode,
+  directionOf,
+  type Encapsulation,
+  type EngineKeys,
+  encapsulationCode,
+  encapsulationOf,
+  encodeKeys,
+  type Outer,
+  readFingerprint,
+  readKeys,
+  readOuter,
+  writeFingerprint,
+  writeOuter,
+} from './association.ts'
 import { type EngineEndpoint, readEndpoint, readPrefix, writeEndpoint, writePrefix } from './endpoint.ts'
 import { fromNanoseconds, toNanoseconds } from './time.ts'
 
 /**
- * What the keeper asks of the engine (docs/protocol/engine.md). Times are milliseconds of CLOCK_MONOTONIC.
+ * What the keeper, or for IPsec the agent, asks of the engine (docs/protocol/engine.md). Times are milliseconds of CLOCK_MONOTONIC.
  * `peer` is a slot, `local` and `remote` are session indices.
  */
 export type EngineRequest =
@@ -24,6 +40,22 @@ export type EngineRequest =
       message: Uint8Array
     }
   | { op: 'dump' | 'counters' }
+  | SetSending
+  | { op: 'setReceiving'; peer: number; spi: number; outer: Outer; keys: EngineKeys }
+  /** `fingerprint`: of the derived key, 16 hexadecimal digits. */
+  | { op: 'removeAssociation'; direction: Direction; peer: number; spi: number; fingerprint: string }
+
+/** Devices of IPsec. The reply comes when nothing leaves by the former association any more. */
+export interface SetSending {
+  readonly op: 'setSending'
+  readonly peer: number
+  readonly spi: number
+  readonly encapsulation: Encapsulation
+  /** Of UDP at the peer; without meaning for `none`. */
+  readonly port: number
+  readonly outer: Outer
+  readonly keys: EngineKeys
+}
 
 export type Place = 'previous' | 'current' | 'next'
 export type Role = 'initiator' | 'responder'
@@ -53,6 +85,9 @@ const TYPES = {
   counters: 0x89,
   clearSessions: 0x8a,
   dropWaiting: 0x8b,
+  setSending: 0x90,
+  setReceiving: 0x91,
+  removeAssociation: 0x92,
 } as const satisfies Record<EngineRequest['op'], number>
 
 export const PLACES: readonly Place[] = ['previous', 'current', 'next']
@@ -95,6 +130,20 @@ export function encodeRequest(id: number, request: EngineRequest): Uint8Array<Ar
       break
     case 'dump':
     case 'counters':
+      break
+    case 'setSending':
+      writer.u32le(request.peer).u32le(request.spi).u8(encapsulationCode(request.encapsulation)).u16le(request.port)
+      writeOuter(writer, request.outer)
+      writer.put(encodeKeys(request.keys))
+      break
+    case 'setReceiving':
+      writer.u32le(request.peer).u32le(request.spi)
+      writeOuter(writer, request.outer)
+      writer.put(encodeKeys(request.keys))
+      break
+    case 'removeAssociation':
+      writer.u8(directionCode(request.direction)).u32le(request.peer).u32le(request.spi)
+      writeFingerprint(writer, request.fingerprint)
       break
   }
   writer.patchU32le(0, writer.length - 4)
@@ -151,6 +200,22 @@ function decodeBody(type: number, reader: Reader): EngineRequest {
       const destination = readEndpoint(reader)
       if (destination === undefined) throw new Fault('engine.malformed', 'a message without destination')
       return { op, source, destination, tos: reader.u8(), message: new Uint8Array(reader.rest()) }
+    }
+    case 'setSending':
+      return {
+        op,
+        peer: reader.u32le(),
+        spi: reader.u32le(),
+        encapsulation: encapsulationOf(reader),
+        port: reader.u16le(),
+        outer: readOuter(reader),
+        keys: readKeys(reader),
+      }
+    case 'setReceiving':
+      return { op, peer: reader.u32le(), spi: reader.u32le(), outer: readOuter(reader), keys: readKeys(reader) }
+    case 'removeAssociation': {
+      const direction = directionOf(reader)
+      return { op, direction, peer: reader.u32le(), spi: reader.u32le(), fingerprint: readFingerprint(reader) }
     }
     case 'dump':
     case 'counters':

@@ -6,9 +6,9 @@ export interface GuideCommand {
   readonly line: number
 }
 
-const BEGINS = /^(uname|cilium|kubectl|tcpdump|apt-get|echo|exit|read|PSK=|NEW_PSK=|patch=|[A-Z][A-Z0-9_]*=\$\()/
-/** Prose that begins like a command. */
-const PROSE = /^(Cilium|cilium is)/
+const BEGINS = /^(uname|cilium|kubectl|tcpdump|apt-get|echo|exit|read|PSK=|NEW_PSK=|patch=|[A-Z][A-Z0-9_]*="?\$\()/
+/** Prose and shown output that begin like a command. */
+const PROSE = /^(Cilium|cilium is|cilium-ipsec-keys )/
 
 /** The commands of a guide whose code stands between prose without fences. */
 export function readGuide(file: string): GuideCommand[] {

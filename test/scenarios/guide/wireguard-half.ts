@@ -1,16 +1,14 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import type { TestContext } from 'node:test'
 import { GuideReader, readGuide } from '#test/kit/guide.ts'
-import { eventually, labFor } from '#test/kit/lab.ts'
+import { eventually, type Lab } from '#test/kit/lab.ts'
 import { Terminal } from '#test/kit/terminal.ts'
 
 // The WireGuard half of the tutorial, its text the input: every command as it stands there, each shown output checked.
 const GUIDE = new URL('../../vectors/guides/wireguard.txt', import.meta.url).pathname
 const IN_AGENT = /root@kind-worker2:\/home\/cilium# $/
 
-test('the WireGuard guide runs word for word', { timeout: 600_000 }, async (t) => {
-  await using lab = await labFor(t, 'kind')
-  if (lab === undefined) return
+export async function wireguardHalf(t: TestContext, lab: Lab): Promise<void> {
   const guide = new GuideReader(readGuide(GUIDE))
   await using first = await Terminal.open({ cwd: lab.examples, env: lab.env })
   await using second = await Terminal.open({ cwd: lab.examples, env: lab.env })
@@ -89,4 +87,4 @@ test('the WireGuard guide runs word for word', { timeout: 600_000 }, async (t) =
   })
 
   assert.ok(guide.done, 'a command of the guide was not run')
-})
+}

@@ -15,6 +15,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ include (print $.Template.BasePath "/cilium-configmap.yaml") . | sha256sum }}
 {{- end }}
 
+{{/* The user's Secret of IPsec keys. */}}
+{{- define "pellicle.ipsecSecret" -}}
+{{ (.Values.encryption.ipsec).secretName | default "cilium-ipsec-keys" }}
+{{- end }}
+
 {{- define "pellicle.apiServerEnv" -}}
 {{- if .Values.k8sServiceHost }}
 - name: KUBERNETES_SERVICE_HOST

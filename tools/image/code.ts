@@ -11,6 +11,7 @@ import {
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { type BuildOptions, build, type Plugin } from 'esbuild'
+import { Fault } from '#core/fault/fault.ts'
 import { hashFile, keptLayer, keyOf, type Layer, packFolder } from './layers.ts'
 import { put, staged } from './stage.ts'
 
@@ -54,33 +55,40 @@ export async function nodeLayer(root: string): Promise<Layer> {
   })
 }
 
-/** The Rust programs. Missing ones are named, and the image is made without them. */
-export async function engineLayer(root: string, warn: (line: string) => void): Promise<Layer> {
-  const release = join(root, 'engine/target/release')
-  const programs = { 'pellicle-engine': 'usr/bin/pellicle-engine', 'pellicle-cni': 'opt/cni/bin/cilium-cni' }
-  const there = Object.entries(programs).filter(([name]) => existsSync(join(release, name)))
-  for (const [name] of Object.entries(programs)) {
-    if (!there.some(([other]) => other === name))
-      warn(`WARNING: the image is made WITHOUT ${name}: engine/target/release lacks it`)
+/** The Rust programs, and where they lie in the image. */
+const PROGRAMS = { 'pellicle-engine': 'usr/bin/pellicle-engine', 'pellicle-cni': 'opt/cni/bin/cilium-cni' } as const
+
+/** An image without one of them would come up and do nothing: rejects with `image.incomplete`. */
+export async function engineLayer(root: string, release = join(root, 'engine/target/release')): Promise<Layer> {
+  const missing = Object.keys(PROGRAMS).filter((name) => !existsSync(join(release, name)))
+  if (missing.length > 0) {
+    throw new Fault('image.incomplete', `the image needs ${missing.join(' and ')}, and ${release} lacks them`, {
+      remedy: 'Run `make setup`, which builds them',
+    })
   }
-  const hashes = await Promise.all(there.map(async ([name]) => [name, await hashFile(join(release, name))]))
+  const hashes = await Promise.all(
+    Object.keys(PROGRAMS).map(async (name) => [name, await hashFile(join(release, name))]),
+  )
   return await keptLayer('engine', keyOf(1, hashes), async (tar) => {
     await staged(`${tar}.d`, tar, (folder) => {
       mkdirSync(join(folder, 'opt/cni/bin'), { recursive: true })
-      for (const [name, path] of there) put(join(release, name), join(folder, path))
+      for (const [name, path] of Object.entries(PROGRAMS)) put(join(release, name), join(folder, path))
     })
   })
 }
 
 /** Our own code: one file per app. A change here is all that a running lab has to import again. */
-export async function codeLayer(root: string, warn: (line: string) => void): Promise<Layer> {
+export async function codeLayer(root: string): Promise<Layer> {
+  const apps = Object.keys(APPS)
+  const missing = apps.filter((app) => !existsSync(join(root, 'apps', app, 'main.ts')))
+  if (missing.length > 0) {
+    const files = missing.map((app) => `apps/${app}/main.ts`).join(', ')
+    throw new Fault('image.incomplete', `the image needs ${files}, not there in ${root}`, {
+      remedy: 'Restore the files, or take them off the list in tools/image/code.ts',
+    })
+  }
   const out = join(root, 'build/image/code')
   rmSync(out, { recursive: true, force: true })
-  const apps = Object.keys(APPS).filter((app) => {
-    if (existsSync(join(root, 'apps', app, 'main.ts'))) return true
-    warn(`WARNING: the image is made WITHOUT ${app}: apps/${app}/main.ts is not there`)
-    return false
-  })
   const home = join(out, 'opt/pellicle')
   await bundle(root, home, apps)
   writeFileSync(join(home, 'package.json'), `${JSON.stringify({ type: 'module', version: version(root, '') })}\n`)
@@ -94,7 +102,8 @@ export async function codeLayer(root: string, warn: (line: string) => void): Pro
   return await keptLayer('code', keyOf(2, hashes, apps, APPS), async (tar) => await packFolder(out, tar))
 }
 
-async function bundle(root: string, home: string, apps: readonly string[]): Promise<void> {
+/** Bundles apps into `home`, one file each, and each worker that they start beside them. */
+export async function bundle(root: string, home: string, apps: readonly string[]): Promise<void> {
   const workers = new Set<string>()
   // a worker is started by the URL of its file, which bundling would break: it becomes a bundle of its own beside the apps
   const splitWorkers: Plugin = {

@@ -3,7 +3,9 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { Fault } from '#core/fault/fault.ts'
 import { BASE_PACKAGES } from './base.ts'
+import { codeLayer, engineLayer } from './code.ts'
 import { hashFile, packFolder } from './layers.ts'
 import { writeLayout } from './oci.ts'
 
@@ -51,4 +53,20 @@ test('an image layout names what it holds by digests that are right', async (t) 
   }
   assert.equal(index.manifests[0]?.digest, image.manifest)
   assert.equal(index.manifests[0]?.annotations['io.containerd.image.name'], 'localhost/x:1')
+})
+
+test('an image that would lack a program is not made', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'pellicle-incomplete-'))
+  t.after(() => rmSync(root, { recursive: true }))
+  const release = join(root, 'engine/target/release')
+  mkdirSync(release, { recursive: true })
+  writeFileSync(join(release, 'pellicle-engine'), '')
+  const incomplete = (what: RegExp) => (error: unknown) =>
+    error instanceof Fault && error.code === 'image.incomplete' && what.test(error.message)
+  await assert.rejects(engineLayer(root), incomplete(/needs pellicle-cni, /))
+  for (const app of ['agent', 'operator', 'dbg']) {
+    mkdirSync(join(root, 'apps', app), { recursive: true })
+    writeFileSync(join(root, 'apps', app, 'main.ts'), '')
+  }
+  await assert.rejects(codeLayer(root), incomplete(/apps\/keeper\/main\.ts/))
 })

@@ -20,17 +20,13 @@ export interface Image {
 const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** The images of the lab: agent, operator and keeper are one; nothing comes from a registry. */
-export async function makeImages(
-  root: string,
-  say: (line: string) => void,
-  warn: (line: string) => void,
-): Promise<Image[]> {
+export async function makeImages(root: string, say: (line: string) => void): Promise<Image[]> {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
   const base = await baseLayer((line) => say(`Debian: ${line}`))
   say('layers')
   const node = await nodeLayer(root)
-  const engine = await engineLayer(root, warn)
-  const code = await codeLayer(root, warn)
+  const engine = await engineLayer(root)
+  const code = await codeLayer(root)
   return [
     {
       name: `localhost/pellicle:${version}`,

@@ -9,11 +9,7 @@ import { writeArchive, writeLayout } from './oci.ts'
 const root = new URL('../..', import.meta.url).pathname.replace(/\/$/, '')
 const progress = openProgress(process.stderr, process.stderr.isTTY, () => performance.now())
 const images = await progress.step('Images', async (voice) => {
-  return await makeImages(
-    root,
-    (text) => voice.detail(text),
-    (line) => progress.note(line),
-  )
+  return await makeImages(root, (text) => voice.detail(text))
 })
 const folder = join(root, 'build/images')
 mkdirSync(folder, { recursive: true })

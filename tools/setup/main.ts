@@ -49,11 +49,7 @@ async function setUp(): Promise<boolean> {
   // a file that changes from here on is seen by the next set-up
   const made = sourcesKey(root)
   await progress.step('Images', async (voice) => {
-    const images = await makeImages(
-      root,
-      (text) => voice.detail(text),
-      (line) => progress.note(line),
-    )
+    const images = await makeImages(root, (text) => voice.detail(text))
     await makeStore(images, (text) => voice.detail(text))
   })
   mkdirSync(join(root, 'build'), { recursive: true })

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { json } from 'node:stream/consumers'
 import { Capture } from '#test/kit/capture.ts'
 import type { Lab } from '#test/kit/lab.ts'
+import { findNetns } from '#test/kit/probe/pods.ts'
 import type { SayAnswer, SayRequest } from '#test/kit/probe/say.ts'
 
 const program = new URL('probe/say.ts', import.meta.url).pathname
@@ -49,8 +50,7 @@ export async function places(lab: Lab, pods: readonly string[]): Promise<Readonl
   for (const name of pods) {
     const pod = JSON.parse(await lab.sh(`kubectl get pod ${name} -o json`)) as PodObject
     const [first] = pod.status.podIPs
-    const script = `for n in $(ip netns list | cut -d' ' -f1); do ip -n $n -o addr 2>/dev/null | grep -q " ${first?.ip}/" && echo $n && exit; done; exit 1`
-    const netns = (await lab.node(pod.spec.nodeName, script)).trim()
+    const netns = await findNetns(lab, pod.spec.nodeName, first?.ip ?? '')
     found[name] = { name, node: pod.spec.nodeName, netns, ips: byFamily(pod.status.podIPs.map(({ ip }) => ip)) }
   }
   return found

@@ -32,8 +32,13 @@ export async function findPod(lab: Lab, name: string): Promise<Pod> {
   const [namespace, pod] = name.includes('/') ? (name.split('/') as [string, string]) : ['default', name]
   const text = await lab.sh(`kubectl -n ${namespace} get pod ${pod} -o jsonpath='{.spec.nodeName} {.status.podIP}'`)
   const [node, ip] = text.trim().split(' ') as [string, string]
+  return { node, ip, netns: await findNetns(lab, node, ip) }
+}
+
+/** The name, on its node, of the network namespace that has an address. */
+export async function findNetns(lab: Lab, node: string, ip: string): Promise<string> {
   const script = `for n in $(ip netns list | cut -d' ' -f1); do ip -n $n -o addr 2>/dev/null | grep -q " ${ip}/" && echo $n && exit; done; exit 1`
-  return { node, ip, netns: (await lab.node(node, script)).trim() }
+  return (await lab.node(node, script)).trim()
 }
 
 /** Answers UDP at a pod or a node until disposed. */

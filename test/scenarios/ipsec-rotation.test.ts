@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { Capture } from '#test/kit/capture.ts'
+import { createKey, keyText, patchKey, rotatedTo, WIRE_SHAPES, type WireShape, xfrmErrors } from '#test/kit/ipsec.ts'
+import { type Lab, labFor } from '#test/kit/lab.ts'
+import { overruns } from '#test/kit/overruns.ts'
+import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { settle } from '#test/kit/processes.ts'
+import { measureStream } from '#test/kit/stream.ts'
+import { runPods, sendMarker } from '#test/kit/traffic.ts'
+
+// Ten keys in a row, past 15 to 1, while every pair of four nodes speaks on a strict schedule both ways and one stream is
+// as fast as it can be. What each wire shape loses is printed: nothing.
+const NAME = 'rot'
+const MARKER = 'MARKER-ROTATING!'
+const ROTATIONS = 10
+const FIRST_ID = 10
+
+test('ten rotations lose nothing and say nothing in clear, in each wire shape', { timeout: 1_200_000 }, async (t) => {
+  await using lab = await labFor(t, NAME)
+  if (lab === undefined) return
+  for (const shape of WIRE_SHAPES) {
+    await t.test(shape.name, async (t) => {
+      await createKey(lab, FIRST_ID)
+      await lab.sh(
+        `cilium install ${shape.flags} --set encryption.enabled=true --set encryption.type=ipsec && cilium status --wait`,
+        300,
+      )
+      await rotateUnderTraffic(t, lab, shape)
+      await lab.sh('kubectl delete pods --all --wait && cilium uninstall --wait', 240)
+      await lab.sh('kubectl -n kube-system delete secret cilium-ipsec-keys')
+    })
+  }
+})
+
+async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): Promise<void> {
+  const names = ['control-plane', 'worker', 'worker2', 'worker3']
+  await runPods(lab, Object.fromEntries(names.map((name) => [name, `${NAME}-${name}`])))
+  const pods = await Promise.all(names.map((name) => findPod(lab, name)))
+  await using echoes = new AsyncDisposableStack()
+  for (const pod of pods) echoes.use(await startEcho(lab, pod, 7777))
+  await using wire = await Capture.start(lab, 'underlay')
+  await sendMarker(lab, names[1] as string, pods[1] as Pod, pods[2] as Pod, MARKER)
+  const fullBefore = await overruns(lab, pods)
+  // each probe and its echoes are both directions of a pair
+  const probes = pods.flatMap((from, i) =>
+    pods.slice(i + 1).map((to) => new Probe(lab, from, to, 7777, { text: MARKER })),
+  )
+  await settle(1)
+
+  const stream = measureStream(lab, pods[1] as Pod, pods[2] as Pod, ROTATIONS * 2)
+  const times: number[] = []
+  for (let n = 1; n <= ROTATIONS; n++) {
+    const id = ((FIRST_ID + n - 1) % 15) + 1
+    const began = performance.now()
+    await patchKey(lab, keyText(id))
+    await rotatedTo(lab, id)
+    times.push((performance.now() - began) / 1000)
+  }
+  const gigabits = await stream
+  await settle(1)
+  const results = await Promise.all(probes.map((probe) => probe.stop()))
+  const [sent, lost] = [sum(results.map((result) => result.sent)), sum(results.map((result) => result.lost))]
+  const full = (await overruns(lab, pods)) - fullBefore
+  times.sort((a, b) => a - b)
+  t.diagnostic(
+    `${shape.name}: ${ROTATIONS} rotations, ${lost} of ${sent} packets lost (full queues dropped ${full}); ` +
+      `patch to last old key removed ${times[times.length >> 1]?.toFixed(1)} s (longest ${times.at(-1)?.toFixed(1)}); beside a stream of ${gigabits.toFixed(2)} Gbit/s`,
+  )
+  assert.ok(sent > 0 && lost <= full, `${lost} lost`)
+  assert.deepEqual(await xfrmErrors(lab), {})
+  assert.equal(await wire.count(MARKER), 0)
+}
+
+function sum(list: readonly number[]): number {
+  return list.reduce((total, value) => total + value, 0)
+}

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { machineHierarchies, processesOf, removeGroups } from './cgroups.ts'
+import { lowerInotify } from './inotify.ts'
 import { labPaths, labsFolder } from './paths.ts'
 import { run } from './process/run.ts'
 
@@ -13,6 +14,7 @@ export async function removeLab(folder: string, name: string): Promise<boolean> 
   const mounts = mountsBelow(readFileSync('/proc/self/mountinfo', 'utf8'), paths.folder)
   for (const mount of mounts.toReversed()) await run('umount', ['-l', mount])
   rmSync(paths.folder, { recursive: true, force: true, maxRetries: 5 })
+  if (labNames(folder).length === 0) lowerInotify(folder)
   return there
 }
 

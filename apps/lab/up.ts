@@ -63,10 +63,8 @@ export async function labUp(options: UpOptions, progress: Progress, signal: Abor
       async () => await removeLab(folder, options.name),
     )
   }
-  const maker = new Maker(options, folder, paths, signal)
+  const maker = new Maker(options, folder, paths, signal, (line) => progress.note(line))
   try {
-    const raised = makeRoomForInotify(options.nodes)
-    if (raised !== undefined) progress.note(raised)
     await runSteps(maker.steps(), progress, signal)
   } catch (error) {
     if (options.retain)
@@ -86,14 +84,16 @@ class Maker {
   readonly #folder: string
   readonly #paths: LabPaths
   readonly #signal: AbortSignal
+  readonly #note: (line: string) => void
   readonly #hierarchies: Hierarchies = machineHierarchies()
   readonly #authority: Authority = makeAuthority({ name: 'kubernetes' }, Date.now())
   #layout: LabLayout
   #state: LabState
   #api: LabApi | undefined
 
-  constructor(options: UpOptions, folder: string, paths: LabPaths, signal: AbortSignal) {
+  constructor(options: UpOptions, folder: string, paths: LabPaths, signal: AbortSignal, note: (line: string) => void) {
     this.#signal = signal
+    this.#note = note
     this.#options = options
     this.#folder = folder
     this.#paths = paths
@@ -138,6 +138,8 @@ class Maker {
     this.#layout = layOut({ name, nodes, family, underlay: await pickUnderlay() })
     this.begun = true
     mkdirSync(this.#paths.log, { recursive: true, mode: 0o700 })
+    const raised = makeRoomForInotify(nodes, this.#folder)
+    if (raised !== undefined) this.#note(raised)
     this.#save({ options: { name, nodes, family, underlay: this.#layout.underlay }, programs, store })
   }
 

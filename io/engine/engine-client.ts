@@ -1,5 +1,12 @@
 import { createConnection, type Socket } from 'node:net'
-import { type DumpedPeer, type DumpedSession, decodeEvent, type EngineEvent } from '#core/engine/event.ts'
+import type { DumpedAssociation } from '#core/engine/association.ts'
+import {
+  type DumpedPeer,
+  type DumpedSession,
+  decodeEvent,
+  type EngineEvent,
+  type ReplyStatus,
+} from '#core/engine/event.ts'
 import { FrameSplitter } from '#core/engine/frames.ts'
 import { type EngineRequest, encodeRequest } from '#core/engine/request.ts'
 import { Fault } from '#core/fault/fault.ts'
@@ -18,6 +25,13 @@ export interface EngineState {
   readonly peers: DumpedPeer[]
   readonly sessions: DumpedSession[]
   readonly allowed: { readonly peer: number; readonly prefixes: readonly Cidr[] }[]
+  /** Of a device of IPsec. */
+  readonly associations: DumpedAssociation[]
+}
+
+export interface EngineAnswer {
+  readonly status: ReplyStatus
+  readonly text: string
 }
 
 export interface EngineHandlers {
@@ -33,7 +47,7 @@ export interface EngineHandlers {
 const RETRY_MS = [0, 20, 50, 100, 250, 500, 1000]
 
 /**
- * The keeper's connection to the engine (docs/protocol/engine.md). It comes back at once whenever it ends: the listening
+ * The connection of an engine's one client, keeper or (for IPsec) agent (docs/protocol/engine.md). It comes back at once whenever it ends: the listening
  * descriptor is the supervisor's, so connecting works also while the engine is being started again.
  *
  * Requests made while there is no connection are dropped: `ready` brings the engine up to date again.
@@ -45,10 +59,12 @@ export class EngineClient {
   #hello: EngineHello | undefined
   /** Requests without an answer, oldest first. */
   #pending = new Map<number, EngineRequest>()
-  #dump: { id: number; state: EngineState } | undefined
+  /** The one that `ready` waits for. */
+  #firstDump: number | undefined
+  readonly #dumps = new Map<number, EngineState>()
   #waiters: { upTo: number; resolve: () => void; reject: (error: unknown) => void }[] = []
-  /** Who waits for the text of an answer; undefined: it will not come. */
-  #asked = new Map<number, (text: string | undefined) => void>()
+  /** Who waits for an answer; undefined: it will not come. */
+  #asked = new Map<number, (answer: EngineAnswer | undefined) => void>()
   /** What came before the dump was complete. */
   #early: EngineEvent[] = []
   #nextId = 1
@@ -100,28 +116,65 @@ export class EngineClient {
   }
 
   /** The engine's counters by name. Rejects with Fault `engine.away` when there is no answer in time. */
-  counters(timeoutMs: number): Promise<Record<string, number>> {
-    return new Promise((resolve, reject) => {
-      const away = () => reject(new Fault('engine.away', 'the engine does not answer', { field: this.#path }))
-      if (!this.#ready) return away()
-      const id = this.#write({ op: 'counters' })
-      const timer = setTimeout(() => {
-        this.#asked.delete(id)
-        away()
-      }, timeoutMs)
-      this.#asked.set(id, (text) => {
-        clearTimeout(timer)
-        if (text === undefined) away()
-        else resolve(JSON.parse(text) as Record<string, number>)
-      })
-    })
+  async counters(timeoutMs: number): Promise<Record<string, number>> {
+    const { status, text } = await this.ask({ op: 'counters' }, timeoutMs)
+    if (status !== 'done') throw this.#away()
+    return JSON.parse(text) as Record<string, number>
+  }
+
+  /**
+   * The answer to one request, also when it is a refusal; `refused` is not called. Waits for an engine that is being
+   * restarted, but not for the answer of one that went away meanwhile: rejects with Fault `engine.away` then.
+   */
+  async ask(request: EngineRequest, timeoutMs: number): Promise<EngineAnswer> {
+    if (!this.#ready) await this.barrier(timeoutMs)
+    return await this.#asking(this.#write(request), timeoutMs)
+  }
+
+  /** What the engine has now. Rejects as {@link ask}. */
+  async dump(timeoutMs: number): Promise<EngineState> {
+    if (!this.#ready) await this.barrier(timeoutMs)
+    const id = this.#write({ op: 'dump' })
+    const state = emptyState()
+    this.#dumps.set(id, state)
+    try {
+      const { status } = await this.#asking(id, timeoutMs)
+      if (status !== 'done') throw this.#away()
+    } finally {
+      this.#dumps.delete(id)
+    }
+    return state
+  }
+
+  /** Of the present connection; undefined while there is none. */
+  get hello(): EngineHello | undefined {
+    return this.#ready ? this.#hello : undefined
   }
 
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
     this.#socket?.destroy()
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(new Fault('engine.away', 'the keeper ends'))
+    for (const waiter of this.#waiters.splice(0))
+      waiter.reject(new Fault('engine.away', 'the connection to the engine was closed'))
+  }
+
+  #asking(id: number, timeoutMs: number): Promise<EngineAnswer> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#asked.delete(id)
+        reject(this.#away())
+      }, timeoutMs)
+      this.#asked.set(id, (answer) => {
+        clearTimeout(timer)
+        if (answer === undefined) reject(this.#away())
+        else resolve(answer)
+      })
+    })
+  }
+
+  #away(): Fault {
+    return new Fault('engine.away', 'the engine does not answer', { field: this.#path })
   }
 
   #connect(): void {
@@ -146,7 +199,8 @@ export class EngineClient {
     const wasReady = this.#ready
     this.#ready = false
     this.#hello = undefined
-    this.#dump = undefined
+    this.#firstDump = undefined
+    this.#dumps.clear()
     this.#early = []
     for (const request of this.#pending.values()) wipe(request)
     this.#pending.clear()
@@ -172,19 +226,23 @@ export class EngineClient {
         this.#answered(event.request, event.status, event.text)
         break
       case 'peer':
-        this.#dumped(event.request)?.peers.push(event)
+        this.#dumps.get(event.request)?.peers.push(event)
         break
       case 'session':
-        this.#dumped(event.request)?.sessions.push(event)
+        this.#dumps.get(event.request)?.sessions.push(event)
         break
       case 'allowed':
-        this.#dumped(event.request)?.allowed.push(event)
+        this.#dumps.get(event.request)?.allowed.push(event)
+        break
+      case 'association':
+        this.#dumps.get(event.request)?.associations.push(event)
         break
       case 'handshake':
       case 'wanted':
       case 'confirmed':
       case 'activity':
       case 'moved':
+      case 'heard':
         // slots are known only after the dump
         if (this.#ready) this.#handlers.event(event)
         else this.#early.push(event)
@@ -203,27 +261,26 @@ export class EngineClient {
       )
     }
     this.#hello = hello
-    this.#dump = { id: this.#write({ op: 'dump' }), state: { peers: [], sessions: [], allowed: [] } }
+    this.#firstDump = this.#write({ op: 'dump' })
+    this.#dumps.set(this.#firstDump, emptyState())
   }
 
-  #dumped(request: number): EngineState | undefined {
-    return this.#dump?.id === request ? this.#dump.state : undefined
-  }
-
-  #answered(id: number, status: string, text: string): void {
+  #answered(id: number, status: ReplyStatus, text: string): void {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
-    this.#asked.get(id)?.(status === 'done' ? text : undefined)
+    const asked = this.#asked.get(id)
     this.#asked.delete(id)
-    if (this.#dump?.id === id && this.#hello !== undefined) {
-      const { state } = this.#dump
-      this.#dump = undefined
+    asked?.({ status, text })
+    if (this.#firstDump === id && this.#hello !== undefined) {
+      const state = this.#dumps.get(id) ?? emptyState()
+      this.#dumps.delete(id)
+      this.#firstDump = undefined
       this.#ready = true
       this.#handlers.ready(this.#hello, state)
       const upTo = this.#nextId - 1
       for (const waiter of this.#waiters) waiter.upTo = Math.min(waiter.upTo, upTo)
       for (const event of this.#early.splice(0)) this.#handlers.event(event)
-    } else if (request !== undefined && status !== 'done') {
+    } else if (asked === undefined && request !== undefined && status !== 'done') {
       this.#handlers.refused(request, status, text)
     }
     this.#waiters = this.#waiters.filter((waiter) => {
@@ -242,17 +299,26 @@ export class EngineClient {
     const id = this.#nextId++
     const frame = encodeRequest(id >>> 0, request)
     this.#pending.set(id, request)
-    wipe(request)
+    const secret = wipe(request)
     this.#socket?.write(frame, () => {
-      if (request.op === 'setSession') frame.fill(0)
+      if (secret) frame.fill(0)
     })
     return id
   }
 }
 
-/** Session keys leave this process with the frame. */
-function wipe(request: EngineRequest): void {
-  if (request.op !== 'setSession') return
-  request.sendKey.fill(0)
-  request.receiveKey.fill(0)
+function emptyState(): EngineState {
+  return { peers: [], sessions: [], allowed: [], associations: [] }
+}
+
+/** Keys leave this process with the frame. Whether there were any. */
+function wipe(request: EngineRequest): boolean {
+  if (request.op === 'setSession') {
+    request.sendKey.fill(0)
+    request.receiveKey.fill(0)
+  } else if (request.op === 'setSending' || request.op === 'setReceiving') {
+    request.keys.encryption.fill(0)
+    request.keys.authentication.fill(0)
+  } else return false
+  return true
 }

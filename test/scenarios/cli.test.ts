@@ -7,7 +7,7 @@ import { CILIUM_NODES, type CiliumNode } from '#core/api/cilium-node.ts'
 import { parseConfig } from '#core/api/config.ts'
 import { NODES } from '#core/api/node.ts'
 import type { KubeObject, Resource } from '#core/api/object.ts'
-import { CONFIG_MAPS, CRDS, DAEMON_SETS, DEPLOYMENTS, SECRETS } from '#core/api/resources.ts'
+import { CONFIG_MAPS, CRDS, DAEMON_SETS, DEPLOYMENTS, PODS, SECRETS } from '#core/api/resources.ts'
 import { locateHelm } from '#io/helm/locate.ts'
 import { currentRelease } from '#io/helm/release.ts'
 import type { KubeClient } from '#io/kube/client.ts'
@@ -21,6 +21,7 @@ const root = new URL('../..', import.meta.url).pathname
 const helm = await locateHelm(process.env).catch(() => undefined)
 const missing = missingForApiServer() ?? (helm === undefined ? 'Helm 3.14 or newer' : undefined)
 const scope = { namespace: 'kube-system' }
+const SERVICE_ACCOUNTS: Resource<KubeObject> = { ...SECRETS, kind: 'ServiceAccount', plural: 'serviceaccounts' }
 const WIREGUARD = ['--set', 'encryption.enabled=true', '--set', 'encryption.type=wireguard']
 
 describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${missing}` }, () => {
@@ -239,6 +240,28 @@ describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${mis
     for (const { metadata } of (await client.listAll(CILIUM_NODES)).items) {
       assert.equal(metadata.annotations?.['pellicle.io/cleanup'], undefined)
     }
+  })
+
+  test('uninstall --force leaves the trace of closed nodes, so that the next installation knows them as ours', async () => {
+    const forced = await cli('uninstall', '--force', '--wait-duration', '1s')
+    assert.equal(forced.code, 0, forced.stderr)
+    assert.match(forced.stderr, /Release cilium is deleted[\s\S]*CRD .* stays: .*node-0, node-1/)
+    assert.equal((await cli('uninstall', '--force')).code, 0)
+    assert.equal((await client.listAll(CILIUM_NODES)).items.length, 2)
+    // what a closed node looks like from outside
+    const status = { conditions: [{ type: 'Ready', status: 'True' }] }
+    for (const node of ['node-0', 'node-1']) {
+      await client.patch(NODES, node, { status }, { subresource: 'status', kind: 'strategic' })
+    }
+    const spec = { nodeName: 'node-0', containers: [{ name: 'a', image: 'a' }] }
+    // no controller manager runs here that would make it
+    await client.create(SERVICE_ACCOUNTS, { metadata: { name: 'default', namespace: 'kube-system' } })
+    await client.create(PODS, { metadata: { name: 'runs', namespace: 'kube-system' }, spec })
+    const running = { status: { phase: 'Running', podIP: '10.244.0.7', podIPs: [{ ip: '10.244.0.7' }] } }
+    await client.patch(PODS, 'runs', running, { ...scope, subresource: 'status', kind: 'strategic' })
+    const again = await cli('install', ...WIREGUARD)
+    assert.equal(again.code, 0, again.stderr)
+    await client.delete(PODS, 'runs', { ...scope, gracePeriodSeconds: 0 })
   })
 
   test('uninstall: nodes first, then the release, then the CRD; nothing is left', async () => {

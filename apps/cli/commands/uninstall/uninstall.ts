@@ -1,6 +1,7 @@
 import { CILIUM_NODES } from '#core/api/cilium-node.ts'
+import { KEPT_SECRET } from '#core/api/ipsec-secrets.ts'
 import { OPERATOR_LEASE } from '#core/api/names.ts'
-import { CRDS, LEASES, PODS } from '#core/api/resources.ts'
+import { CRDS, LEASES, PODS, SECRETS } from '#core/api/resources.ts'
 import { Fault } from '#core/fault/fault.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
@@ -9,7 +10,7 @@ import { helmOf } from '../../install/deploy.ts'
 import { examine, OUR_LABEL } from '../../install/foreign.ts'
 import { CILIUM_NODE_CRD as CRD, lookAround, readNodes } from '../../install/surroundings.ts'
 import { Progress } from '../../output/progress.ts'
-import { cleanNodes, cleanupFault, readCleanup } from './cleanup.ts'
+import { type CleanupState, cleanNodes, cleanupFault, readCleanup } from './cleanup.ts'
 import type { UninstallFlags } from './command.ts'
 
 /** Of agents, keeper and operator. */
@@ -28,6 +29,7 @@ export async function uninstall(this: CliContext, flags: UninstallFlags): Promis
       cause: undefined,
     })
   }
+  let closed: readonly string[] = []
   if (found.kind === 'ours') {
     const state = await cleanNodes(client, {
       clock: this.clock,
@@ -45,15 +47,24 @@ export async function uninstall(this: CliContext, flags: UninstallFlags): Promis
     if (fault !== undefined && !flags.force) throw fault
     if (fault !== undefined) progress.say(`⚠️  ${fault.message}: they stay closed`)
     else progress.say(`🧹 ${state.done.length} nodes are clean`)
-  }
-  if (found.kind !== 'ours') await refuseUnclean(this, client, flags)
+    closed = uncleanOf(state)
+  } else closed = await findClosed(this, client, flags)
   if (around.release !== undefined) {
     await (await helmOf(this, cluster, flags)).uninstall(flags.helmReleaseName)
     progress.say(`🔥 Release ${flags.helmReleaseName} is deleted`)
   }
   if (flags.wait) await podsGone(this, cluster, progress)
-  const crdGone = await deleteCrd(client, this.signal)
+  // the operator, which made them, is gone by now; the user's own Secret of keys stays
   await client.delete(LEASES, OPERATOR_LEASE, { namespace, signal: this.signal })
+  await client.delete(SECRETS, KEPT_SECRET, { namespace, signal: this.signal })
+  if (closed.length > 0) {
+    progress.say(
+      `⚠️  CRD ${CRD} stays: by it the next installation knows that ${closed.join(', ')} still have our CNI and are closed. ` +
+        `When they are reinstalled or gone: kubectl delete crd ${CRD}`,
+    )
+    return undefined
+  }
+  const crdGone = await deleteCrd(client, this.signal)
   if (crdGone) progress.say(`🔥 CRD ${CRD} is deleted`)
   progress.say(
     around.release === undefined && found.kind !== 'ours' && !crdGone
@@ -85,26 +96,31 @@ async function podsGone(context: CliContext, { client, namespace }: Cluster, pro
 }
 
 /**
- * After a bare `helm uninstall` nobody is left who could clean the nodes, but their CiliumNodes still tell of them:
- * with the CRD the last trace would go.
+ * After a bare `helm uninstall`, or one with `--force`, nobody is left who could clean the nodes, but their CiliumNodes
+ * still tell of them: with the CRD the last trace would go, and an installation would take them for another CNI's.
+ * @returns their names, when that is accepted by `--force`
  */
-async function refuseUnclean(context: CliContext, client: KubeClient, flags: UninstallFlags): Promise<void> {
+async function findClosed(context: CliContext, client: KubeClient, flags: UninstallFlags): Promise<readonly string[]> {
   const crd = await client.find(CRDS, CRD, { signal: context.signal })
-  if (flags.force || crd?.metadata.labels?.[OUR_LABEL] === undefined) return
+  if (crd?.metadata.labels?.[OUR_LABEL] === undefined) return []
   const state = readCleanup(
     (await client.listAll(CILIUM_NODES, { signal: context.signal })).items,
     new Set((await readNodes(client, context.signal)).map((node) => node.name)),
   )
-  const closed = [...state.waiting, ...state.failed.keys()]
-  if (closed.length === 0) return
+  const closed = uncleanOf(state)
+  if (closed.length === 0 || flags.force) return closed
   throw new Fault(
     'uninstall.closed',
     `the release is gone, but these nodes were not cleaned and are closed: ${closed.join(', ')}`,
     {
       field: closed.map((name) => `node/${name}`).join(', '),
-      remedy: `Run ${context.program} install and then ${context.program} uninstall, or only delete what is left by --force`,
+      remedy: `Run ${context.program} install and then ${context.program} uninstall`,
     },
   )
+}
+
+function uncleanOf({ waiting, failed }: CleanupState): readonly string[] {
+  return [...waiting, ...failed.keys()]
 }
 
 /** Only a CRD that our chart made: with it all CiliumNodes go. */

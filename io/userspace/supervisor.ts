@@ -13,7 +13,7 @@ export class SupervisorClient {
   }
 
   addDevice(device: SupervisedDevice): Promise<unknown> {
-    return this.#ask('device.add', { device: { kind: 'wireguard', ...device } })
+    return this.#ask('device.add', { device })
   }
 
   /** A device that is not there is as good as removed. */
@@ -51,11 +51,15 @@ export class SupervisorClient {
 }
 
 export interface SupervisedDevice {
+  readonly kind: DeviceKind
   readonly name: string
   readonly mtu: number
+  /** Of WireGuard, or of ESP in UDP. */
   readonly listenPort: number
   readonly mark: number
 }
+
+export type DeviceKind = 'wireguard' | 'ipsec'
 
 const answerSchema = z.discriminatedUnion('ok', [
   z.looseObject({ ok: z.literal(true) }),
@@ -76,7 +80,12 @@ const processSchema = z.looseObject({ pid: z.number().nullable(), restarts: z.nu
 const statusSchema = z.looseObject({
   version: z.string(),
   devices: z.array(
-    z.looseObject({ name: z.string(), engine: processSchema.optional(), keeper: processSchema.optional() }),
+    z.looseObject({
+      name: z.string(),
+      kind: z.string().optional(),
+      engine: processSchema.nullish(),
+      keeper: processSchema.nullish(),
+    }),
   ),
 })
 export type SupervisorStatus = z.infer<typeof statusSchema>

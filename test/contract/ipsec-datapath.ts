@@ -137,7 +137,7 @@ export function ipsecContract(
     assert.match(unknown.message, /ecb\(cipher_null\)/)
     assert.match(`${unknown.message} ${unknown.remedy ?? ''}`, /rfc4106\(gcm\(aes\)\)/)
     for (const fault of [unknown, missing]) {
-      assert.doesNotMatch(JSON.stringify({ ...fault, message: fault.message }), /(44){4}|(33){4}/)
+      assert.doesNotMatch(`${fault.message} ${fault.field} ${fault.remedy} ${fault.stack}`, /(44){4}|(33){4}/)
     }
   })
 
@@ -181,7 +181,7 @@ function refOf({ id, fingerprint }: IpsecKey): KeyRef {
 function gcm(id: number, byte: number): IpsecKey {
   return {
     id,
-    fingerprint: id.toString(16).repeat(16) as KeyFingerprint,
+    fingerprint: `a${id}`.repeat(8) as KeyFingerprint,
     encryptionAlgorithm: 'rfc4106(gcm(aes))',
     encryptionKey: new Uint8Array(20).fill(byte),
     authenticationAlgorithm: undefined,

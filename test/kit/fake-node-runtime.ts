@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { FakeIpsecEngine } from './fake-ipsec-engine.ts'
 
 /**
  * A supervisor and its keepers in this process, for tests of what talks to them: the supervisor's protocol
@@ -10,6 +11,8 @@ export class FakeNodeRuntime {
   readonly supervisorSocket: string
   readonly controlFolder: string
   readonly devices = new Map<string, FakeDevice>()
+  /** Of devices of IPsec. */
+  readonly engines = new Map<string, FakeIpsecEngine>()
   /** Every `set=1` as it came. */
   readonly sets: string[] = []
   /** Ports that somebody else has. */
@@ -18,8 +21,10 @@ export class FakeNodeRuntime {
   onDevice: (name: string, there: boolean) => void = () => undefined
   readonly #servers = new Map<string, Server>()
   readonly #sockets = new Set<Socket>()
+  readonly #folder: string
 
   constructor(folder: string) {
+    this.#folder = folder
     this.supervisorSocket = join(folder, 'supervisor.sock')
     this.controlFolder = join(folder, 'wireguard')
   }
@@ -35,6 +40,7 @@ export class FakeNodeRuntime {
   }
 
   async stop(): Promise<void> {
+    for (const engine of this.engines.values()) engine.restart()
     await Promise.all(Array.from(this.#servers.keys(), (name) => this.#end(name)))
   }
 
@@ -48,23 +54,27 @@ export class FakeNodeRuntime {
           ok: true,
           version: 'fake',
           pid: process.pid,
-          devices: [...this.devices.keys()].map((name) => ({ name, kind: 'wireguard' })),
+          devices: [...this.devices.values()].map(({ name, kind }) => ({ name, kind })),
         }
       case 'device.add': {
-        const { name, listenPort, mark, mtu } = question.device as FakeDevice
+        const { name, kind, listenPort, mark, mtu } = question.device as FakeDevice
         if (this.takenPorts.has(listenPort)) return refuse('port.taken', `UDP port ${listenPort} is in use`)
         const before = this.devices.get(name)
         if (before === undefined) {
-          this.devices.set(name, { name, listenPort, mark, mtu, privateKey: '', peers: new Map() })
+          this.devices.set(name, { name, kind, listenPort, mark, mtu, privateKey: '', peers: new Map() })
           this.onDevice(name, true)
-          await this.#serve(name, join(this.controlFolder, `${name}.sock`), async (text) =>
-            text.endsWith('\n\n') ? this.#control(name, text) : undefined,
-          )
+          if (kind === 'ipsec') await this.#serveEngine(name)
+          else
+            await this.#serve(name, join(this.controlFolder, `${name}.sock`), async (text) =>
+              text.endsWith('\n\n') ? this.#control(name, text) : undefined,
+            )
         } else Object.assign(before, { listenPort, mark, mtu })
         return { id, ok: true }
       }
       case 'device.remove':
         if (!this.devices.delete(question.name ?? '')) return refuse('device.unknown', 'no such device')
+        this.engines.get(question.name ?? '')?.restart()
+        this.engines.delete(question.name ?? '')
         await this.#end(question.name ?? '')
         this.onDevice(question.name ?? '', false)
         return { id, ok: true }
@@ -103,6 +113,19 @@ export class FakeNodeRuntime {
     return 'errno=0\n\n'
   }
 
+  async #serveEngine(name: string): Promise<void> {
+    const engine = new FakeIpsecEngine()
+    this.engines.set(name, engine)
+    await mkdir(join(this.#folder, name), { recursive: true })
+    const server = createServer((socket) => {
+      this.#sockets.add(socket)
+      socket.on('close', () => this.#sockets.delete(socket))
+      engine.accept(socket)
+    })
+    this.#servers.set(name, server)
+    await new Promise<void>((resolve) => server.listen(join(this.#folder, name, 'engine.sock'), resolve))
+  }
+
   async #serve(name: string, path: string, answer: (text: string) => Promise<string | undefined>): Promise<void> {
     const server = createServer((socket) => {
       let text = ''
@@ -128,6 +151,7 @@ export class FakeNodeRuntime {
 
 export interface FakeDevice {
   name: string
+  kind: 'wireguard' | 'ipsec'
   listenPort: number
   mark: number
   mtu: number

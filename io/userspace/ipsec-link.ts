@@ -1,0 +1,208 @@
+import { createHash } from 'node:crypto'
+import type { IpsecAssociation, IpsecDevice, IpsecOpened, IpsecState } from '#core/datapath/datapath.ts'
+import type { DumpedAssociation } from '#core/engine/association.ts'
+import type { EngineRequest } from '#core/engine/request.ts'
+import { Fault } from '#core/fault/fault.ts'
+import type { Ip } from '#core/ip/address.ts'
+import { linuxAlgorithm } from '#core/ipsec/userspace.ts'
+import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
+import { EngineClient, type EngineHello, type EngineState } from '#io/engine/engine-client.ts'
+import { diffIpsec, type WantedPeer } from './ipsec-diff.ts'
+import { PairDerivation } from './ipsec-keys.ts'
+
+/** Between two dummy packets to a peer that has not been heard. */
+const KEEPALIVE_MS = 1000
+/** The answer to the first packet of a peer may be lost: it is told so often again that it was heard. */
+const AFTER_HEARD = 3
+
+/**
+ * One device of IPsec in the engine: compares what is wanted with what the engine has and asks for the difference. The
+ * connection stays, so that a peer's first packet is known and peers that were not heard are called on.
+ */
+export class IpsecLink {
+  readonly #name: string
+  readonly #engine: EngineClient
+  readonly #timeoutMs: number
+  readonly #changed: () => void
+  readonly #timer: NodeJS.Timeout
+  readonly #derivation = new PairDerivation()
+  /** By identity of the slot: whom the last apply was about. */
+  #names = new Map<PublicKey, { readonly node: string; readonly destination: Ip }>()
+  /** Slots, with how often each is still to be called. */
+  readonly #calling = new Map<number, number>()
+  #instance: string | undefined
+  #applying: Promise<void> = Promise.resolve()
+
+  /** `changed`: the engine was started again, so that what it has may not be what was applied. */
+  constructor(name: string, socketPath: string, timeoutMs: number, changed: () => void) {
+    this.#name = name
+    this.#timeoutMs = timeoutMs
+    this.#changed = changed
+    this.#engine = new EngineClient(socketPath, {
+      ready: (hello, state) => this.#ready(hello, state),
+      event: (event) => {
+        if (event.type === 'heard') this.#calling.set(event.peer, AFTER_HEARD)
+      },
+      // a peer may have gone, or have no association to send by yet
+      refused: () => undefined,
+      away: () => undefined,
+    })
+    this.#timer = setInterval(() => this.#call(), KEEPALIVE_MS).unref()
+    this.#engine.start()
+  }
+
+  async open(): Promise<IpsecOpened> {
+    return { bootId: bootIdOf(await this.#hello()) }
+  }
+
+  /** One after the other. Rejects with Fault `datapath.*`. */
+  apply(device: IpsecDevice): Promise<void> {
+    const step = this.#applying.then(() => this.#apply(device))
+    this.#applying = step.catch(() => undefined)
+    return step
+  }
+
+  async state(): Promise<IpsecState> {
+    const bootId = bootIdOf(await this.#hello())
+    const { peers, associations } = await this.#engine.dump(this.#timeoutMs)
+    const known = new Map(peers.map(({ peer, publicKey }) => [peer, this.#names.get(publicKey)]))
+    return {
+      name: this.#name,
+      bootId,
+      associations: associations.map((one) => associationOf(one, known.get(one.peer)?.node)),
+      peers: peers.map(({ peer, activity }) => ({
+        node: known.get(peer)?.node,
+        destination: known.get(peer)?.destination,
+        heard: activity.lastAuthenticated > 0,
+        rxBytes: activity.rxBytes,
+        txBytes: activity.txBytes,
+      })),
+    }
+  }
+
+  counters(): Promise<Readonly<Record<string, number>>> {
+    return this.#engine.counters(this.#timeoutMs)
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+    this.#engine.close()
+  }
+
+  async #apply(device: IpsecDevice): Promise<void> {
+    const hello = await this.#hello()
+    if (bootIdOf(hello) !== device.bootId) {
+      throw new Fault('datapath.boot-id', `${device.name} has begun anew: its boot id is another one now`, {
+        field: device.name,
+        remedy: 'Open it again and derive the keys from its new boot id.',
+      })
+    }
+    const wanted = this.#derivation.wanted(device, (peer) => identityOf(device.bootId, peer))
+    const state = await this.#engine.dump(this.#timeoutMs)
+    const change = diffIpsec(wanted, state, { maxPeers: hello.maxPeers, udpPort: device.udpPort })
+    await this.#askAll(change.receive, wanted, change.slots)
+    await this.#askAll(change.send, wanted, change.slots)
+    await this.#askAll(change.remove, wanted, change.slots)
+    this.#names = new Map(wanted.map(({ identity, node, destination }) => [identity, { node, destination }]))
+    const heard = new Set(
+      state.peers.filter(({ activity }) => activity.lastAuthenticated > 0).map(({ publicKey }) => publicKey),
+    )
+    const used = new Set(change.slots.values())
+    for (const slot of this.#calling.keys()) if (!used.has(slot)) this.#calling.delete(slot)
+    for (const { node, identity } of wanted) {
+      const slot = change.slots.get(node)
+      if (slot !== undefined && !heard.has(identity) && !this.#calling.has(slot)) {
+        this.#calling.set(slot, Number.POSITIVE_INFINITY)
+      }
+    }
+  }
+
+  /** Rejects when one is refused; the others were asked for all the same. */
+  async #askAll(
+    requests: readonly EngineRequest[],
+    wanted: readonly WantedPeer[],
+    slots: ReadonlyMap<string, number>,
+  ): Promise<void> {
+    const answers = await Promise.all(requests.map((request) => this.#engine.ask(request, this.#timeoutMs)))
+    for (const [index, { status, text }] of answers.entries()) {
+      const request = requests[index]
+      // what is to go is gone
+      if (status === 'done' || request === undefined) continue
+      if (status === 'absent' && (request.op === 'removeAssociation' || request.op === 'removePeer')) continue
+      const slot = 'peer' in request ? request.peer : undefined
+      const node = wanted.find((peer) => slots.get(peer.node) === slot)?.node
+      const about = node === undefined ? '' : ` for node ${node}`
+      const why = text === '' ? status : `${status}: ${text}`
+      throw new Fault(`datapath.${status}`, `the engine refused ${request.op}${about} (${why})`, {
+        field: this.#name,
+        remedy:
+          status === 'full'
+            ? 'Restart DaemonSet pellicle-keeper on this node: it then begins with a new boot id and new keys.'
+            : 'Agent and engine must be of one release; the log of DaemonSet pellicle-keeper may say more.',
+      })
+    }
+  }
+
+  async #hello(): Promise<EngineHello> {
+    try {
+      await this.#engine.barrier(this.#timeoutMs)
+      const { hello } = this.#engine
+      if (hello !== undefined) return hello
+    } catch (error) {
+      throw this.#away(error)
+    }
+    throw this.#away(undefined)
+  }
+
+  #away(cause: unknown): Fault {
+    return new Fault('datapath.engine.away', `the engine of ${this.#name} does not answer`, {
+      field: this.#name,
+      remedy: 'The supervisor starts it again by itself; its log is that of DaemonSet pellicle-keeper.',
+      cause,
+    })
+  }
+
+  #ready({ instance }: EngineHello, state: EngineState): void {
+    const again = this.#instance !== undefined
+    this.#instance = instance
+    this.#calling.clear()
+    for (const { peer, activity } of state.peers) {
+      if (activity.lastAuthenticated === 0) this.#calling.set(peer, Number.POSITIVE_INFINITY)
+    }
+    if (again) this.#changed()
+  }
+
+  #call(): void {
+    for (const [peer, left] of this.#calling) {
+      this.#engine.request({ op: 'keepalive', peer })
+      if (left <= 1) this.#calling.delete(peer)
+      else this.#calling.set(peer, left - 1)
+    }
+  }
+}
+
+/** `8-4-4-4-12`, as Linux writes boot ids. */
+function bootIdOf({ instance }: EngineHello): string {
+  return instance.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+}
+
+/** docs/protocol/engine.md: what a slot is for. */
+function identityOf(own: string, { bootId, node }: { readonly bootId: string; readonly node: string }): PublicKey {
+  return publicKeyOf(new Uint8Array(createHash('sha256').update(`${own}|${bootId}|${node}`).digest()))
+}
+
+function associationOf(one: DumpedAssociation, node: string | undefined): IpsecAssociation {
+  const { direction, spi, outer, encapsulation, algorithm, fingerprint, sequence, packets, bytes } = one
+  return {
+    direction,
+    node,
+    spi,
+    ...outer,
+    encapsulation,
+    algorithm: linuxAlgorithm(algorithm),
+    fingerprint,
+    sequence,
+    packets,
+    bytes,
+  }
+}

@@ -11,7 +11,7 @@ export interface IpsecKey extends KeyRef {
   readonly authenticationAlgorithm: string | undefined
   /** Empty for an AEAD. */
   readonly authenticationKey: Uint8Array
-  /** Bytes of the integrity check value on each packet. */
+  /** Bytes of the integrity check value on each packet; 0: of an algorithm that only the kernel may know. */
   readonly icvBytes: number
 }
 

@@ -11,6 +11,7 @@ export function toPlanConfig(config: AgentConfig): PlanConfig {
       nodeEncryption: config.nodeEncryption,
       listenPort: DEFAULTS.listenPort,
       persistentKeepalive: config.persistentKeepalive,
+      ipsec: DEFAULTS.ipsec,
     },
     masquerade: config.masquerade,
     clusterCidrs: widest(config.clusterCidrs),

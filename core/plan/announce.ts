@@ -1,7 +1,9 @@
 import type { Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
-import { type Announcement, CLOSED, RECEIVING } from '#core/transition/level.ts'
+import type { IpsecWords } from '#core/ipsec/words.ts'
+import { type Announcement, CLOSED } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
+import { hasEncryption } from './own-node.ts'
 import { FAMILIES, type PerFamily, type Snapshot, STATIC_ENCRYPT_KEY } from './snapshot.ts'
 
 /** What this node says on its own CiliumNode. Written only after the rest of the same plan is in force. */
@@ -11,7 +13,11 @@ export interface OwnWords {
   readonly podCidrs: readonly Cidr[]
   /** Undefined: no annotation. */
   readonly publicKey: PublicKey | undefined
-  /** `spec.encryption.key`: 255, or 0 where nothing or not the host's own traffic is encrypted. */
+  /** `spec.bootid`; undefined: whichever the agent has. */
+  readonly bootId: string | undefined
+  /** Undefined: no annotation. */
+  readonly ipsec: IpsecWords | undefined
+  /** `spec.encryption.key`: 255 or the newest key id, or 0 where nothing or not the host's own traffic is encrypted. */
   readonly keyId: number
   readonly announcement: Announcement
   /** Nothing leaves here in clear for other nodes' own addresses, but for nodes that are opted out. */
@@ -19,20 +25,20 @@ export interface OwnWords {
 }
 
 export function ownWords({ config, self }: Snapshot): OwnWords {
-  const receives = self.announcement.level >= RECEIVING && self.publicKey !== undefined
+  const receives = hasEncryption({ config, self })
+  const ipsec = receives && config.encryption.type === 'ipsec' ? self.ipsec?.words : undefined
+  const newest = config.encryption.type === 'ipsec' ? (ipsec?.receives.at(-1)?.id ?? 0) : STATIC_ENCRYPT_KEY
   const exempt = config.encryption.nodeEncryption && self.optedOut
   const list = (ips: PerFamily<Ip>) => FAMILIES.flatMap((family) => ips[family] ?? [])
   return {
     nodeIps: list(self.nodeIps),
     internalIps: list(self.internalIps),
     podCidrs: self.podCidrs,
-    publicKey: receives ? self.publicKey : undefined,
-    keyId: receives && !exempt ? STATIC_ENCRYPT_KEY : 0,
+    publicKey: receives && config.encryption.type === 'wireguard' ? self.publicKey : undefined,
+    bootId: config.encryption.type === 'ipsec' ? self.ipsec?.bootId : undefined,
+    ipsec,
+    keyId: receives && !exempt ? newest : 0,
     announcement: self.announcement,
-    encryptsHosts:
-      config.encryption.nodeEncryption &&
-      !self.optedOut &&
-      self.announcement.level === CLOSED &&
-      self.publicKey !== undefined,
+    encryptsHosts: config.encryption.nodeEncryption && !self.optedOut && self.announcement.level === CLOSED && receives,
   }
 }

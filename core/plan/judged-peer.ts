@@ -1,5 +1,6 @@
 import type { Family, Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
+import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import { CLOSED, RECEIVING, SENDING } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import { conflictsOf } from './conflicts.ts'
@@ -12,6 +13,8 @@ export interface JudgedPeer {
   readonly peer: Peer
   /** A WireGuard peer is made of it. */
   readonly key: PublicKey | undefined
+  /** An IPsec peer is made of it. */
+  readonly ipsec: JudgedIpsec | undefined
   readonly nodeIps: PerFamily<Ip>
   readonly internalIps: PerFamily<Ip>
   readonly podCidrs: readonly Cidr[]
@@ -31,6 +34,12 @@ export interface JudgedPeer {
   readonly podsAskHosts: boolean
   /** What comes in clear from its own addresses is refused. */
   readonly refused: boolean
+}
+
+export interface JudgedIpsec {
+  readonly bootId: string
+  /** Undefined: no key in common. What is sent then waits in the datapath, bounded and counted. */
+  readonly send: KeyRef | undefined
 }
 
 export interface Judgement {
@@ -59,14 +68,7 @@ export function judgePeers(config: PlanConfig, self: OwnNode, peers: readonly Pe
       podCidrs: refused === undefined ? fact.podCidrs : fact.podCidrs.filter((cidr) => !refused.has(cidr)),
       internalIps: refused === undefined ? fact.internalIps : {},
     })
-    if (peer.path === 'none' && self.announcement.level === CLOSED && fact.peer.publicKeyText === undefined) {
-      problems.push({
-        code: 'peer.key.missing',
-        object: nodeObject(fact.peer.name),
-        message: `node ${fact.peer.name} announces no public key, so no traffic is sent to its pods`,
-        remedy: `See that the agent of ${fact.peer.name} runs; it announces a key by itself`,
-      })
-    }
+    problems.push(...keyProblems(config, self, fact, peer))
     return reuse(peer)
   })
   problems.push(...conflicts.problems)
@@ -79,10 +81,11 @@ function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts:
   const { peer, level, nodeIps, internalIps, podCidrs } = facts
   const own = self.announcement.level
   const key = endpointIp(self, facts.nodeIps) === undefined ? undefined : facts.key
-  const usable = key !== undefined && self.publicKey !== undefined
+  const ipsec = ipsecOf(config, self, facts)
+  const usable = ipsec !== undefined || (key !== undefined && self.publicKey !== undefined)
   let path: JudgedPeer['path']
   if (own === CLOSED) path = usable ? 'encrypted' : 'none'
-  else if (own === SENDING && level >= RECEIVING && usable) path = 'encrypted'
+  else if (own === SENDING && level >= RECEIVING && usable && canSend(ipsec)) path = 'encrypted'
   else path = tunnelIp(self, nodeIps) === undefined ? 'none' : 'clear'
   const { nodeEncryption } = config.encryption
   // While the peer says that it encrypts it may refuse what is in clear: also when this node was told to stop.
@@ -91,7 +94,72 @@ function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts:
   // only one that has said so, and so was told as well: while `nodeEncryption` spreads, the others still send in clear
   const refused = own === CLOSED && nodeEncryption && hosts === 'all' && peer.encryptsHosts
   const podsAskHosts = nodeEncryption && facts.optedOut && !self.optedOut
-  return { peer, key, nodeIps, internalIps, podCidrs, path, hosts, guarded, podsAskHosts, refused }
+  return { peer, key, ipsec, nodeIps, internalIps, podCidrs, path, hosts, guarded, podsAskHosts, refused }
+}
+
+/** Undefined where no tunnel can be made: either end without boot id or words, or without addresses to speak between. */
+function ipsecOf(config: PlanConfig, self: OwnNode, facts: PeerFacts): JudgedIpsec | undefined {
+  if (config.encryption.type !== 'ipsec' || self.ipsec === undefined || facts.bootId === undefined) return undefined
+  if (ipsecEnds(config, self, facts) === undefined) return undefined
+  const { sendBy } = self.ipsec
+  const { name } = facts.peer
+  return { bootId: facts.bootId, send: Object.hasOwn(sendBy, name) ? sendBy[name] : undefined }
+}
+
+/** While clear is still allowed, it is better than waiting for a key. */
+function canSend(ipsec: JudgedIpsec | undefined): boolean {
+  return ipsec === undefined || ipsec.send !== undefined
+}
+
+function keyProblems(config: PlanConfig, self: OwnNode, facts: PeerFacts, judged: JudgedPeer): readonly Problem[] {
+  const { name } = facts.peer
+  const isClosed = self.announcement.level === CLOSED
+  const tell = (code: string, message: string, remedy: string) => [{ code, object: nodeObject(name), message, remedy }]
+  if (judged.path === 'none' && isClosed && !facts.announcesKey) {
+    const what = config.encryption.type === 'ipsec' ? 'IPsec key' : 'public key'
+    return tell(
+      'peer.key.missing',
+      `node ${name} announces no ${what}, so no traffic is sent to its pods`,
+      `See that the agent of ${name} runs; it announces a key by itself`,
+    )
+  }
+  if (judged.ipsec === undefined || judged.ipsec.send !== undefined) return []
+  const theirs = facts.peer.ipsec?.receives ?? []
+  const ours = self.ipsec?.receive ?? []
+  const alike = theirs.find((key) => ours.some(({ id }) => id === key.id))
+  return alike === undefined
+    ? tell(
+        'peer.key.not-common',
+        `node ${name} receives by ${ids(theirs)}, this node has ${ids(ours)}: traffic to ${name} waits for a key that both have`,
+        `Compare the Secret with what ${name} read; its agent's log says when it read it last`,
+      )
+    : tell(
+        'peer.key.different',
+        `node ${name} has another text than this node under key id ${alike.id}, so nothing can be sent to it`,
+        'Give every node the same text (a key id is never used for a second text: take the next id)',
+      )
+}
+
+function ids(keys: readonly KeyRef[]): string {
+  return keys.length === 0 ? 'no key' : `key id ${keys.map(({ id }) => id).join(' and ')}`
+}
+
+/**
+ * Between which addresses ESP goes, IPv4 where both nodes have it: node IPs, or internal IPs where `cilium_vxlan` carries it.
+ */
+export function ipsecEnds(
+  { encryption }: PlanConfig,
+  self: OwnNode,
+  peer: { readonly nodeIps: PerFamily<Ip>; readonly internalIps: PerFamily<Ip> },
+): { readonly source: Ip; readonly destination: Ip } | undefined {
+  const inside = encryption.ipsec.shape === 'esp-in-vxlan'
+  if (inside && tunnelIp(self, peer.nodeIps) === undefined) return undefined
+  const [own, theirs] = inside ? [self.internalIps, peer.internalIps] : [self.nodeIps, peer.nodeIps]
+  for (const family of FAMILIES) {
+    const [source, destination] = [own[family], theirs[family]]
+    if (source !== undefined && destination !== undefined) return { source, destination }
+  }
+  return undefined
 }
 
 /** Where WireGuard sends to: IPv4 where both nodes have it. */
@@ -129,6 +197,9 @@ function reuse(judged: JudgedPeer): JudgedPeer {
   if (
     before !== undefined &&
     before.key === judged.key &&
+    before.ipsec?.bootId === judged.ipsec?.bootId &&
+    sameKey(before.ipsec?.send, judged.ipsec?.send) &&
+    (before.ipsec === undefined) === (judged.ipsec === undefined) &&
     before.path === judged.path &&
     before.hosts === judged.hosts &&
     before.podsAskHosts === judged.podsAskHosts &&

@@ -1,19 +1,28 @@
 import type { AddressPlan, LinkPlan } from '#core/host/host-plan.ts'
 import { FAMILY_BITS } from '#core/ip/address.ts'
-import { CLOSED, RECEIVING } from '#core/transition/level.ts'
-import { gsoMaxSize, podMtu, vxlanMtu, wireguardMtu } from './mtu.ts'
-import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE, WIREGUARD_DEVICE } from './names.ts'
+import { CLOSED } from '#core/transition/level.ts'
+import { encryptionMtu, gsoMaxSize, podDeviceMtu, vxlanMtu } from './mtu.ts'
+import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE } from './names.ts'
+import { hasEncryption } from './own-node.ts'
 import { vxlanMac } from './peer-objects.ts'
-import { FAMILIES, type LocalEndpoint, type Snapshot } from './snapshot.ts'
+import {
+  encryptionDevice,
+  FAMILIES,
+  ipsecShape,
+  type LocalEndpoint,
+  type PlanConfig,
+  type Snapshot,
+} from './snapshot.ts'
 
-/** While anything may come or go in clear. */
+/** While anything may come or go in clear, and where it is part of what is encrypted. */
 export function hasVxlan(snapshot: Snapshot): boolean {
-  return snapshot.self.announcement.level < CLOSED
+  return snapshot.self.announcement.level < CLOSED || (usesVxlan(snapshot.config) && hasEncryption(snapshot))
 }
 
-/** While anything may come or go encrypted. */
-export function hasWireguard(snapshot: Snapshot): boolean {
-  return snapshot.self.announcement.level >= RECEIVING && snapshot.self.publicKey !== undefined
+/** IPsec goes through `cilium_vxlan`, or what that sends goes through IPsec. */
+export function usesVxlan(config: PlanConfig): boolean {
+  const shape = ipsecShape(config)
+  return shape === 'esp-in-vxlan' || shape === 'vxlan-in-esp'
 }
 
 export function links(snapshot: Snapshot): readonly LinkPlan[] {
@@ -32,15 +41,16 @@ export function links(snapshot: Snapshot): readonly LinkPlan[] {
       local,
     })
   }
-  if (hasWireguard(snapshot)) {
-    list.push({ kind: 'given', name: WIREGUARD_DEVICE, mtu: wireguardMtu(snapshot), gsoMaxSize: gsoMaxSize(config) })
+  if (hasEncryption(snapshot)) {
+    const name = encryptionDevice(config)
+    list.push({ kind: 'given', name, mtu: encryptionMtu(snapshot), gsoMaxSize: gsoMaxSize(config) })
   }
   return list
 }
 
 /** The host's end; the pod's own is {@link podNetwork}'s. */
 export function podLink(snapshot: Snapshot, endpoint: LocalEndpoint): LinkPlan {
-  return { kind: 'given', name: endpoint.device, mtu: podMtu(snapshot), gsoMaxSize: gsoMaxSize(snapshot.config) }
+  return { kind: 'given', name: endpoint.device, mtu: podDeviceMtu(snapshot), gsoMaxSize: gsoMaxSize(snapshot.config) }
 }
 
 /**
@@ -51,7 +61,7 @@ export function addresses(snapshot: Snapshot): readonly AddressPlan[] {
   const devices = [
     HOST_DEVICE,
     ...(hasVxlan(snapshot) ? [VXLAN_DEVICE] : []),
-    ...(hasWireguard(snapshot) ? [WIREGUARD_DEVICE] : []),
+    ...(hasEncryption(snapshot) ? [encryptionDevice(snapshot.config)] : []),
   ]
   return devices.flatMap((device) =>
     FAMILIES.flatMap((family) => {

@@ -3,17 +3,10 @@ import type { Family } from '#core/ip/address.ts'
 import { CLOSED, SENDING } from '#core/transition/level.ts'
 import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
-import {
-  HOST_DEVICE,
-  HOST_PEER_DEVICE,
-  POD_DEVICE_PREFIX,
-  STEERING_TABLE,
-  VXLAN_DEVICE,
-  WIREGUARD_DEVICE,
-} from './names.ts'
+import { HOST_DEVICE, HOST_PEER_DEVICE, POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
 import { drop, NFT, nftBody, nftChain, nftCounters, nftSet } from './nft-text.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
-import { FAMILIES, type Snapshot } from './snapshot.ts'
+import { encryptionDevice, FAMILIES, ipsecShape, type Snapshot } from './snapshot.ts'
 
 /**
  * The table of the node itself: what may enter and leave, and by which address (docs/adr/0004-steering.md has a
@@ -25,13 +18,14 @@ import { FAMILIES, type Snapshot } from './snapshot.ts'
 export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]): NftTablePlan {
   const chains = [
     enter(snapshot),
-    ...(hasVxlan(snapshot) ? [fromVxlan()] : []),
-    fromWireguard(),
+    ...(hasVxlan(snapshot) ? [fromVxlan(snapshot)] : []),
+    fromEncryption(),
     forward(snapshot),
     arrived(),
     ...findAnew(snapshot),
     leave(snapshot),
-    intoWireguard(snapshot),
+    ...(carriesEsp(snapshot) ? [intoVxlan(snapshot)] : []),
+    intoEncryption(snapshot),
     ...sourceNat(snapshot),
   ]
   return {
@@ -53,6 +47,16 @@ function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[
       nftSet(`nodes${family}`, type, false, ips(peers)),
       nftSet(`hosts${family}`, type, false, guarded),
       nftSet(`refused${family}`, type, false, ips(peers.filter((peer) => peer.refused))),
+      ...(ipsecShape(config) === 'esp-in-vxlan'
+        ? [
+            nftSet(
+              `ends${family}`,
+              type,
+              false,
+              peers.flatMap((peer) => (peer.ipsec && peer.internalIps[family]) ?? []),
+            ),
+          ]
+        : []),
     ]
   })
 }
@@ -76,6 +80,26 @@ function carriesHosts(snapshot: Snapshot): boolean {
   return isClosed(snapshot) && snapshot.config.encryption.nodeEncryption && !snapshot.self.optedOut
 }
 
+/** Closed, and `cilium_vxlan` is there for what is encrypted and for nothing else. */
+function carriesEsp(snapshot: Snapshot): boolean {
+  return isClosed(snapshot) && hasVxlan(snapshot) && ipsecShape(snapshot.config) === 'esp-in-vxlan'
+}
+
+/** What carries the rest between nodes, from a packet's first look at it. */
+function carrier({ config }: Snapshot): string {
+  const { encryption, tunnel } = config
+  switch (ipsecShape(config)) {
+    case undefined:
+      return `udp dport ${encryption.listenPort}`
+    case 'udp':
+      return `udp dport ${encryption.ipsec.port}`
+    case 'esp-in-vxlan':
+      return `udp dport ${tunnel.port}`
+    default:
+      return 'meta l4proto esp'
+  }
+}
+
 /** Between neighbours, never routed: without it no encrypted packet finds its way either. */
 const ICMPV6_OF_THE_LINK = 'nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert'
 
@@ -83,18 +107,19 @@ const ICMPV6_OF_THE_LINK = 'nd-neighbor-solicit, nd-neighbor-advert, nd-router-s
 function enter(snapshot: Snapshot): string {
   const underlay = snapshot.self.nodeIps[4] === undefined ? 6 : 4
   const vxlan = `udp dport ${snapshot.config.tunnel.port} fib daddr type local`
+  const device = encryptionDevice(snapshot.config)
   return nftChain('enter', 'type filter hook prerouting priority raw; policy accept;', [
     // before anything that accepts: VXLAN has no sender that could be checked but the outer one, so it comes from nodes, by
     // the network between them. (The kernel takes it on every address of this node, a pod's packet too.)
     ...(hasVxlan(snapshot)
       ? [
-          ...[WIREGUARD_DEVICE, VXLAN_DEVICE, ...INSIDE].map(
+          ...[device, VXLAN_DEVICE, ...INSIDE].map(
             (name) => `iifname "${name}" ${vxlan} ${drop('vxlan_from_stranger')}`,
           ),
           `${vxlan} ${NFT[underlay].ip} saddr != @nodes${underlay} ${drop('vxlan_from_stranger')}`,
         ]
       : []),
-    `iifname "${WIREGUARD_DEVICE}" goto from_wireguard`,
+    `iifname "${device}" goto from_encryption`,
     hasVxlan(snapshot) ? `iifname "${VXLAN_DEVICE}" goto from_vxlan` : undefined,
     ...inside('iifname'),
     ...(isClosed(snapshot)
@@ -106,7 +131,7 @@ function enter(snapshot: Snapshot): string {
     ...(carriesHosts(snapshot)
       ? [
           // what carries the rest, and what the network under it needs
-          `udp dport ${snapshot.config.encryption.listenPort} accept`,
+          `${carrier(snapshot)} accept`,
           'icmp type { destination-unreachable, time-exceeded, parameter-problem } accept',
           `icmpv6 type { ${ICMPV6_OF_THE_LINK}, destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept`,
           ...both((ip, n) => `${ip} saddr @refused${n} fib daddr type local ${drop('host_entered_in_clear')}`),
@@ -117,18 +142,25 @@ function enter(snapshot: Snapshot): string {
 
 /**
  * Inner sources: a pod of another node, or with `nodeEncryption` turned on or off a moment ago that node itself; never
- * one of ours and never anybody outside.
+ * one of ours and never anybody outside. Closed, with ESP inside: that of nodes for this node, and nothing else.
  */
-function fromVxlan(): string {
+function fromVxlan(snapshot: Snapshot): string {
   return nftChain('from_vxlan', undefined, [
+    ...(carriesEsp(snapshot)
+      ? FAMILIES.flatMap((n) => {
+          const own = snapshot.self.internalIps[n]
+          const { ip } = NFT[n]
+          return own === undefined ? [] : [`meta l4proto esp ${ip} saddr @ends${n} ${ip} daddr ${own} accept`]
+        }).concat(drop('entered_in_clear'))
+      : []),
     ...both((ip, n) => `${ip} saddr @own${n} ${drop('vxlan_wrong_source')}`),
     ...both((ip, n) => `${ip} saddr != @cluster${n} ${ip} saddr != @nodes${n} ${drop('vxlan_wrong_source')}`),
   ])
 }
 
 /** The engine has checked that the source belongs to the peer; that it is not ours holds even if it had not. */
-function fromWireguard(): string {
-  return nftChain('from_wireguard', undefined, [
+function fromEncryption(): string {
+  return nftChain('from_encryption', undefined, [
     ...both((ip, n) => `${ip} saddr @own${n} ${drop('decrypted_wrong_source')}`),
   ])
 }
@@ -136,7 +168,7 @@ function fromWireguard(): string {
 function forward(snapshot: Snapshot): string {
   const { port } = snapshot.config.tunnel
   return nftChain('forward', 'type filter hook forward priority filter; policy accept;', [
-    `iifname "${WIREGUARD_DEVICE}" goto arrived`,
+    `iifname "${encryptionDevice(snapshot.config)}" goto arrived`,
     hasVxlan(snapshot) ? `iifname "${VXLAN_DEVICE}" goto arrived` : undefined,
     // else a pod could write frames that the next node takes for ours, since masquerading gives them our address
     ...both(
@@ -159,7 +191,8 @@ function leave(snapshot: Snapshot): string {
   const { bits, mask } = snapshot.config.mark
   const closed = isClosed(snapshot)
   return nftChain('leave', 'type filter hook postrouting priority 300; policy accept;', [
-    `oifname "${WIREGUARD_DEVICE}" goto into_wireguard`,
+    `oifname "${encryptionDevice(snapshot.config)}" goto into_encryption`,
+    carriesEsp(snapshot) ? `oifname "${VXLAN_DEVICE}" goto into_vxlan` : undefined,
     ...inside('oifname'),
     ...(closed
       ? [
@@ -181,9 +214,18 @@ function leave(snapshot: Snapshot): string {
   ])
 }
 
-function intoWireguard(snapshot: Snapshot): string {
+/** Closed: what the datapath has encrypted for another node. */
+function intoVxlan(snapshot: Snapshot): string {
   const { bits, mask } = snapshot.config.mark
-  return nftChain('into_wireguard', undefined, [
+  return nftChain('into_vxlan', undefined, [
+    ...both((ip, n) => `meta mark & ${hex(mask)} == ${hex(bits)} meta l4proto esp ${ip} daddr @ends${n} accept`),
+    drop('would_leave_in_clear'),
+  ])
+}
+
+function intoEncryption(snapshot: Snapshot): string {
+  const { bits, mask } = snapshot.config.mark
+  return nftChain('into_encryption', undefined, [
     `meta mark & ${hex(mask)} == ${hex(bits)} ${drop('loop')}`,
     // group reports of the kernel: the device is silent until somebody talks (ADR 0004)
     `ip daddr 224.0.0.0/4 ${drop('multicast')}`,
@@ -239,7 +281,7 @@ function sourceNat(snapshot: Snapshot): string[] {
   })
   return [
     nftChain('source_nat', 'type nat hook postrouting priority srcnat - 5; policy accept;', [
-      `oifname "${WIREGUARD_DEVICE}" goto tunnel_nat`,
+      `oifname "${encryptionDevice(config)}" goto tunnel_nat`,
       hasVxlan(snapshot) ? `oifname "${VXLAN_DEVICE}" goto tunnel_nat` : undefined,
       ...inside('oifname'),
       ...leaving,

@@ -1,6 +1,6 @@
 import { compareIp, type Family, type Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, containsCidr, containsIp } from '#core/ip/cidr.ts'
-import { CLEAR } from '#core/transition/level.ts'
+import { CLEAR, RECEIVING } from '#core/transition/level.ts'
 import { CONFIG_OBJECT, nodeObject, type Problem } from './problem.ts'
 import { FAMILIES, type Snapshot } from './snapshot.ts'
 
@@ -10,6 +10,12 @@ const KUBERNETES_MARKS = 0xc000
 /** The families that pods of this node have addresses of. */
 export function familiesOf(snapshot: Snapshot): readonly Family[] {
   return FAMILIES.filter((family) => snapshot.self.internalIps[family] !== undefined)
+}
+
+/** While anything may come or go encrypted: the device is there. */
+export function hasEncryption({ config, self }: Pick<Snapshot, 'config' | 'self'>): boolean {
+  const able = config.encryption.type === 'ipsec' ? self.ipsec !== undefined : self.publicKey !== undefined
+  return self.announcement.level >= RECEIVING && able
 }
 
 export function ofFamily(cidrs: readonly Cidr[], family: Family): readonly Cidr[] {
@@ -93,8 +99,21 @@ export function refusals({ config, self }: Snapshot): readonly Problem[] {
 }
 
 /** What is wrong with this node without keeping a plan from being made. */
-export function ownProblems({ self }: Snapshot): readonly Problem[] {
-  if (self.announcement.level === CLEAR || self.publicKey !== undefined) return []
+export function ownProblems({ config, self }: Snapshot): readonly Problem[] {
+  if (self.announcement.level === CLEAR) return []
+  if (config.encryption.type === 'ipsec') {
+    if (self.ipsec !== undefined && self.ipsec.receive.length > 0) return []
+    return [
+      {
+        code: 'node.key.missing',
+        object: nodeObject(self.name),
+        message: `node ${self.name} has no IPsec key, so its pods reach no other node`,
+        remedy:
+          "Create the Secret with the keys; the agent's log says which one it looks for and what is wrong with it",
+      },
+    ]
+  }
+  if (self.publicKey !== undefined) return []
   return [
     {
       code: 'node.key.missing',

@@ -9,8 +9,12 @@ import { FAMILIES, type Peer, type PerFamily, type PlanConfig } from './snapshot
 /** What one peer's own words are worth, before they are compared with what others say. */
 export interface PeerFacts {
   readonly peer: Peer
-  /** Undefined when there is no usable key. */
+  /** Undefined when there is no usable key, or the mode is another one. */
   readonly key: PublicKey | undefined
+  /** Under it, together with this node's, keys are derived. Undefined when there is none, or the mode is another one. */
+  readonly bootId: string | undefined
+  /** It says something of its keys, right or wrong. */
+  readonly announcesKey: boolean
   readonly level: Level
   readonly nodeIps: PerFamily<Ip>
   readonly internalIps: PerFamily<Ip>
@@ -18,6 +22,8 @@ export interface PeerFacts {
   readonly optedOut: boolean
   readonly problems: readonly Problem[]
 }
+
+const BOOT_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 const known = new WeakMap<PlanConfig, WeakMap<Peer, PeerFacts>>()
 
@@ -42,8 +48,10 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
   const tell = (code: string, message: string, remedy: string) =>
     problems.push({ code, object: nodeObject(name), message, remedy })
 
+  const ipsec = config.encryption.type === 'ipsec'
+  const announcesKey = ipsec ? peer.ipsec !== undefined : peer.publicKeyText !== undefined
   // that of no node is no claim either: it would cut off the node whose key was copied
-  const text = peer.granted === undefined ? undefined : peer.publicKeyText
+  const text = ipsec || peer.granted === undefined ? undefined : peer.publicKeyText
   const key = text === undefined ? undefined : parsePublicKey(text)
   if (text !== undefined && key === undefined) {
     tell(
@@ -53,6 +61,15 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
     )
   }
   const { granted } = peer
+  const bootId = ipsec && granted !== undefined && peer.ipsec !== undefined ? peer.bootId : undefined
+  const validBootId = bootId !== undefined && BOOT_ID.test(bootId)
+  if (bootId !== undefined && !validBootId) {
+    tell(
+      'peer.boot-id.invalid',
+      `the boot id of node ${name} is no UUID, so no keys can be derived for it`,
+      `Restart the agent of ${name}; it publishes the right one`,
+    )
+  }
   if (granted === undefined) {
     tell(
       'peer.node.missing',
@@ -119,8 +136,19 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
   const level = peer.announcement?.level ?? CLEAR
   // 0 beside a key is a node's own word for it; beside none it says nothing, and then its labels count: a control plane
   // that lost its key is to be reached, another node is not to be spoken to in clear
-  const optedOut = peer.publicKeyText === undefined ? granted?.optedOut === true : peer.encryptionKey === 0
-  return { peer, key, level, nodeIps, internalIps, podCidrs, optedOut, problems }
+  const optedOut = !announcesKey ? granted?.optedOut === true : peer.encryptionKey === 0
+  return {
+    peer,
+    key,
+    bootId: validBootId ? bootId : undefined,
+    announcesKey,
+    level,
+    nodeIps,
+    internalIps,
+    podCidrs,
+    optedOut,
+    problems,
+  }
 }
 
 function accepted(ips: PerFamily<Ip>, accept: (ip: Ip) => boolean): PerFamily<Ip> {

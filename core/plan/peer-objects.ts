@@ -1,19 +1,29 @@
-import type { WireguardPeer } from '#core/datapath/datapath.ts'
+import type { IpsecPeer, WireguardPeer } from '#core/datapath/datapath.ts'
 import {
   type FdbPlan,
   type NeighbourPlan,
   type RoutePlan,
+  TABLE_ENCRYPT_MARKED,
   TABLE_POD_STEERING,
   TABLE_STEERING,
 } from '#core/host/host-plan.ts'
 import type { Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { macOfIp } from '#core/ip/mac.ts'
-import { endpointIp, type JudgedPeer, tunnelIp } from './judged-peer.ts'
-import { podMtu, wireguardMtu } from './mtu.ts'
-import { VXLAN_DEVICE, WIREGUARD_DEVICE } from './names.ts'
+import { endpointIp, ipsecEnds, type JudgedPeer, tunnelIp } from './judged-peer.ts'
+import { encryptionMtu, podDeviceMtu, vxlanMtu } from './mtu.ts'
+import { VXLAN_DEVICE } from './names.ts'
+import { hasEncryption } from './own-node.ts'
 import { METRIC, TABLE_MAIN } from './routes.ts'
-import { FAMILIES, type OwnNode, type PerFamily, type PlanConfig, type Snapshot } from './snapshot.ts'
+import {
+  encryptionDevice,
+  FAMILIES,
+  ipsecShape,
+  type OwnNode,
+  type PerFamily,
+  type PlanConfig,
+  type Snapshot,
+} from './snapshot.ts'
 
 /** Everything in a plan that is there because of one peer; nothing in it depends on another. */
 export interface PeerObjects {
@@ -21,6 +31,7 @@ export interface PeerObjects {
   readonly neighbours: readonly NeighbourPlan[]
   readonly fdb: readonly FdbPlan[]
   readonly wireguard: WireguardPeer | undefined
+  readonly ipsec: IpsecPeer | undefined
 }
 
 const made = new WeakMap<JudgedPeer, { config: PlanConfig; self: OwnNode; objects: PeerObjects }>()
@@ -30,11 +41,17 @@ export function objectsOf(snapshot: Snapshot, judged: JudgedPeer): PeerObjects {
   const before = made.get(judged)
   if (before?.config === config && before.self === self) return before.objects
   const clear = judged.path === 'clear'
+  const ipsec = ipsecOf(snapshot, judged)
+  const inVxlan = ipsec !== undefined && ipsecShape(config) === 'esp-in-vxlan'
   const objects: PeerObjects = {
-    routes: clear ? clearRoutes(snapshot, judged) : judged.path === 'encrypted' ? steeringRoutes(snapshot, judged) : [],
-    neighbours: clear ? neighboursOf(self, judged) : [],
-    fdb: clear ? fdbOf(self, judged) : [],
+    routes: [
+      ...(clear ? clearRoutes(snapshot, judged) : judged.path === 'encrypted' ? steeringRoutes(snapshot, judged) : []),
+      ...(inVxlan ? markedRoutes(snapshot, ipsec) : []),
+    ],
+    neighbours: clear || inVxlan ? neighboursOf(self, judged) : [],
+    fdb: clear || inVxlan ? fdbOf(self, judged) : [],
     wireguard: wireguardOf(snapshot, judged),
+    ipsec,
   }
   made.set(judged, { config, self, objects })
   return objects
@@ -42,8 +59,8 @@ export function objectsOf(snapshot: Snapshot, judged: JudgedPeer): PeerObjects {
 
 /** In tables of their own, never in main: see routes.ts. */
 function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
-  const { self } = snapshot
-  const mtu = wireguardMtu(snapshot)
+  const { config, self } = snapshot
+  const mtu = encryptionMtu(snapshot)
   const route = (destination: Cidr, source: Ip | undefined, table = TABLE_STEERING): RoutePlan[] =>
     source === undefined
       ? []
@@ -52,7 +69,7 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
             table,
             destination,
             type: 'unicast',
-            device: WIREGUARD_DEVICE,
+            device: encryptionDevice(config),
             source,
             metric: METRIC,
             mtu,
@@ -77,7 +94,7 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
 }
 
 function clearRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
-  const mtu = podMtu(snapshot)
+  const mtu = Math.min(podDeviceMtu(snapshot), vxlanMtu(snapshot))
   return judged.podCidrs.flatMap((destination) => {
     const family = cidrFamily(destination)
     const via = judged.internalIps[family]
@@ -97,6 +114,21 @@ function clearRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan
       },
     ]
   })
+}
+
+/** What carries the mark goes to the peer's internal IP and nowhere else: there is no route into the device in this table. */
+function markedRoutes(snapshot: Snapshot, { destination }: IpsecPeer): readonly RoutePlan[] {
+  const mtu = vxlanMtu(snapshot)
+  return [
+    {
+      table: TABLE_ENCRYPT_MARKED,
+      destination: hostCidr(destination),
+      type: 'unicast',
+      device: VXLAN_DEVICE,
+      metric: METRIC,
+      mtu,
+    },
+  ]
 }
 
 /** Every node computes it from the same addresses, so a device that is made anew keeps it (ADR 0004). */
@@ -127,12 +159,32 @@ function fdbOf(self: OwnNode, judged: JudgedPeer): readonly FdbPlan[] {
 function wireguardOf({ config, self }: Snapshot, judged: JudgedPeer): WireguardPeer | undefined {
   const ip = endpointIp(self, judged.nodeIps)
   if (judged.key === undefined || ip === undefined) return undefined
-  const single = (ips: PerFamily<Ip>) =>
-    FAMILIES.flatMap((family) => (ips[family] === undefined ? [] : hostCidr(ips[family])))
   return {
     publicKey: judged.key,
     endpoint: { ip, port: config.encryption.listenPort },
-    allowedIps: [...judged.podCidrs, ...single(judged.internalIps), ...single(judged.nodeIps)],
+    allowedIps: allowedIpsOf(judged),
     persistentKeepalive: config.encryption.persistentKeepalive,
+  }
+}
+
+function allowedIpsOf({ podCidrs, internalIps, nodeIps }: JudgedPeer): readonly Cidr[] {
+  const single = (ips: PerFamily<Ip>) =>
+    FAMILIES.flatMap((family) => (ips[family] === undefined ? [] : hostCidr(ips[family])))
+  return [...podCidrs, ...single(internalIps), ...single(nodeIps)]
+}
+
+function ipsecOf(snapshot: Snapshot, judged: JudgedPeer): IpsecPeer | undefined {
+  const { config, self } = snapshot
+  const ends = ipsecEnds(config, self, judged)
+  if (judged.ipsec === undefined || self.ipsec === undefined || ends === undefined) return undefined
+  if (!hasEncryption(snapshot)) return undefined
+  return {
+    node: judged.peer.name,
+    bootId: judged.ipsec.bootId,
+    ...ends,
+    encapsulation: config.encryption.ipsec.shape === 'udp' ? 'udp' : 'none',
+    allowedIps: allowedIpsOf(judged),
+    receive: self.ipsec.receive,
+    send: judged.ipsec.send,
   }
 }

@@ -1,13 +1,13 @@
-import type { WireguardDevice, WireguardPeer } from '#core/datapath/datapath.ts'
+import type { IpsecDevice, IpsecPeer, WireguardDevice, WireguardPeer } from '#core/datapath/datapath.ts'
 import type { FdbPlan, HostPlan, NeighbourPlan, NftTablePlan, RoutePlan } from '#core/host/host-plan.ts'
 import { type OwnWords, ownWords } from './announce.ts'
 import { type JudgedPeer, judgePeers } from './judged-peer.ts'
-import { addresses, hasWireguard, links, podLink } from './links.ts'
-import { wireguardMtu } from './mtu.ts'
-import { WIREGUARD_DEVICE } from './names.ts'
+import { addresses, links, podLink } from './links.ts'
+import { ipsecMtu, wireguardMtu } from './mtu.ts'
+import { IPSEC_DEVICE, WIREGUARD_DEVICE } from './names.ts'
 import { podTable } from './nft-pods.ts'
 import { steeringTable } from './nft-steering.ts'
-import { ownProblems, refusals } from './own-node.ts'
+import { hasEncryption, ownProblems, refusals } from './own-node.ts'
 import { objectsOf } from './peer-objects.ts'
 import type { Problem } from './problem.ts'
 import { blackholes, podRoutes, steeringRules } from './routes.ts'
@@ -17,12 +17,17 @@ import { podSysctls, sysctls } from './sysctls.ts'
 /** The device without its private key, which never enters a plan. */
 export type WireguardPlan = Omit<WireguardDevice, 'privateKey'>
 
+/** The device without the keys that its peers refer to, which never enter a plan. */
+export type IpsecPlan = Omit<IpsecDevice, 'keys'>
+
 export type Plan =
   | {
       readonly usable: true
       readonly host: HostPlan
       /** Undefined: the device is to be removed, after `host` is in force. */
       readonly wireguard: WireguardPlan | undefined
+      /** The same; never both. */
+      readonly ipsec: IpsecPlan | undefined
       readonly announce: OwnWords
       readonly problems: readonly Problem[]
     }
@@ -45,17 +50,35 @@ export function plan(snapshot: Snapshot): Plan {
     tables: [ofPeers.table, podTable(snapshot.endpoints)],
     sysctls: [...sysctls(snapshot), ...ofPods.flatMap((pod) => pod.sysctls)],
   }
-  const wireguard: WireguardPlan | undefined = hasWireguard(snapshot)
-    ? {
-        name: WIREGUARD_DEVICE,
-        listenPort: snapshot.config.encryption.listenPort,
-        mark: snapshot.config.mark.bits,
-        mtu: wireguardMtu(snapshot),
-        peers: ofPeers.wireguard,
-      }
-    : undefined
   const problems = [...ownProblems(snapshot), ...ofPeers.problems]
-  return { usable: true, host, wireguard, announce: ownWords(snapshot), problems }
+  return {
+    usable: true,
+    host,
+    wireguard: wireguardPlan(snapshot, ofPeers.wireguard),
+    ipsec: ipsecPlan(snapshot, ofPeers.ipsec),
+    announce: ownWords(snapshot),
+    problems,
+  }
+}
+
+function wireguardPlan(snapshot: Snapshot, peers: readonly WireguardPeer[]): WireguardPlan | undefined {
+  const { encryption, mark } = snapshot.config
+  if (encryption.type !== 'wireguard' || !hasEncryption(snapshot)) return undefined
+  const mtu = wireguardMtu(snapshot)
+  return { name: WIREGUARD_DEVICE, listenPort: encryption.listenPort, mark: mark.bits, mtu, peers }
+}
+
+function ipsecPlan(snapshot: Snapshot, peers: readonly IpsecPeer[]): IpsecPlan | undefined {
+  const { config, self } = snapshot
+  if (config.encryption.type !== 'ipsec' || self.ipsec === undefined || !hasEncryption(snapshot)) return undefined
+  return {
+    name: IPSEC_DEVICE,
+    mtu: ipsecMtu(snapshot),
+    mark: config.mark.bits,
+    udpPort: config.encryption.ipsec.port,
+    bootId: self.ipsec.bootId,
+    peers,
+  }
 }
 
 interface PeersPart {
@@ -63,6 +86,7 @@ interface PeersPart {
   readonly neighbours: readonly NeighbourPlan[]
   readonly fdb: readonly FdbPlan[]
   readonly wireguard: readonly WireguardPeer[]
+  readonly ipsec: readonly IpsecPeer[]
   readonly table: NftTablePlan
   readonly problems: readonly Problem[]
 }
@@ -79,18 +103,21 @@ function peersPart(snapshot: Snapshot): PeersPart {
   const neighbours: NeighbourPlan[] = []
   const fdb: FdbPlan[] = []
   const wireguard: WireguardPeer[] = []
+  const ipsec: IpsecPeer[] = []
   for (const judged of inOrder(judgement.peers)) {
     const objects = objectsOf(snapshot, judged)
     routes.push(...objects.routes)
     neighbours.push(...objects.neighbours)
     fdb.push(...objects.fdb)
     if (objects.wireguard !== undefined) wireguard.push(objects.wireguard)
+    if (objects.ipsec !== undefined) ipsec.push(objects.ipsec)
   }
   const part = {
     routes,
     neighbours,
     fdb,
     wireguard,
+    ipsec,
     table: steeringTable(snapshot, inOrder(judgement.peers)),
     problems: judgement.problems,
   }

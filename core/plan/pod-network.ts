@@ -2,7 +2,7 @@ import type { AddressPlan, NeighbourPlan, RoutePlan } from '#core/host/host-plan
 import { FAMILY_BITS, type Ip } from '#core/ip/address.ts'
 import { hostCidr, requireCidr } from '#core/ip/cidr.ts'
 import type { Mac } from '#core/ip/mac.ts'
-import { gsoMaxSize, podMtu } from './mtu.ts'
+import { gsoMaxSize, podDeviceMtu, podMtu } from './mtu.ts'
 import { METRIC, TABLE_MAIN } from './routes.ts'
 import { FAMILIES, type PerFamily, type Snapshot } from './snapshot.ts'
 
@@ -39,5 +39,5 @@ export function podNetwork(
     routes.push({ ...common, destination: EVERYTHING[family], via: gateway, mtu: podMtu(snapshot) })
     neighbours.push({ device, ip: gateway, mac: hostMac })
   }
-  return { mtu: podMtu(snapshot), gsoMaxSize: gsoMaxSize(snapshot.config), addresses, routes, neighbours }
+  return { mtu: podDeviceMtu(snapshot), gsoMaxSize: gsoMaxSize(snapshot.config), addresses, routes, neighbours }
 }

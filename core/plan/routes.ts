@@ -1,9 +1,9 @@
 import type { RoutePlan, RulePlan } from '#core/host/host-plan.ts'
-import { TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
+import { TABLE_ENCRYPT_MARKED, TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
 import { cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { RECEIVING } from '#core/transition/level.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
-import { FAMILIES, type LocalEndpoint, type Snapshot } from './snapshot.ts'
+import { FAMILIES, ipsecShape, type LocalEndpoint, type Snapshot } from './snapshot.ts'
 
 export const TABLE_MAIN = 254
 /** The kernel's own for IPv6, so that both families look alike. */
@@ -11,6 +11,7 @@ export const METRIC = 1024
 /** Worse than anything that somebody would choose. */
 const BLACKHOLE_METRIC = 1_000_000
 /** After `local` (0), long before main (32766). */
+const MARKED_RULE_PRIORITY = 200
 const STEERING_RULE_PRIORITY = 201
 const POD_STEERING_RULE_PRIORITY = 202
 
@@ -22,7 +23,18 @@ export function blackholes(snapshot: Snapshot): readonly RoutePlan[] {
   const used = new Set(familiesOf(snapshot))
   return snapshot.config.clusterCidrs
     .filter((cidr) => used.has(cidrFamily(cidr)))
-    .map((destination) => ({ table: TABLE_MAIN, destination, type: 'blackhole', metric: BLACKHOLE_METRIC }))
+    .flatMap((destination): RoutePlan[] => [
+      { table: TABLE_MAIN, destination, type: 'blackhole', metric: BLACKHOLE_METRIC },
+      // what is encrypted already must not fall through to other tables when its device goes
+      ...(routesMarked(snapshot)
+        ? [{ table: TABLE_ENCRYPT_MARKED, destination, type: 'unreachable' as const, metric: BLACKHOLE_METRIC }]
+        : []),
+    ])
+}
+
+/** Encrypted packets are addressed to internal IPs, so they need a table of their own. */
+function routesMarked({ config, self }: Snapshot): boolean {
+  return self.announcement.level >= RECEIVING && ipsecShape(config) === 'esp-in-vxlan'
 }
 
 /**
@@ -66,7 +78,21 @@ export function steeringRules(snapshot: Snapshot): readonly RulePlan[] {
       invert: true,
       table: TABLE_STEERING,
     }))
-  return [...toAll, ...podSteeringRules(snapshot)]
+  return [...markedRules(snapshot), ...toAll, ...podSteeringRules(snapshot)]
+}
+
+/** For all else of a marked packet (the VXLAN datagram around it carries the mark too) the table has no route: main. */
+function markedRules(snapshot: Snapshot): readonly RulePlan[] {
+  const { bits, mask } = snapshot.config.mark
+  if (!routesMarked(snapshot)) return []
+  return familiesOf(snapshot).map((family) => ({
+    family,
+    priority: MARKED_RULE_PRIORITY,
+    mark: bits,
+    mask,
+    invert: false,
+    table: TABLE_ENCRYPT_MARKED,
+  }))
 }
 
 /**

@@ -1,8 +1,11 @@
 import type { Family, Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import type { Mac } from '#core/ip/mac.ts'
+import type { KeyRef } from '#core/ipsec/key.ts'
+import type { IpsecWords } from '#core/ipsec/words.ts'
 import type { Announcement } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
+import { IPSEC_DEVICE, WIREGUARD_DEVICE } from './names.ts'
 
 /**
  * What an agent knows, as one immutable value. `plan` (plan.ts) is a function of it and of nothing else.
@@ -38,10 +41,24 @@ export interface OwnNode {
   readonly underlayMtu: number
   /** Undefined while this node has no key pair (encryption off, or not made yet). */
   readonly publicKey: PublicKey | undefined
+  /** Absent while this node has no IPsec (another mode, encryption off, or the device is not open yet). */
+  readonly ipsec?: OwnIpsec | undefined
   /** Own level and epoch, as persisted and published (core/transition). */
   readonly announcement: Announcement
   /** A label of the opt-out selector is on this node: its host addresses stay outside `nodeEncryption`. */
   readonly optedOut: boolean
+}
+
+/** What this node does with IPsec keys; core/transition/rotation.ts decides it. */
+export interface OwnIpsec {
+  /** Of the device, as the datapath gave it; published as `spec.bootid`. */
+  readonly bootId: string
+  /** Received by, from every peer; oldest first. */
+  readonly receive: readonly KeyRef[]
+  /** To be published once this plan is in force. */
+  readonly words: IpsecWords
+  /** By name of the peer; absent: it and this node have no key in common. */
+  readonly sendBy: Readonly<Record<string, KeyRef>>
 }
 
 /** Another node, as its CiliumNode says. Texts that others wrote are judged by the planner, not by the reader. */
@@ -52,7 +69,11 @@ export interface Peer {
   readonly podCidrs: readonly Cidr[]
   /** Annotation `network.cilium.io/wg-pub-key` as it stands; undefined when there is none. */
   readonly publicKeyText: string | undefined
-  /** `spec.encryption.key`: 255 is WireGuard; 0 (or absent) beside a key: opted out of node encryption. */
+  /** `spec.bootid` as it stands. */
+  readonly bootId?: string | undefined
+  /** What it says of its IPsec keys; absent when it says nothing, or something malformed. */
+  readonly ipsec?: IpsecWords | undefined
+  /** `spec.encryption.key`: 255 is WireGuard, 1..15 IPsec; 0 (or absent) beside a key: opted out of node encryption. */
   readonly encryptionKey: number
   /** `parseAnnouncement` of the annotation `pellicle.io/encryption-level`; undefined when absent or malformed. */
   readonly announcement: Announcement | undefined
@@ -87,12 +108,13 @@ export interface PlanConfig {
   readonly encryption: {
     /** What the cluster is asked for; what this node does is `self.announcement.level`. */
     readonly enabled: boolean
-    readonly type: 'wireguard'
+    readonly type: 'wireguard' | 'ipsec'
     readonly nodeEncryption: boolean
-    /** UDP, as Cilium's: 51871 */
+    /** Of WireGuard; UDP, as Cilium's: 51871 */
     readonly listenPort: number
-    /** Seconds, 0 is off. */
+    /** Of WireGuard; seconds, 0 is off. */
     readonly persistentKeepalive: number
+    readonly ipsec: IpsecPlanConfig
   }
   /** What pods see of a node when they leave the cluster: true is the node's address. */
   readonly masquerade: { readonly 4: boolean; readonly 6: boolean }
@@ -107,14 +129,43 @@ export interface PlanConfig {
   readonly gsoMaxSize: number
 }
 
+/** Means something when the type is `ipsec`. */
+export interface IpsecPlanConfig {
+  readonly shape: IpsecShape
+  /** Of ESP in UDP (RFC 3948). */
+  readonly port: number
+  /** `encrypt-interface`: asked for, and looked for on the node. Nothing else follows from it. */
+  readonly interface?: string
+}
+
+/**
+ * What pods' packets look like on the wire (design.md section 4):
+ * - `udp`: ESP in UDP between node IPs;
+ * - `esp`: IP protocol 50 between node IPs;
+ * - `esp-in-vxlan`: IP protocol 50 between internal IPs, carried by `cilium_vxlan` (Cilium up to 1.17);
+ * - `vxlan-in-esp`: what `cilium_vxlan` sends, in IP protocol 50 between node IPs (Cilium from 1.18).
+ */
+export type IpsecShape = 'udp' | 'esp' | 'esp-in-vxlan' | 'vxlan-in-esp'
+
 /** Cilium's own numbers; the agent overrides what the ConfigMap names. */
 export const DEFAULTS = {
   listenPort: 51871,
+  ipsec: { shape: 'udp', port: 4500 },
   tunnel: { vni: 1, port: 8472 },
   mark: { bits: 0xe00, mask: 0xf00 },
   shape: 'direct',
   gsoMaxSize: 59_000,
-} as const satisfies Partial<PlanConfig> & { readonly listenPort: number }
+} as const satisfies Partial<PlanConfig> & { readonly listenPort: number; readonly ipsec: IpsecPlanConfig }
+
+/** The device that what is to be encrypted is routed into, and what was decrypted comes out of. */
+export function encryptionDevice({ encryption }: PlanConfig): string {
+  return encryption.type === 'ipsec' ? IPSEC_DEVICE : WIREGUARD_DEVICE
+}
+
+/** Undefined: another mode. */
+export function ipsecShape({ encryption }: PlanConfig): IpsecShape | undefined {
+  return encryption.type === 'ipsec' ? encryption.ipsec.shape : undefined
+}
 
 export const FAMILIES: readonly Family[] = [4, 6]
 

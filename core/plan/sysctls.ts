@@ -1,8 +1,8 @@
 import type { SysctlPlan } from '#core/host/host-plan.ts'
-import { hasVxlan, hasWireguard } from './links.ts'
-import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE, WIREGUARD_DEVICE } from './names.ts'
-import { familiesOf } from './own-node.ts'
-import type { LocalEndpoint, Snapshot } from './snapshot.ts'
+import { hasVxlan } from './links.ts'
+import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE } from './names.ts'
+import { familiesOf, hasEncryption } from './own-node.ts'
+import { encryptionDevice, type LocalEndpoint, type Snapshot } from './snapshot.ts'
 
 /**
  * `rp_filter`: the kernel takes the larger of `all` and the device's, and what is decrypted comes in by another device
@@ -15,7 +15,7 @@ export function sysctls(snapshot: Snapshot): readonly SysctlPlan[] {
     HOST_DEVICE,
     HOST_PEER_DEVICE,
     ...(hasVxlan(snapshot) ? [VXLAN_DEVICE] : []),
-    ...(hasWireguard(snapshot) ? [WIREGUARD_DEVICE] : []),
+    ...(hasEncryption(snapshot) ? [encryptionDevice(config)] : []),
   ]
   const list: SysctlPlan[] = [{ path: 'net/ipv4/conf/all/rp_filter', value: '0' }]
   for (const device of devices) {
@@ -24,7 +24,7 @@ export function sysctls(snapshot: Snapshot): readonly SysctlPlan[] {
   }
   // Encrypted packets of a peer come in here while the way back to its address leads into the encryption device; 2
   // still asks that there is any way back.
-  if (config.encryption.nodeEncryption && hasWireguard(snapshot) && self.underlayDevice !== undefined) {
+  if (config.encryption.nodeEncryption && hasEncryption(snapshot) && self.underlayDevice !== undefined) {
     list.push({ path: `net/ipv4/conf/${self.underlayDevice}/rp_filter`, value: '2' })
   }
   for (const family of familiesOf(snapshot)) {

@@ -1,7 +1,16 @@
 import { type Ip, requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
 import { macOfIp } from '#core/ip/mac.ts'
-import { DEFAULTS, type LocalEndpoint, type Peer, type PlanConfig, type Snapshot } from '#core/plan/snapshot.ts'
+import type { KeyFingerprint, KeyRef } from '#core/ipsec/key.ts'
+import {
+  DEFAULTS,
+  type IpsecShape,
+  type LocalEndpoint,
+  type OwnIpsec,
+  type Peer,
+  type PlanConfig,
+  type Snapshot,
+} from '#core/plan/snapshot.ts'
 import type { Level } from '#core/transition/level.ts'
 import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
 
@@ -40,6 +49,7 @@ export const CONFIG: PlanConfig = {
     nodeEncryption: false,
     listenPort: DEFAULTS.listenPort,
     persistentKeepalive: 0,
+    ipsec: DEFAULTS.ipsec,
   },
   masquerade: { 4: true, 6: true },
   clusterCidrs: [cidr('10.224.0.0/11'), cidr('fd00:10:244::/48')],
@@ -69,6 +79,44 @@ export function peerOf(n: number, level: Level | undefined, change: Partial<Peer
   }
 }
 
+/** Of IPsec: two keys that nobody has. */
+export const KEY_3: KeyRef = { id: 3, fingerprint: '3333333333333333' as KeyFingerprint }
+export const KEY_4: KeyRef = { id: 4, fingerprint: '4444444444444444' as KeyFingerprint }
+
+export const bootIdOf = (n: number) => `00000000-0000-4000-8000-${n.toString(16).padStart(12, '0')}`
+
+export function ipsecConfig(shape: IpsecShape, change: Partial<PlanConfig['encryption']> = {}): Partial<PlanConfig> {
+  return { encryption: { ...CONFIG.encryption, type: 'ipsec', ipsec: { ...DEFAULTS.ipsec, shape }, ...change } }
+}
+
+/** A peer of {@link peerOf} that receives and sends by `keys`. */
+export function ipsecPeerOf(
+  n: number,
+  level: Level | undefined,
+  change: Partial<Peer> = {},
+  keys: readonly KeyRef[] = [KEY_3],
+): Peer {
+  const silent = level === undefined || level === 0
+  return peerOf(n, level, {
+    publicKeyText: undefined,
+    encryptionKey: silent ? 0 : (keys.at(-1)?.id ?? 0),
+    ...(silent ? {} : { bootId: bootIdOf(n), ipsec: { receives: keys, sends: keys } }),
+    ...change,
+  })
+}
+
+/** Node `n` with one key, by which it sends to every one of `peers`. */
+export function ownIpsecOf(n: number, peers: readonly Peer[], keys: readonly KeyRef[] = [KEY_3]): OwnIpsec {
+  const newest = keys.at(-1)
+  const sendBy = newest === undefined ? [] : peers.filter((peer) => peer.ipsec).map(({ name }) => [name, newest])
+  return {
+    bootId: bootIdOf(n),
+    receive: keys,
+    words: { receives: keys, sends: keys },
+    sendBy: Object.fromEntries(sendBy) as Record<string, KeyRef>,
+  }
+}
+
 export function endpointOf(n: number, pod: number): LocalEndpoint {
   const ips = { 4: ip(`10.${block(n)}.${low(n)}.${pod}`), 6: ip(`fd00:10:244:${hex(n)}::${hex(pod)}`) }
   return { ips, device: `lxc${n}x${pod}`, mac: macOfIp(ips[4]) }
@@ -90,7 +138,8 @@ export function snapshotOf(
       podCidrs: podCidrsOf(n),
       underlayDevice: 'eth0',
       underlayMtu: 1500,
-      publicKey: level === 0 ? undefined : keyOf(n),
+      publicKey: level === 0 || change.config?.encryption?.type === 'ipsec' ? undefined : keyOf(n),
+      ...(level === 0 || change.config?.encryption?.type !== 'ipsec' ? {} : { ipsec: ownIpsecOf(n, peers) }),
       announcement: { level, epoch: level === 0 ? 0 : 1 },
       optedOut: false,
       ...change.self,

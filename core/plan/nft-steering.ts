@@ -95,7 +95,8 @@ function carrier({ config }: Snapshot): string {
       return `udp dport ${encryption.ipsec.port}`
     case 'esp-in-vxlan':
       return `udp dport ${tunnel.port}`
-    default:
+    case 'esp':
+    case 'vxlan-in-esp':
       return 'meta l4proto esp'
   }
 }

@@ -1,56 +1,25 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { parse } from 'yaml'
 import { announceNode, CILIUM_NODES, type CiliumNode } from '#core/api/cilium-node.ts'
 import { NODES } from '#core/api/node.ts'
-import type { KubeObject } from '#core/api/object.ts'
-import { CONFIG_MAPS, CRDS, LEASES } from '#core/api/resources.ts'
+import { CONFIG_MAPS, LEASES } from '#core/api/resources.ts'
 import { parseIp } from '#core/ip/address.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { hasCode } from '#io/kube/errors.ts'
 import { EventRecorder } from '#io/kube/events.ts'
 import { Informer } from '#io/kube/informer.ts'
 import { runAsLeader } from '#io/kube/leader.ts'
-import { type ApiServer, missingForApiServer, startApiServer } from '#test/kit/apiserver.ts'
+import { apiSuite, until } from '#test/kit/api-suite.ts'
+import type { ApiServer } from '#test/kit/apiserver.ts'
 
 /** Everything in io/kube against a real etcd and kube-apiserver. */
-const missing = missingForApiServer()
 let server: ApiServer
 let client: KubeClient
-
-before(async () => {
-  if (missing !== undefined) return
-  server = await startApiServer()
-  client = await server.client()
-  const text = readFileSync(join(import.meta.dirname, '../../deploy/crds/ciliumnodes.yaml'), 'utf8')
-  await client.apply(CRDS, parse(text) as KubeObject, { fieldManager: 'test' })
-  await until(async () => {
-    const crd = (await client.get(CRDS, 'ciliumnodes.cilium.io')) as KubeObject & {
-      status?: { conditions?: readonly { type: string; status: string }[] }
-    }
-    return crd.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True') ?? false
-  })
+const real = apiSuite((made) => {
+  ;({ server, client } = made)
 })
-after(async () => {
-  await server?.stop()
-})
-
-function real(name: string, body: (t: TestContext) => Promise<void>): void {
-  test(name, async (t) => {
-    if (missing !== undefined) t.skip(`needs ${missing}`)
-    else await body(t)
-  })
-}
-
-/** No time limit of its own: the runner has one. */
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await sleep(20)
-}
 
 const ciliumNode = (name: string, key = 255): CiliumNode =>
   announceNode({

@@ -3,64 +3,35 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, type TestContext, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { parse, parseAllDocuments } from 'yaml'
+import type { TestContext } from 'node:test'
+import { parseAllDocuments } from 'yaml'
 import { OperatorMetrics } from '#apps/operator/metrics.ts'
 import { watchCluster } from '#apps/operator/watcher.ts'
 import { announceNode, CILIUM_NODES, type CiliumNode } from '#core/api/cilium-node.ts'
 import { parseConfig } from '#core/api/config.ts'
 import { NODES } from '#core/api/node.ts'
 import type { KubeObject, Resource } from '#core/api/object.ts'
-import { CRDS } from '#core/api/resources.ts'
 import { parseIp } from '#core/ip/address.ts'
 import { parseCidr } from '#core/ip/cidr.ts'
 import { publicKeyOf } from '#core/wireguard/key.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { hasCode } from '#io/kube/errors.ts'
 import { SILENT } from '#io/telemetry/log.ts'
-import { type ApiServer, missingForApiServer, startApiServer } from '#test/kit/apiserver.ts'
+import { apiSuite, until } from '#test/kit/api-suite.ts'
+import type { ApiServer } from '#test/kit/apiserver.ts'
 
 /** The operator, as a program and in this process, against a real kube-apiserver. */
-const missing = missingForApiServer()
 const root = join(import.meta.dirname, '../..')
 let server: ApiServer
 let client: KubeClient
 let configDir: string
-
-before(async () => {
-  if (missing !== undefined) return
-  server = await startApiServer()
-  client = await server.client()
-  const crd = parse(readFileSync(join(root, 'deploy/crds/ciliumnodes.yaml'), 'utf8')) as KubeObject
-  await client.apply(CRDS, crd, { fieldManager: 'test' })
-  await until(async () => {
-    try {
-      await client.list(CILIUM_NODES)
-      return true
-    } catch {
-      return false
-    }
-  })
+const real = apiSuite((made) => {
+  ;({ server, client } = made)
   configDir = join(server.folder, 'config')
   mkdirSync(configDir)
   writeFileSync(join(configDir, 'pellicle-cluster-cidrs'), '10.244.0.0/16')
   writeFileSync(join(configDir, 'ipam'), 'kubernetes')
 })
-after(async () => {
-  await server?.stop()
-})
-
-function real(name: string, body: (t: TestContext) => Promise<void>): void {
-  test(name, async (t) => {
-    if (missing !== undefined) t.skip(`needs ${missing}`)
-    else await body(t)
-  })
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await sleep(20)
-}
 
 function announced(name: string, podCidr: string, more: Partial<Parameters<typeof announceNode>[0]> = {}): CiliumNode {
   return announceNode({

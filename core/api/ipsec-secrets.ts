@@ -38,11 +38,17 @@ export function secretText(data: SecretData | undefined, field: string): string 
   }
 }
 
+/** A Secret of type Opaque with these texts. */
+export function secretOf(name: string, texts: SecretData) {
+  const data = Object.fromEntries(Object.entries(texts).map(([field, text]) => [field, encodeSecret(text)]))
+  return { metadata: { name }, type: 'Opaque', data }
+}
+
 /** `data` of {@link KEPT_SECRET}: a line for each key text, and one `ID:FINGERPRINT` for each that is retired. */
 export function formatKeptKeys({ texts, retired }: KeptKeys): SecretData {
   return {
-    [TEXTS_FIELD]: encode(texts.map((text) => text.trim())),
-    [RETIRED_FIELD]: encode(retired.map(formatRef)),
+    [TEXTS_FIELD]: encodeSecret(asLines(texts.map((text) => text.trim()))),
+    [RETIRED_FIELD]: encodeSecret(asLines(retired.map(formatRef))),
   }
 }
 
@@ -78,8 +84,13 @@ function parseRef(text: string): KeyRef | undefined {
   return match === null ? undefined : { id: Number(match[1]), fingerprint: match[2] as KeyFingerprint }
 }
 
-function encode(texts: readonly string[]): string {
-  return toBase64(new TextEncoder().encode(texts.map((text) => `${text}\n`).join('')))
+/** As a Secret's `data` has it. */
+export function encodeSecret(text: string): string {
+  return toBase64(new TextEncoder().encode(text))
+}
+
+function asLines(texts: readonly string[]): string {
+  return texts.map((text) => `${text}\n`).join('')
 }
 
 function lines(text: string | undefined): readonly string[] | undefined {

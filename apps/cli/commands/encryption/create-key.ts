@@ -1,0 +1,30 @@
+import { randomBytes } from 'node:crypto'
+import { secretOf } from '#core/api/ipsec-secrets.ts'
+import { SECRETS } from '#core/api/resources.ts'
+import { describeFault, Fault } from '#core/fault/fault.ts'
+import { newKeyText } from '#core/ipsec/new-key-text.ts'
+import { hasCode } from '#io/kube/errors.ts'
+import { connectCluster } from '../../cluster.ts'
+import type { CliContext } from '../../context.ts'
+import { currentKey, secretPlace } from '../../ipsec/secret.ts'
+import { requireAlgorithm } from './algorithm.ts'
+import type { CreateKeyFlags } from './routes.ts'
+
+export async function createKey(this: CliContext, flags: CreateKeyFlags): Promise<Error | undefined> {
+  const algorithm = requireAlgorithm(flags.authAlgo)
+  const { client, namespace } = await connectCluster(this, flags)
+  const signal = AbortSignal.any([this.signal, AbortSignal.timeout(flags.waitDuration)])
+  try {
+    const place = await secretPlace({ client, namespace }, signal)
+    const text = newKeyText(algorithm, randomBytes)
+    await client.create(SECRETS, secretOf(place.name, { [place.field]: text }), { namespace, signal })
+    this.process.stdout.write(`IPsec key successfully created, new key SPI: ${currentKey(text).id}\n`)
+    return undefined
+  } catch (error) {
+    this.signal.throwIfAborted()
+    const why = hasCode(error, 'kube.already-exists')
+      ? 'IPsec secret already exists, please rotate key if needed'
+      : describeFault(error)
+    return new Fault('encryption.create-key', `Unable to create IPsec key: ${why}`)
+  }
+}

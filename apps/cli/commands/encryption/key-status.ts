@@ -1,0 +1,22 @@
+import { describeFault, Fault } from '#core/fault/fault.ts'
+import { connectCluster } from '../../cluster.ts'
+import type { CliContext } from '../../context.ts'
+import { readUserSecret, secretPlace } from '../../ipsec/secret.ts'
+import type { KeyStatusFlags } from './routes.ts'
+
+/** The one command that prints a key: it is what it is for, as in Cilium's CLI. */
+export async function keyStatus(this: CliContext, flags: KeyStatusFlags): Promise<Error | undefined> {
+  const cluster = await connectCluster(this, flags)
+  const signal = AbortSignal.any([this.signal, AbortSignal.timeout(flags.waitDuration)])
+  try {
+    const { text } = await readUserSecret(cluster, await secretPlace(cluster, signal), signal)
+    const key = text.trim()
+    this.process.stdout.write(
+      flags.output === 'json' ? `${JSON.stringify({ 'ipsec-key': key }, undefined, 1)}\n` : `IPsec key: ${key}\n`,
+    )
+    return undefined
+  } catch (error) {
+    this.signal.throwIfAborted()
+    return new Fault('encryption.key-status', `Unable to display IPsec key: ${describeFault(error)}`)
+  }
+}

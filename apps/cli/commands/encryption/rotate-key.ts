@@ -1,0 +1,88 @@
+import { randomBytes } from 'node:crypto'
+import { encodeSecret, FORCED_ANNOTATION, formatForced, KEPT_SECRET } from '#core/api/ipsec-secrets.ts'
+import { CONFIG_MAP } from '#core/api/names.ts'
+import { CONFIG_MAPS, SECRETS } from '#core/api/resources.ts'
+import { describeFault, Fault } from '#core/fault/fault.ts'
+import type { IpsecKey } from '#core/ipsec/key.ts'
+import { hasPlus } from '#core/ipsec/key-text.ts'
+import { type NewKeyAlgorithm, newKeyText, nextKeyId, nextKeyText } from '#core/ipsec/new-key-text.ts'
+import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
+import { type Cluster, connectCluster } from '../../cluster.ts'
+import type { CliContext } from '../../context.ts'
+import { currentKey, readUserSecret, secretPlace, type UserSecret } from '../../ipsec/secret.ts'
+import { readRotation, waitForRotation } from '../../ipsec/wait.ts'
+import { Progress } from '../../output/progress.ts'
+import { requireAlgorithm } from './algorithm.ts'
+import type { RotateKeyFlags } from './routes.ts'
+
+/**
+ * Writes the next key and waits until every node uses it alone. With `--force` a rotation that is under way is finished
+ * without the named nodes; if there is none, one is begun that does not wait for them.
+ */
+export async function rotateKey(this: CliContext, flags: RotateKeyFlags): Promise<Error | undefined> {
+  const algorithm = flags.authAlgo === undefined ? undefined : requireAlgorithm(flags.authAlgo)
+  const cluster = await connectCluster(this, flags)
+  const progress = new Progress(this, flags.interactive)
+  const forced = flags.force ?? []
+  try {
+    const secret = await readUserSecret(cluster, await secretPlace(cluster, this.signal), this.signal)
+    const current = currentKey(secret.text)
+    const uses = await usesIpsec(cluster, this.signal)
+    if (forced.length > 0 && !uses) throw new Fault('encryption.off', 'IPsec is not on: no node can be waited for')
+    const before = uses ? (await readRotation(cluster, current, forced, this.signal)).progress : undefined
+    let newest = current
+    if (forced.length > 0 && before?.done === false) {
+      progress.say(`ℹ️  The rotation to key ${current.id} goes on without ${forced.join(', ')}`)
+    } else {
+      if (before?.done === false) {
+        progress.say(`ℹ️  A rotation to key ${current.id} is under way (${before.text}): the new key waits for its end`)
+      }
+      newest = await writeNext(cluster, secret, current, algorithm, this.signal)
+      this.process.stdout.write(`IPsec key successfully rotated, new key SPI: ${newest.id}\n`)
+    }
+    if (forced.length > 0) await force(cluster, newest, forced, this.signal)
+    if (!flags.wait) return undefined
+    if (!uses) {
+      progress.say('ℹ️  IPsec is not on in this cluster: no node has to take the key up')
+      return undefined
+    }
+    return await waitForRotation(this, cluster, { newest, forced, duration: flags.waitDuration, progress })
+  } catch (error) {
+    this.signal.throwIfAborted()
+    return new Fault('encryption.rotate-key', `Unable to rotate IPsec key: ${describeFault(error)}`)
+  }
+}
+
+/** Only over the text that was read: two that rotate at once do not both believe to have done it. */
+async function writeNext(
+  { client, namespace }: Cluster,
+  { name, field, text, object }: UserSecret,
+  current: IpsecKey,
+  algorithm: NewKeyAlgorithm | undefined,
+  signal: AbortSignal,
+): Promise<IpsecKey> {
+  let next: string
+  if (algorithm === undefined) {
+    const made = nextKeyText(text, randomBytes, ipsecHash)
+    if (!made.ok) throw made.error
+    next = made.value
+  } else next = newKeyText(algorithm, randomBytes, nextKeyId(current.id), hasPlus(text))
+  const metadata = { resourceVersion: object.metadata.resourceVersion }
+  await client.patch(SECRETS, name, { metadata, data: { [field]: encodeSecret(next) } }, { namespace, signal })
+  return currentKey(next)
+}
+
+async function force(
+  { client, namespace }: Cluster,
+  newest: IpsecKey,
+  nodes: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const annotations = { [FORCED_ANNOTATION]: formatForced(newest, nodes) }
+  await client.patch(SECRETS, KEPT_SECRET, { metadata: { annotations } }, { namespace, signal })
+}
+
+async function usesIpsec({ client, namespace }: Cluster, signal: AbortSignal): Promise<boolean> {
+  const config = await client.find(CONFIG_MAPS, CONFIG_MAP, { namespace, signal })
+  return config?.data?.['enable-ipsec']?.trim() === 'true'
+}

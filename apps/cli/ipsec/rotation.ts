@@ -1,0 +1,76 @@
+import type { CiliumNode } from '#core/api/cilium-node.ts'
+import type { NodeFacts } from '#core/api/node.ts'
+import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
+import { IPSEC_WORDS_ANNOTATION, type IpsecWords, parseIpsecWords } from '#core/ipsec/words.ts'
+
+/** What the cluster says about one rotation. */
+export interface RotationView {
+  readonly newest: KeyRef
+  /** Keys whose texts the operator keeps, oldest first; undefined: it keeps nothing yet. */
+  readonly kept: readonly KeyRef[] | undefined
+  /** Of the cluster. A CiliumNode without its Node does not count. */
+  readonly nodes: readonly Pick<NodeFacts, 'name' | 'ready'>[]
+  readonly ciliumNodes: readonly CiliumNode[]
+  /** Nodes that are not waited for. */
+  readonly forced: readonly string[]
+}
+
+export interface RotationProgress {
+  readonly done: boolean
+  /** Ids of older keys that are still held somewhere. */
+  readonly older: readonly number[]
+  /** Sorted. */
+  readonly waitingFor: readonly string[]
+  /** One line. */
+  readonly text: string
+}
+
+/** How far the cluster is on the way to `newest`: all receive it, all send by it alone, nobody receives another. */
+export function rotationProgress(view: RotationView): RotationProgress {
+  const { newest, kept } = view
+  const words = new Map(
+    view.ciliumNodes.map(({ metadata }) => [
+      metadata.name,
+      parseIpsecWords(metadata.annotations?.[IPSEC_WORDS_ANNOTATION]),
+    ]),
+  )
+  const counted = view.nodes
+    .filter(({ name }) => words.has(name) && !view.forced.includes(name))
+    .map((node) => ({ ...node, words: words.get(node.name) }))
+    .toSorted((a, b) => a.name.localeCompare(b.name))
+  const older = olderOf(view)
+  const steps = [
+    {
+      doing: `receive key ${newest.id}`,
+      has: ({ receives }: IpsecWords) => receives.some((key) => sameKey(key, newest)),
+    },
+    { doing: `send by key ${newest.id} alone`, has: ({ sends }: IpsecWords) => isOnly(sends, newest) },
+    { doing: `receive key ${newest.id} alone`, has: ({ receives }: IpsecWords) => isOnly(receives, newest) },
+  ]
+  for (const { doing, has } of steps) {
+    const behind = counted.filter((node) => node.words === undefined || !has(node.words))
+    if (behind.length === 0) continue
+    const names = behind.map((node) => (node.ready ? node.name : `${node.name} (NotReady)`))
+    const shown = names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
+    const text = `${counted.length - behind.length} of ${counted.length} nodes ${doing}, waiting for ${shown}`
+    return { done: false, older, waitingFor: behind.map(({ name }) => name), text }
+  }
+  const others = kept?.filter((key) => !sameKey(key, newest)) ?? []
+  if (kept === undefined || others.length > 0 || !kept.some((key) => sameKey(key, newest))) {
+    return { done: false, older, waitingFor: [], text: `waiting for the operator to keep key ${newest.id} alone` }
+  }
+  return { done: true, older, waitingFor: [], text: `key ${newest.id} is the only one on ${counted.length} nodes` }
+}
+
+function olderOf({ newest, kept, ciliumNodes }: RotationView): readonly number[] {
+  const said = ciliumNodes.flatMap(({ metadata }) => {
+    const words = parseIpsecWords(metadata.annotations?.[IPSEC_WORDS_ANNOTATION])
+    return words === undefined ? [] : [...words.receives, ...words.sends]
+  })
+  const others = [...(kept ?? []), ...said].filter((key) => !sameKey(key, newest))
+  return [...new Set(others.map(({ id }) => id))]
+}
+
+function isOnly(keys: readonly KeyRef[], key: KeyRef): boolean {
+  return keys.length > 0 && keys.every((other) => sameKey(other, key))
+}

@@ -1,7 +1,9 @@
-//! The AEAD. WireGuard's data messages are ChaCha20-Poly1305 (RFC 8439) with an empty additional text and the counter as
+//! Ciphers of packets: ESP's in `esp`, here WireGuard's. WireGuard's data messages are ChaCha20-Poly1305 (RFC 8439) with an empty additional text and the counter as
 //! nonce (WireGuard paper, section 5.4.6). One message goes through ring; many of one key go through `wide` where the
 //! processor has AVX-512, else one after the other through ring.
 
+pub mod digest;
+pub mod esp;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 

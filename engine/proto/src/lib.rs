@@ -6,6 +6,7 @@ pub mod checksum;
 pub mod coalesce;
 pub mod ecn;
 pub mod endpoint;
+pub mod esp;
 pub mod event;
 pub mod frame;
 pub mod ip;

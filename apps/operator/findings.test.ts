@@ -31,6 +31,7 @@ function says(name: string, more: Partial<NodeAnnouncement> = {}): NodeAnnouncem
     publicKeyText: undefined,
     keyId: 0,
     bootId: undefined,
+    ipsec: undefined,
     announcement: { level: 0, epoch: 0 },
     encryptsHosts: false,
     cleanup: undefined,

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
+import type { KeyFingerprint } from '#core/ipsec/key.ts'
 import { publicKeyOf } from '#core/wireguard/key.ts'
 import { announceNode, parseCiliumNode, readCiliumNode } from './cilium-node.ts'
 import { readNode } from './node.ts'
@@ -30,6 +31,22 @@ test('what a node announces is what the others read', () => {
   assert.deepEqual(read.announcement, { level: 2, epoch: 1 })
   assert.equal(read.bootId, OWN.bootId)
   assert.deepEqual(read.problems, [])
+})
+
+test('words about IPsec keys go by an annotation, and malformed ones are told', () => {
+  const keys = [{ id: 3, fingerprint: '0123456789abcdef' as KeyFingerprint }]
+  const node = announceNode({ ...OWN, publicKey: undefined, keyId: 3, ipsec: { receives: keys, sends: [] } })
+  assert.equal(node.metadata.annotations?.['pellicle.io/ipsec-keys'], 'receives=3:0123456789abcdef sends=')
+  const read = readCiliumNode(node)
+  assert.deepEqual([read.ipsec, read.keyId, read.problems], [{ receives: keys, sends: [] }, 3, []])
+  const annotations = { 'pellicle.io/ipsec-keys': 'receives=16:0123456789abcdef sends=' }
+  const wrong = readCiliumNode({ ...node, metadata: { ...node.metadata, annotations } })
+  assert.equal(wrong.ipsec, undefined)
+  assert.deepEqual(
+    wrong.problems.map(({ code }) => code),
+    ['node.ipsec-keys'],
+  )
+  assert.equal(readCiliumNode(announceNode(OWN)).ipsec, undefined)
 })
 
 test('key id 0 and no public key are published as absent', () => {

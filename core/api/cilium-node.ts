@@ -3,6 +3,7 @@ import { Fault } from '#core/fault/fault.ts'
 import { fail, ok, type Result } from '#core/fault/result.ts'
 import { type Ip, parseIp } from '#core/ip/address.ts'
 import { type Cidr, parseCidr } from '#core/ip/cidr.ts'
+import { formatIpsecWords, type IpsecWords, parseIpsecWords } from '#core/ipsec/words.ts'
 import { type Announcement, formatAnnouncement, parseAnnouncement } from '#core/transition/level.ts'
 import { type PublicKey, parsePublicKey } from '#core/wireguard/key.ts'
 import { ANNOTATION } from './names.ts'
@@ -109,6 +110,8 @@ export interface NodeAnnouncement {
   /** `spec.encryption.key`; 0 when absent. */
   readonly keyId: number
   readonly bootId: string | undefined
+  /** What it says of its IPsec keys; undefined when it says nothing, or something malformed (`problems` says so). */
+  readonly ipsec: IpsecWords | undefined
   /** The encryption level and its epoch (core/transition). */
   readonly announcement: Announcement | undefined
   /** It says that it sends to other nodes' own addresses encrypted only. */
@@ -161,6 +164,12 @@ export function readCiliumNode(node: CiliumNode): NodeAnnouncement {
     const field = `metadata.annotations.${ANNOTATION.publicKey}`
     complain('node.public-key', field, `${field} is no WireGuard public key`, `Restart the agent of ${name}`)
   }
+  const wordsText = annotations[ANNOTATION.ipsecKeys]
+  const words = parseIpsecWords(wordsText)
+  if (wordsText !== undefined && words === undefined) {
+    const field = `metadata.annotations.${ANNOTATION.ipsecKeys}`
+    complain('node.ipsec-keys', field, `${field} is malformed`, `Restart the agent of ${name}`)
+  }
   const nodeIps = ips('InternalIP')
   if (nodeIps.length === 0) {
     complain('node.no-address', 'spec.addresses', 'it has no InternalIP', `Give node ${name} an InternalIP`)
@@ -178,6 +187,7 @@ export function readCiliumNode(node: CiliumNode): NodeAnnouncement {
     publicKeyText: keyText,
     keyId: node.spec.encryption?.key ?? 0,
     bootId: node.spec.bootid,
+    ipsec: words,
     announcement: parseAnnouncement(annotations[ANNOTATION.level]),
     encryptsHosts: annotations[ANNOTATION.nodeEncryption] === 'on',
     cleanup: annotations[ANNOTATION.cleanup],
@@ -197,6 +207,8 @@ export interface OwnAnnouncement {
   readonly bootId: string
   /** Undefined: no annotation at all. */
   readonly publicKey: PublicKey | undefined
+  /** Undefined: nothing is said of IPsec keys. */
+  readonly ipsec?: IpsecWords | undefined
   /** 0 is published as absent, as Cilium does. */
   readonly keyId: number
   readonly announcement: Announcement | undefined
@@ -218,6 +230,7 @@ export function announceNode(own: OwnAnnouncement): CiliumNode {
       annotations: {
         ...own.annotations,
         ...(own.publicKey === undefined ? {} : { [ANNOTATION.publicKey]: own.publicKey }),
+        ...(own.ipsec === undefined ? {} : { [ANNOTATION.ipsecKeys]: formatIpsecWords(own.ipsec) }),
         ...(own.encryptsHosts === undefined ? {} : { [ANNOTATION.nodeEncryption]: own.encryptsHosts ? 'on' : 'off' }),
         ...(own.announcement === undefined ? {} : { [ANNOTATION.level]: formatAnnouncement(own.announcement) }),
       },

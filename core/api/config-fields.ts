@@ -50,6 +50,36 @@ export const SELECTOR: FieldType<Selector> = {
   parse: parseSelector,
 }
 
+/** An absolute path. */
+export const PATH: FieldType<string> = {
+  expects: 'an absolute path such as /etc/ipsec/keys',
+  parse: (text) => (/^\/[^\0]*$/.test(text) ? text : undefined),
+}
+
+/** As the kernel takes it (IFNAMSIZ). */
+export const DEVICE: FieldType<string> = {
+  expects: 'the name of a network device such as eth0',
+  parse: (text) => (/^[^\s/:]{1,15}$/.test(text) ? text : undefined),
+}
+
+export interface SecretField {
+  readonly name: string
+  readonly field: string
+}
+
+/** `cilium-ipsec-keys/keys`: a Secret in our own namespace, and which of its fields. */
+export const SECRET_FIELD: FieldType<SecretField> = {
+  expects: 'a Secret and one of its fields such as cilium-ipsec-keys/keys',
+  parse: (text) => {
+    const match = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)\/([-._a-zA-Z0-9]{1,253})$/.exec(text)
+    return match === null ? undefined : { name: match[1] as string, field: match[3] as string }
+  },
+}
+
+export function formatSecretField({ name, field }: SecretField): string {
+  return `${name}/${field}`
+}
+
 export const TEXT: FieldType<string> = { expects: 'a text', parse: (text) => text }
 
 /** `1.14.5` or `1.17`: major, minor. */

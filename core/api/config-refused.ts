@@ -18,9 +18,7 @@ const NO_CHAINING = 'chaining to another CNI plugin is not built'
 const NO_AUTHENTICATION = 'mutual authentication of pods is not built'
 
 export const REFUSED_KEYS: Readonly<Record<string, RefusedKey>> = {
-  'enable-ipsec': flag('this encryption is not built yet', 'Use encryption.type=wireguard'),
-  'enable-ztunnel': flag('this encryption is not built yet', 'Use encryption.type=wireguard'),
-  'ipsec-key-file': anything('this encryption is not built yet'),
+  'enable-ztunnel': flag('mTLS by ztunnel is not built', 'Use encryption.type=wireguard or ipsec'),
   'enable-encryption-strict-mode': flag(STRICT),
   'enable-encryption-strict-mode-egress': flag(STRICT),
   'enable-encryption-strict-mode-ingress': flag(STRICT),
@@ -67,6 +65,14 @@ export const CHART_KEYS: Readonly<Record<string, string>> = {
   'enable-ipv4-masquerade': 'enableIPv4Masquerade',
   'enable-ipv6-masquerade': 'enableIPv6Masquerade',
   'enable-wireguard': 'encryption.enabled and encryption.type',
+  'enable-ipsec': 'encryption.enabled and encryption.type',
+  'ipsec-key-file': 'encryption.ipsec.mountPath and encryption.ipsec.keyFile',
+  'enable-ipsec-key-watcher': 'encryption.ipsec.keyWatcher',
+  'ipsec-key-rotation-duration': 'encryption.ipsec.keyRotationDuration',
+  'encrypt-interface': 'encryption.ipsec.interface',
+  'enable-ipsec-encrypted-overlay': 'encryption.ipsec.encryptedOverlay',
+  'pellicle-ipsec-secret': 'encryption.ipsec.secretName',
+  'pellicle-ipsec-udp-encapsulation': 'encryption.ipsec.udpEncapsulation',
   'wireguard-persistent-keepalive': 'encryption.wireguard.persistentKeepalive',
   'encrypt-node': 'encryption.nodeEncryption',
   'pellicle-cluster-cidrs': 'pellicle.clusterCIDRs',

@@ -47,6 +47,39 @@ test('what the chart writes for WireGuard is read', () => {
   assert.equal(config.mtu, 0)
 })
 
+test('what the chart writes for IPsec is read, and release and UDP choose the shape', () => {
+  const data = {
+    ...LEAST,
+    'enable-ipsec': 'true',
+    'ipsec-key-file': '/etc/ipsec/keys',
+    'enable-ipsec-key-watcher': 'true',
+    'ipsec-key-rotation-duration': '5m',
+    'enable-ipsec-encrypted-overlay': 'false',
+    'encrypt-interface': 'eth0',
+    'pellicle-ipsec-secret': 'cilium-ipsec-keys/keys',
+    'pellicle-ipsec-udp-encapsulation': 'auto',
+  }
+  const parsed = parseConfig(data)
+  assert(parsed.ok)
+  assert.deepEqual(parsed.value.unknown, [])
+  assert.equal(parsed.value.config.encryption, 'ipsec')
+  assert.deepEqual(parsed.value.config.ipsec, {
+    keyFile: '/etc/ipsec/keys',
+    secret: { name: 'cilium-ipsec-keys', field: 'keys' },
+    keyWatcher: true,
+    interface: 'eth0',
+    udpEncapsulation: 'auto',
+    shape: 'udp',
+  })
+  const old = parseConfig({ ...data, 'pellicle-profile': '1.17.0' })
+  assert.equal(old.ok && old.value.config.ipsec.shape, 'esp-in-vxlan')
+  const native = parseConfig({ ...data, 'pellicle-ipsec-udp-encapsulation': 'false' })
+  assert.equal(native.ok && native.value.config.ipsec.shape, 'esp')
+  const faults = faultsOf({ ...data, 'enable-wireguard': 'true' })
+  assert.deepEqual(faults.length, 1)
+  assert.match(faults[0] ?? '', /WireGuard \(--enable-wireguard\) cannot be used with IPsec \(--enable-ipsec\)/)
+})
+
 test('without cluster prefixes nothing starts, and the fault says why', () => {
   const parsed = parseConfig({})
   assert(!parsed.ok)
@@ -55,7 +88,12 @@ test('without cluster prefixes nothing starts, and the fault says why', () => {
 
 for (const [name, value, expected] of [
   ['enable-wireguard', 'yes', /not "true" or "false"/],
-  ['enable-ipsec', 'true', /not built yet/],
+  ['enable-ipsec', 'yes', /not "true" or "false"/],
+  ['ipsec-key-file', 'keys', /absolute path/],
+  ['ipsec-key-rotation-duration', '5', /duration/],
+  ['encrypt-interface', 'a-name-that-is-too-long', /network device/],
+  ['pellicle-ipsec-udp-encapsulation', 'maybe', /"auto" or "true" or "false"/],
+  ['pellicle-ipsec-secret', 'cilium-ipsec-keys', /one of its fields/],
   ['enable-encryption-strict-mode-egress', 'true', /strict mode/],
   ['pellicle-datapath', 'kernel', /not built yet/],
   ['cni-chaining-mode', 'aws-cni', /not built/],

@@ -1,20 +1,27 @@
 import { Fault } from '#core/fault/fault.ts'
 import { fail, ok, type Result } from '#core/fault/result.ts'
 import { type Cidr, cidrFamily, lengthOf, overlaps } from '#core/ip/cidr.ts'
+import { type IpsecShape, ipsecShapeFor, type UdpEncapsulation } from '#core/ipsec/shape.ts'
 import {
   BOOL,
   CIDRS,
+  DEVICE,
   DURATION,
   type FieldType,
+  formatSecretField,
   integer,
   LOG_OPT,
   MARK,
   oneOf,
+  PATH,
   RELEASE,
+  SECRET_FIELD,
   SELECTOR,
+  type SecretField,
   TEXT,
 } from './config-fields.ts'
 import { refusalOf } from './config-refused.ts'
+import { IPSEC_SECRET, IPSEC_SECRET_FIELD } from './ipsec-secrets.ts'
 import { CONFIG_MAP, CONTROL_PLANE_LABEL } from './names.ts'
 import { nearest } from './nearest.ts'
 import { formatSelector, parseSelector, type Selector } from './selector.ts'
@@ -24,7 +31,8 @@ import { formatSelector, parseSelector, type Selector } from './selector.ts'
  * Agent and operator read the same text. What is not written has the default of {@link CONFIG_KEYS}.
  */
 export interface AgentConfig {
-  readonly encryption: 'none' | 'wireguard'
+  readonly encryption: 'none' | 'wireguard' | 'ipsec'
+  readonly ipsec: IpsecAgentConfig
   /** `encrypt-node` */
   readonly nodeEncryption: boolean
   /** Nodes with these labels keep their own host traffic out of `nodeEncryption`. No requirement: none is left out. */
@@ -55,6 +63,21 @@ export interface AgentConfig {
   readonly logFormat: 'logfmt' | 'json'
 }
 
+/** Means something when the encryption is `ipsec`. `ipsec-key-rotation-duration` is read and not used: no timer decides. */
+export interface IpsecAgentConfig {
+  /** `ipsec-key-file`; undefined: keys come from the Secret alone. */
+  readonly keyFile: string | undefined
+  /** Name of the Secret in our namespace, and which of its fields holds the keys. */
+  readonly secret: SecretField
+  /** `enable-ipsec-key-watcher`: false means that a new key is read when the agent starts. */
+  readonly keyWatcher: boolean
+  /** `encrypt-interface`: looked for, and named when it is not there. */
+  readonly interface: string | undefined
+  readonly udpEncapsulation: UdpEncapsulation
+  /** Follows from `pellicle-profile`, the line above and `enable-ipsec-encrypted-overlay`. */
+  readonly shape: IpsecShape
+}
+
 interface Mark {
   readonly bits: number
   readonly mask: number
@@ -66,6 +89,11 @@ const BY_DEFAULT_OUT: Selector = parseSelector(CONTROL_PLANE_LABEL) ?? []
 export const CONFIG_KEYS = {
   'enable-wireguard': key(BOOL, false),
   'enable-ipsec': key(BOOL, false),
+  'ipsec-key-file': key<string | undefined>(PATH, undefined),
+  'enable-ipsec-key-watcher': key(BOOL, true),
+  'ipsec-key-rotation-duration': key(DURATION, 300_000),
+  'encrypt-interface': key<string | undefined>(DEVICE, undefined),
+  'enable-ipsec-encrypted-overlay': key(BOOL, false),
   'enable-ztunnel': key(BOOL, false),
   'encrypt-node': key(BOOL, false),
   'node-encryption-opt-out-labels': key(SELECTOR, BY_DEFAULT_OUT),
@@ -93,6 +121,8 @@ export const CONFIG_KEYS = {
   'log-opt': key(LOG_OPT, 'logfmt'),
   'pellicle-cluster-cidrs': key(CIDRS, []),
   'pellicle-profile': key<string | undefined>(RELEASE, undefined),
+  'pellicle-ipsec-secret': key(SECRET_FIELD, { name: IPSEC_SECRET, field: IPSEC_SECRET_FIELD }),
+  'pellicle-ipsec-udp-encapsulation': key(oneOf('auto', 'true', 'false'), 'auto'),
   'pellicle-datapath': key(oneOf('auto', 'kernel', 'userspace'), 'auto'),
   'pellicle-mark-encrypt': key(MARK, { bits: 0xe00, mask: 0xf00 }),
   'pellicle-mark-decrypt': key(MARK, { bits: 0xd00, mask: 0xf00 }),
@@ -127,7 +157,10 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     if (wrong) complain(name, sentence, remedy)
   }
 
-  const wireguard = read('enable-wireguard')
+  const [wireguard, ipsec] = [read('enable-wireguard'), read('enable-ipsec')]
+  // read so that a wrong text is told; no timer decides about keys
+  read('ipsec-key-rotation-duration')
+  const [profile, udpEncapsulation] = [read('pellicle-profile'), read('pellicle-ipsec-udp-encapsulation')]
   const [ipv4, ipv6] = [read('enable-ipv4'), read('enable-ipv6')]
   const clusterCidrs = read('pellicle-cluster-cidrs')
   const keepalive = read('wireguard-persistent-keepalive')
@@ -145,6 +178,13 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     if (Object.hasOwn(CONFIG_KEYS, name)) read(name as ConfigKey)
     if (faults.length === before) complain(name, refused.reason, refused.remedy)
   }
+  refuse(
+    'enable-ipsec',
+    ipsec && wireguard,
+    // as Cilium says it
+    'WireGuard (--enable-wireguard) cannot be used with IPsec (--enable-ipsec)',
+    'Set one of them to false',
+  )
   refuse('routing-mode', read('routing-mode') === 'native', 'native routing is not built yet', 'Set it to tunnel')
   refuse('tunnel-protocol', read('tunnel-protocol') === 'geneve', 'Geneve is not built', 'Set it to vxlan')
   refuse(
@@ -188,7 +228,19 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
   }
 
   const config: AgentConfig = {
-    encryption: wireguard ? 'wireguard' : 'none',
+    encryption: ipsec ? 'ipsec' : wireguard ? 'wireguard' : 'none',
+    ipsec: {
+      keyFile: read('ipsec-key-file'),
+      secret: read('pellicle-ipsec-secret'),
+      keyWatcher: read('enable-ipsec-key-watcher'),
+      interface: read('encrypt-interface'),
+      udpEncapsulation,
+      shape: ipsecShapeFor({
+        profile,
+        udpEncapsulation,
+        encryptedOverlay: read('enable-ipsec-encrypted-overlay'),
+      }),
+    },
     nodeEncryption: read('encrypt-node'),
     optOut: read('node-encryption-opt-out-labels'),
     persistentKeepalive: Math.floor(keepalive / 1000),
@@ -202,7 +254,7 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     pool,
     clusterCidrs,
     mtu: read('mtu'),
-    profile: read('pellicle-profile'),
+    profile,
     datapath: read('pellicle-datapath'),
     mark: { encrypt: read('pellicle-mark-encrypt'), decrypt: read('pellicle-mark-decrypt') },
     clusterName: read('cluster-name'),
@@ -210,7 +262,7 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     logFormat: read('log-opt'),
   }
   // the least that IP asks for inside, and room for both encapsulations
-  const leastMtu = (ipv6 ? 1280 : 576) + 150
+  const leastMtu = (ipv6 ? 1280 : 576) + (ipsec ? 200 : 150)
   refuse(
     'mtu',
     config.mtu !== 0 && config.mtu < leastMtu,
@@ -226,10 +278,13 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
 
 /** For the writers of ConfigMaps: the text of a default. */
 export function defaultText(name: ConfigKey): string {
-  const value: string | number | boolean | undefined | Mark | readonly Cidr[] | Selector = CONFIG_KEYS[name].standard
+  const value: string | number | boolean | undefined | Mark | SecretField | readonly Cidr[] | Selector =
+    CONFIG_KEYS[name].standard
   if (value === undefined) return ''
   if (name === 'node-encryption-opt-out-labels') return formatSelector(CONFIG_KEYS[name].standard)
   if (name === 'log-opt') return `format=${value === 'json' ? 'json' : 'text'}`
+  if (name === 'pellicle-ipsec-secret') return formatSecretField(CONFIG_KEYS[name].standard)
+  if (name === 'ipsec-key-rotation-duration') return `${Number(value) / 60_000}m`
   if (name === 'wireguard-persistent-keepalive') return `${Number(value) / 1000}s`
   if (typeof value !== 'object') return String(value)
   if ('bits' in value) return `0x${value.bits.toString(16)}/0x${value.mask.toString(16)}`

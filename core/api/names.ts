@@ -1,3 +1,4 @@
+import { IPSEC_WORDS_ANNOTATION } from '#core/ipsec/words.ts'
 import { LEVEL_ANNOTATION } from '#core/transition/level.ts'
 
 /** Names that other programs see: Cilium's where Cilium has one (the guides use them), ours under `pellicle.io/`. */
@@ -24,6 +25,8 @@ export const ANNOTATION = {
    * (`nodeEncryption`, and not opted out), else `off`.
    */
   nodeEncryption: 'pellicle.io/node-encryption',
+  /** On CiliumNode, written by its agent: what it says of its IPsec keys. */
+  ipsecKeys: IPSEC_WORDS_ANNOTATION,
   /** On CiliumNode: `requested` (written by the CLI's uninstall), then `done` or `failed: WHY` (written by the agent). */
   cleanup: 'pellicle.io/cleanup',
   /** On CiliumNode, written by its agent: version of the agent. */

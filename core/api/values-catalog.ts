@@ -19,7 +19,11 @@ export const REFUSED: readonly Refusal[] = [
     path: 'encryption.strictMode',
     reason: "Cilium's strict mode is not built; with encryption on, traffic between nodes never leaves in clear anyway",
   },
-  { path: 'encryption.ztunnel', reason: 'mTLS by ztunnel is not built', remedy: 'Use encryption.type=wireguard' },
+  {
+    path: 'encryption.ztunnel',
+    reason: 'mTLS by ztunnel is not built',
+    remedy: 'Use encryption.type=wireguard or ipsec',
+  },
   {
     path: 'hostFirewall',
     reason: 'there is no host firewall: nodes would stand open',
@@ -64,11 +68,22 @@ export const OWN_REASONS: Readonly<Record<string, string>> = {
   envoy: 'there is no L7 proxy here',
   l7Proxy: 'there is no L7 proxy here',
   egressGateway: 'there is no egress gateway: pods leave the cluster by their own node',
-  'encryption.ipsec': 'it only matters for ipsec, which is not built yet',
   'encryption.wireguard.userspaceFallback': 'WireGuard runs in userspace here in any case',
   'encryption.wireguard.encapsulate': "pods' packets go into WireGuard as they are",
+  'encryption.keyFile': 'Cilium has removed it; it is encryption.ipsec.keyFile',
+  'encryption.mountPath': 'Cilium has removed it; it is encryption.ipsec.mountPath',
+  'encryption.secretName': 'Cilium has removed it; it is encryption.ipsec.secretName',
+  'encryption.interface': 'Cilium has removed it; it is encryption.ipsec.interface',
   ipv4NativeRoutingCIDR: 'it only matters for native routing, which is not built yet',
   ipv6NativeRoutingCIDR: 'it only matters for native routing, which is not built yet',
+}
+
+/** Of the values that we have, those that change nothing: told where they are not the default. */
+export const IDLE: Readonly<Record<string, { readonly standard: unknown; readonly reason: string }>> = {
+  'encryption.ipsec.keyRotationDuration': {
+    standard: '5m',
+    reason: 'no timer decides here when an old key goes: nodes remove it when no other node sends by it any more',
+  },
 }
 
 /** Top-level names. */
@@ -103,7 +118,7 @@ export const CILIUM_VALUES: ReadonlySet<string> = new Set(
 
 /** Names inside trees that we know some of. */
 export const CILIUM_SUB_VALUES: Readonly<Record<string, ReadonlySet<string>>> = {
-  encryption: new Set(['ipsec', 'strictMode', 'ztunnel']),
+  encryption: new Set(['strictMode', 'ztunnel', 'keyFile', 'mountPath', 'secretName', 'interface']),
   'encryption.wireguard': new Set(['userspaceFallback', 'encapsulate']),
   image: new Set(['override', 'digest', 'useDigest']),
   ipam: new Set([

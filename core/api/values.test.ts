@@ -45,7 +45,8 @@ for (const [path, value] of [
   ['authentication.enabled', false],
   ['hubble.relay.enabled', true],
   ['kubeProxyReplacement', true],
-  ['encryption.ipsec.secretName', 'x'],
+  ['encryption.ipsec.keyRotationDuration', '10m'],
+  ['encryption.interface', 'eth0'],
   ['operator.prometheus.enabled', true],
   ['daemon.enableSourceIPVerification', true],
 ] as const) {
@@ -61,15 +62,34 @@ test('a slip names the nearest value', () => {
   assert.deepEqual(judgeValue('zzzzzz', 1), { kind: 'unknown', nearest: undefined })
 })
 
-test('ipsec is refused while it is not built, also where it is only the default', () => {
-  for (const encryption of [{ enabled: true, type: 'ipsec' }, { enabled: true }, { enabled: true, type: 'ztunnel' }]) {
-    const { faults } = judgeValues({ encryption })
-    assert.deepEqual(
-      faults.map((fault) => [fault.code, fault.field]),
-      [['values.refused', 'encryption.type']],
-    )
+test('ztunnel is refused, and ipsec taken with all that Cilium has for it', () => {
+  const { faults } = judgeValues({ encryption: { enabled: true, type: 'ztunnel' } })
+  assert.deepEqual(
+    faults.map((fault) => [fault.code, fault.field]),
+    [['values.refused', 'encryption.type']],
+  )
+  const ipsec = {
+    secretName: 'other-keys',
+    keyFile: 'keys',
+    mountPath: '/etc/ipsec',
+    keyWatcher: false,
+    interface: 'eth0',
+    encryptedOverlay: true,
+    udpEncapsulation: 'auto',
   }
-  assert.deepEqual(judgeValues({ encryption: { enabled: false, type: 'ipsec' } }).faults, [])
+  for (const encryption of [{ enabled: true, type: 'ipsec', ipsec }, { enabled: true }, { enabled: false, ipsec }]) {
+    assert.deepEqual(judgeValues({ encryption }), { faults: [], notes: [] })
+  }
+  const timer = judgeValues({ encryption: { enabled: true, ipsec: { keyRotationDuration: '10m' } } })
+  assert.deepEqual(
+    timer.notes.map(({ path, reason }) => [path, /no timer/.test(reason)]),
+    [['encryption.ipsec.keyRotationDuration', true]],
+  )
+  const wrong = judgeValues({ encryption: { ipsec: { udpEncapsulation: 'maybe', keyFile: 'a/b', mountPath: 'etc' } } })
+  assert.deepEqual(
+    wrong.faults.map((fault) => fault.field),
+    ['encryption.ipsec.keyFile', 'encryption.ipsec.mountPath', 'encryption.ipsec.udpEncapsulation'],
+  )
 })
 
 for (const [key, value, expected] of [
@@ -77,6 +97,8 @@ for (const [key, value, expected] of [
   ['enable-encryption-strict-mode', true, /nothing leaves in clear/],
   ['encryption-strict-mode-cidr', '10.0.0.0/8', /nothing leaves in clear/],
   ['mesh-auth-enabled', 'true', /mutual authentication/],
+  ['enable-ipsec', true, /written by the chart.*Set encryption\.enabled/],
+  ['ipsec-key-file', '/x', /written by the chart.*encryption\.ipsec\.keyFile/],
   ['enable-wireguard', false, /written by the chart.*Set encryption\.enabled/],
   ['enable-wireguard ', false, /no name of a key/],
   ['pellicle-cluster-cidrs', '10.0.0.0/8', /written by the chart.*Set pellicle\.clusterCIDRs/],
@@ -139,6 +161,10 @@ test("one line is told for a whole subtree of Cilium's", () => {
     notes.map((note) => note.path),
     ['hubble'],
   )
+})
+
+test('a value of Cilium that means nothing here is told only where somebody chose it', () => {
+  assert.deepEqual(judgeValues({ encryption: { ipsec: { keyRotationDuration: '5m' } } }).notes, [])
 })
 
 test('whatever is given, a judgement comes back', () => {

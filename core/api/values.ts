@@ -4,7 +4,7 @@ import { parseCidr } from '#core/ip/cidr.ts'
 import { parseDuration } from './duration.ts'
 import { judgeExtraConfig } from './extra-config.ts'
 import { nearest } from './nearest.ts'
-import { CILIUM_SUB_VALUES, CILIUM_VALUES, OWN_REASONS, REFUSED, type Refusal } from './values-catalog.ts'
+import { CILIUM_SUB_VALUES, CILIUM_VALUES, IDLE, OWN_REASONS, REFUSED, type Refusal } from './values-catalog.ts'
 
 /**
  * The values of the Helm chart, with Cilium's names and types; what Cilium has no name for stands under
@@ -30,6 +30,18 @@ export const valuesSchema = z
         type: z.enum(['wireguard', 'ipsec', 'ztunnel']),
         nodeEncryption: z.boolean(),
         wireguard: z.looseObject({ persistentKeepalive: duration }).partial(),
+        ipsec: z
+          .looseObject({
+            secretName: z.string().regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'the name of a Secret'),
+            keyFile: z.string().regex(/^[-._a-zA-Z0-9]+$/, "the name of one of the Secret's entries"),
+            mountPath: z.string().startsWith('/'),
+            keyWatcher: z.boolean(),
+            keyRotationDuration: duration,
+            interface: z.string().regex(/^[^\s/:]{0,15}$/, 'the name of a network device, or nothing'),
+            encryptedOverlay: z.boolean(),
+            udpEncapsulation: z.union([z.boolean(), z.enum(['auto', 'true', 'false'])]),
+          })
+          .partial(),
       })
       .partial(),
     pellicle: z
@@ -119,6 +131,8 @@ export function judgeValue(path: string, value: unknown): Verdict {
       ? { kind: 'meaningless', reason: 'this is off here in any case' }
       : { kind: 'refused', reason: refusal.reason, remedy: refusal.remedy ?? `Remove ${refusal.path}` }
   }
+  const idle = Object.hasOwn(IDLE, path) ? IDLE[path] : undefined
+  if (idle !== undefined && idle.standard !== value) return { kind: 'meaningless', reason: idle.reason }
   const steps = path.split('.').map((step) => step.replace(/\[\d+\]$/, ''))
   let shape: z.ZodType | undefined = valuesSchema
   for (const [depth, step] of steps.entries()) {
@@ -173,13 +187,11 @@ function contradictions(values: Values): Fault[] {
   if (pellicle?.datapath === 'kernel') {
     add('pellicle.datapath', 'the kernel datapath is not built yet', 'Remove it, or set it to userspace')
   }
-  // Cilium's default type, so that a line meant for Cilium is not silently read as something else
-  const type = encryption?.type ?? 'ipsec'
-  if (encryption?.enabled === true && type !== 'wireguard') {
+  if (encryption?.enabled === true && encryption.type === 'ztunnel') {
     add(
       'encryption.type',
-      `${type} is not built yet: nothing would be encrypted`,
-      'Add --set encryption.type=wireguard',
+      'ztunnel is not built: nothing would be encrypted',
+      'Add --set encryption.type=wireguard, or ipsec',
     )
   }
   if (encryption?.nodeEncryption === true && encryption.enabled !== true) {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { TABLE_ENCRYPT_MARKED, TABLE_STEERING } from '#core/host/host-plan.ts'
+import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { Level } from '#core/transition/level.ts'
 import {
   bootIdOf,
@@ -19,7 +20,7 @@ import {
 } from '#test/kit/snapshots.ts'
 import { type Plan, plan } from './plan.ts'
 import { podNetwork } from './pod-network.ts'
-import type { IpsecShape, Peer, Snapshot } from './snapshot.ts'
+import type { Peer, Snapshot } from './snapshot.ts'
 
 type Usable = Extract<Plan, { usable: true }>
 

@@ -1,4 +1,5 @@
-import { type IpsecShape, ipsecShape, type PlanConfig, type Snapshot } from './snapshot.ts'
+import type { IpsecShape } from '#core/ipsec/shape.ts'
+import { ipsecShape, type PlanConfig, type Snapshot } from './snapshot.ts'
 
 /** Bytes, as Cilium's. IPv6 20 + UDP 8 + header 16 + tag 16 and padding: what Linux' own device takes off. */
 const WIREGUARD_OVERHEAD = 80

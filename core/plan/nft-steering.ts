@@ -88,17 +88,10 @@ function carriesEsp(snapshot: Snapshot): boolean {
 /** What carries the rest between nodes, from a packet's first look at it. */
 function carrier({ config }: Snapshot): string {
   const { encryption, tunnel } = config
-  switch (ipsecShape(config)) {
-    case undefined:
-      return `udp dport ${encryption.listenPort}`
-    case 'udp':
-      return `udp dport ${encryption.ipsec.port}`
-    case 'esp-in-vxlan':
-      return `udp dport ${tunnel.port}`
-    case 'esp':
-    case 'vxlan-in-esp':
-      return 'meta l4proto esp'
-  }
+  const shape = ipsecShape(config)
+  if (shape === undefined) return `udp dport ${encryption.listenPort}`
+  if (shape === 'udp') return `udp dport ${encryption.ipsec.port}`
+  return shape === 'esp-in-vxlan' ? `udp dport ${tunnel.port}` : 'meta l4proto esp'
 }
 
 /** Between neighbours, never routed: without it no encrypted packet finds its way either. */

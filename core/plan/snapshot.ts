@@ -2,6 +2,7 @@ import type { Family, Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import type { Mac } from '#core/ip/mac.ts'
 import type { KeyRef } from '#core/ipsec/key.ts'
+import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import type { Announcement } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
@@ -137,15 +138,6 @@ export interface IpsecPlanConfig {
   /** `encrypt-interface`: asked for, and looked for on the node. Nothing else follows from it. */
   readonly interface?: string
 }
-
-/**
- * What pods' packets look like on the wire (design.md section 4):
- * - `udp`: ESP in UDP between node IPs;
- * - `esp`: IP protocol 50 between node IPs;
- * - `esp-in-vxlan`: IP protocol 50 between internal IPs, carried by `cilium_vxlan` (Cilium up to 1.17);
- * - `vxlan-in-esp`: what `cilium_vxlan` sends, in IP protocol 50 between node IPs (Cilium from 1.18).
- */
-export type IpsecShape = 'udp' | 'esp' | 'esp-in-vxlan' | 'vxlan-in-esp'
 
 /** Cilium's own numbers; the agent overrides what the ConfigMap names. */
 export const DEFAULTS = {

@@ -2,9 +2,9 @@ import { type Ip, requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
 import { macOfIp } from '#core/ip/mac.ts'
 import type { KeyFingerprint, KeyRef } from '#core/ipsec/key.ts'
+import type { IpsecShape } from '#core/ipsec/shape.ts'
 import {
   DEFAULTS,
-  type IpsecShape,
   type LocalEndpoint,
   type OwnIpsec,
   type Peer,

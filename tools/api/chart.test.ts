@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { parseAllDocuments } from 'yaml'
+import { parseConfig } from '#core/api/config.ts'
 import { CHART_KEYS, REFUSED_KEYS } from '#core/api/config-refused.ts'
 import { locateHelm } from '#io/helm/locate.ts'
 
@@ -50,6 +51,43 @@ test('Helm by hand refuses what is not built', options, async () => {
   await template('--set', 'cni.chainingMode=none,pellicle.datapath=userspace')
 })
 
+test('what is asked for IPsec stands in the ConfigMap by the names of Cilium', options, async () => {
+  const ipsecOf = async (...flags: string[]) => {
+    const data = dataOf(await template('--set', 'encryption.enabled=true', ...flags))
+    return Object.fromEntries(Object.entries(data).filter(([key]) => /ipsec|wireguard|encrypt/.test(key)))
+  }
+  const standard = {
+    'enable-ipsec': 'true',
+    'enable-ipsec-encrypted-overlay': 'false',
+    'enable-ipsec-key-watcher': 'true',
+    'ipsec-key-file': '/etc/ipsec/keys',
+    'ipsec-key-rotation-duration': '5m',
+    'pellicle-ipsec-secret': 'cilium-ipsec-keys/keys',
+    'pellicle-ipsec-udp-encapsulation': 'auto',
+  }
+  assert.deepEqual(await ipsecOf('--set', 'encryption.type=ipsec'), standard)
+  assert.deepEqual(await ipsecOf(), standard, "it is Cilium's default type")
+  const parts = 'secretName=mine,keyFile=text,mountPath=/run/k/,keyWatcher=false,interface=eth1,udpEncapsulation=true'
+  const set = parts
+    .split(',')
+    .map((part) => `encryption.ipsec.${part}`)
+    .join()
+  const other = await ipsecOf('--set', set)
+  assert.deepEqual(other, {
+    ...standard,
+    'enable-ipsec-key-watcher': 'false',
+    'encrypt-interface': 'eth1',
+    'ipsec-key-file': '/run/k/text',
+    'pellicle-ipsec-secret': 'mine/text',
+    'pellicle-ipsec-udp-encapsulation': 'true',
+  })
+  for (const data of [standard, other]) {
+    const parsed = parseConfig({ ...data, 'pellicle-cluster-cidrs': '10.244.0.0/16' })
+    assert.ok(parsed.ok && parsed.value.unknown.length === 0 && parsed.value.config.encryption === 'ipsec')
+  }
+  await assert.rejects(template('--set', 'encryption.enabled=true,encryption.type=ztunnel'), { message: /ztunnel/ })
+})
+
 test('metrics are for the node alone until prometheus.enabled opens them', options, async () => {
   const argsOf = async (...flags: string[]) => {
     const agent = (await template(...flags)).find(
@@ -74,11 +112,11 @@ test('an agent may read Nodes, and apply its CiliumNode: nothing else', options,
 })
 
 test('every key that the chart writes is known as one', options, async () => {
-  const objects = await template(
-    '--set',
-    'encryption.enabled=true,encryption.type=wireguard,encryption.nodeEncryption=true,MTU=1500,pellicle.profile=1.14.5',
-  )
-  assert.deepEqual(Object.keys(dataOf(objects)).sort(), Object.keys(CHART_KEYS).sort())
+  const common = 'encryption.enabled=true,encryption.nodeEncryption=true,MTU=1500,pellicle.profile=1.14.5'
+  const wireguard = await template('--set', `${common},encryption.type=wireguard`)
+  const ipsec = await template('--set', `${common},encryption.type=ipsec,encryption.ipsec.interface=eth0`)
+  const written = new Set([wireguard, ipsec].flatMap((objects) => Object.keys(dataOf(objects))))
+  assert.deepEqual([...written].sort(), Object.keys(CHART_KEYS).sort())
   assert.deepEqual(
     Object.keys(REFUSED_KEYS).filter((key) => Object.hasOwn(CHART_KEYS, key)),
     [],

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 
 // Linux shows times in these whatever the kernel's own tick is (sysconf(_SC_CLK_TCK), always 100).
 const TICKS = 100
@@ -11,11 +11,31 @@ async function cpuSeconds(pid: number): Promise<number> {
   return (Number(fields[11]) + Number(fields[12])) / TICKS
 }
 
+/** User and system, of all of them together. */
 export async function cpuOf(pids: readonly number[]): Promise<number> {
-  return (await Promise.all(pids.map(cpuSeconds))).reduce((sum, value) => sum + value, 0)
+  return sum(await Promise.all(pids.map(cpuSeconds)))
 }
 
-/** The most memory that a process ever had resident, in MiB. */
-export async function peakMib(pid: number): Promise<number> {
-  return Number(/VmHWM:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+/** What is resident now, of all of them together, in MiB. What they share is counted for each. */
+export async function residentMib(pids: readonly number[]): Promise<number> {
+  return sum(await Promise.all(pids.map(async (pid) => await memoryMib(pid, 'VmRSS'))))
+}
+
+/** The most that each had resident since `forgetPeaks`, summed, in MiB. */
+export async function peakMib(pids: readonly number[]): Promise<number> {
+  return sum(await Promise.all(pids.map(async (pid) => await memoryMib(pid, 'VmHWM'))))
+}
+
+/** proc(5), clear_refs: 5 begins VmHWM anew. */
+export async function forgetPeaks(pids: readonly number[]): Promise<void> {
+  for (const pid of pids) await writeFile(`/proc/${pid}/clear_refs`, '5')
+}
+
+async function memoryMib(pid: number, field: 'VmRSS' | 'VmHWM'): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8')
+  return Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]) / 1024
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0)
 }

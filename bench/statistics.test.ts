@@ -17,6 +17,7 @@ test('percentiles lie between neighbours', () => {
 
 test('three digits that count', () => {
   assert.deepEqual([5.234, 52.34, 523.4, 0].map(digits), ['5.23', '52.3', '523', '0'])
-  assert.equal(show(figure([1, 2, 3])), '2.00 [1.00-3.00]')
+  assert.equal(show(figure([1, 2, 3])), '2.00 ±50')
+  assert.equal(show(figure([1.5])), '1.50')
   assert.equal(show(undefined), '-')
 })

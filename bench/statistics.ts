@@ -20,11 +20,12 @@ export function percentile(sorted: readonly number[], share: number): number {
   return low + (high - low) * (at - Math.floor(at))
 }
 
-/** Three digits that count; `[smallest-largest]` behind it. */
+/** Three digits that count; `±` behind it: half of the way from smallest to largest, in per cent of the median. */
 export function show(found: Figure | undefined): string {
   if (found === undefined) return '-'
-  const { median, smallest, largest } = found
-  return `${digits(median)} [${digits(smallest)}-${digits(largest)}]`
+  const { median, smallest, largest, rounds } = found
+  if (rounds === 1 || median === 0) return digits(median)
+  return `${digits(median)} ±${((50 * (largest - smallest)) / median).toFixed(0)}`
 }
 
 export function digits(value: number): string {

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 PACKAGES='containerd:containerd runc:runc slirp4netns:slirp4netns mmdebstrap:mmdebstrap ip:iproute2 nft:nftables
   tcpdump:tcpdump unshare:util-linux nsenter:util-linux script:bsdutils jq:jq xxd:xxd curl:curl iperf3:iperf3
   ping:iputils-ping wg:wireguard-tools pgrep:procps openssl:openssl cc:gcc
-  ncat:ncat iptables:iptables
+  ncat:ncat iptables:iptables ethtool:ethtool
   /usr/lib/cni/loopback:containernetworking-plugins /etc/ssl/certs/ca-certificates.crt:ca-certificates
   /usr/include/stdio.h:libc6-dev /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring'
 PATH="$PATH:/usr/sbin:/sbin"

@@ -39,10 +39,9 @@ export interface EspKeys {
 
 const CHARON = 'usr/lib/ipsec/charon'
 // in the order of their own default list; the first that has an algorithm is asked for it
-const PLUGINS = [
-  ...['aesni', 'aes', 'sha2', 'sha1', 'random', 'nonce', 'openssl', 'curve25519', 'gcm', 'hmac', 'kdf'],
-  ...['kernel-libipsec', 'kernel-netlink', 'socket-default', 'vici', 'updown'],
-]
+const PLUGINS =
+  'aesni aes sha2 sha1 random nonce openssl curve25519 gcm hmac kdf ' +
+  'kernel-libipsec kernel-netlink socket-default vici updown'
 
 const exec = promisify(execFile)
 
@@ -154,7 +153,7 @@ exec chroot "$1" /${CHARON}`
 
 function daemonConfig({ revealKeys = false }: CharonOptions): string {
   return `charon {
-  load = ${PLUGINS.join(' ')}
+  load = ${PLUGINS}
   filelog {
     stderr {
       default = 1

@@ -74,18 +74,20 @@ export class TunnelLab {
     return lab
   }
 
-  /** Supervisor, engine and keeper; done when `wg` works. `program`: another build of the engine. */
-  async startOurs(side: Side, program = engine): Promise<void> {
+  /** Supervisor, engine and keeper; done when `wg` works. `program`: another build of the engine. Gives the supervisor. */
+  async startOurs(side: Side, program = engine): Promise<ChildProcess> {
     const device = `name=${side.device},mtu=1420,port=${PORT},mark=0`
     const keeper = `${process.execPath} ${this.#keeper}`
     const runDir = join(this.folder, side.namespace)
-    this.start(side, program, ['supervise', '--run-dir', runDir, '--keeper-command', keeper, '--device', device])
+    const args = ['supervise', '--run-dir', runDir, '--keeper-command', keeper, '--device', device]
+    const child = this.start(side, program, args)
     await this.#ready(side)
+    return child
   }
 
   /** Another program, e.g. wireguard-go in the foreground; gives its process. */
-  async startOther(side: Side, program: string): Promise<ChildProcess> {
-    const child = this.start(side, program, ['-f', side.device], { LOG_LEVEL: 'error' })
+  async startOther(side: Side, program: string, env: Record<string, string> = {}): Promise<ChildProcess> {
+    const child = this.start(side, program, ['-f', side.device], { LOG_LEVEL: 'error', ...env })
     await this.#ready(side)
     await this.wg('set', side.device, 'listen-port', `${PORT}`)
     return child

@@ -1,5 +1,8 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
@@ -99,8 +102,7 @@ async function openStandIns(lab: Lab, name: string, prefix: string, program?: st
   try {
     for (const end of of) await addStandIn(lab, end, program !== undefined)
     for (const [end, other] of [of, of.toReversed()] as [StandIn, StandIn][]) {
-      const underlay =
-        (await lab.node(other.node.node, "ip -o -4 addr show eth0 | awk '{print $4}'")).split('/', 1)[0] ?? ''
+      const underlay = await underlayOf(lab, other.node.node)
       const route = ['route', 'add', `${other.net}.0/24`]
       if (program === undefined) await output(lab, end.node, 'ip', ...route, 'via', underlay)
       else {
@@ -164,35 +166,35 @@ async function startTunnel(lab: Lab, { node, device, children }: StandIn, progra
 }
 
 async function introduce(lab: Lab, of: readonly [StandIn, StandIn]): Promise<void> {
-  const keys = await Promise.all(
-    of.map(async () => {
-      const secret = (await exec('wg', ['genkey'])).stdout.trim()
-      return { secret, open: (await piped(secret, 'wg', 'pubkey')).trim() }
-    }),
-  )
-  for (const index of [0, 1] as const) {
-    const [own, other] = [of[index], of[1 - index] as StandIn]
-    const underlay = (await lab.node(other.node.node, "ip -o -4 addr show eth0 | awk '{print $4}'")).split('/', 1)[0]
-    const peer = [
-      'peer',
-      keys[1 - index]?.open ?? '',
-      'allowed-ips',
-      `${other.net}.0/24`,
-      'endpoint',
-      `${underlay}:${PORT}`,
-    ]
-    await piped(
-      keys[index]?.secret ?? '',
-      'wg',
-      'set',
-      own.device,
-      'listen-port',
-      `${PORT}`,
-      'private-key',
-      '/dev/stdin',
-      ...peer,
+  const folder = await mkdtemp(join(tmpdir(), 'bench-keys-'))
+  try {
+    const keys = await Promise.all(
+      of.map(async ({ device }) => {
+        const secret = (await exec('wg', ['genkey'])).stdout
+        const file = join(folder, device)
+        await writeFile(file, secret, { mode: 0o600 })
+        return { file, open: (await piped(secret, 'wg', 'pubkey')).trim() }
+      }),
     )
+    for (const index of [0, 1] as const) {
+      const other = of[1 - index] as StandIn
+      const own = ['listen-port', `${PORT}`, 'private-key', keys[index]?.file ?? '']
+      const endpoint = `${await underlayOf(lab, other.node.node)}:${PORT}`
+      const peer = ['peer', keys[1 - index]?.open ?? '', 'allowed-ips', `${other.net}.0/24`, 'endpoint', endpoint]
+      await exec('wg', ['set', of[index].device, ...own, ...peer])
+    }
+  } finally {
+    await rm(folder, { recursive: true })
   }
+}
+
+async function underlayOf(lab: Lab, node: string): Promise<string> {
+  const [link] = JSON.parse(await output(lab, { node }, 'ip', '-json', '-4', 'addr', 'show', 'eth0')) as AddressOf[]
+  return link?.addr_info[0]?.local ?? ''
+}
+
+interface AddressOf {
+  readonly addr_info: readonly { readonly local: string }[]
 }
 
 /** On the nodes' devices of the underlay, so for everybody. */
@@ -217,6 +219,6 @@ async function read(stream: Readable | null): Promise<string> {
 
 async function piped(input: string, program: string, ...args: string[]): Promise<string> {
   const child = exec(program, args)
-  child.child.stdin?.end(`${input}\n`)
+  child.child.stdin?.end(input)
   return (await child).stdout
 }

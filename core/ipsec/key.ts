@@ -28,6 +28,13 @@ export type KeyFingerprint = string & { readonly brand: 'KeyFingerprint' }
 /** Cilium's `IPsecMaxKeyVersion`: an id has four bits, and 0 says "no encryption". */
 export const MAX_KEY_ID = 15
 
+/** More than two keys at a time are never held: a third waits until the first is let go. */
+export const MAX_HELD_KEYS = 2
+
 export function sameKey(a: KeyRef | undefined, b: KeyRef | undefined): boolean {
   return a?.id === b?.id && a?.fingerprint === b?.fingerprint
+}
+
+export function hasKey(keys: readonly KeyRef[] | undefined, key: KeyRef): boolean {
+  return keys?.some((each) => sameKey(each, key)) ?? false
 }

@@ -28,6 +28,16 @@ export interface RotationProgress {
 /** How far the cluster is on the way to `newest`: all receive it, all send by it alone, nobody receives another. */
 export function rotationProgress(view: RotationView): RotationProgress {
   const { newest, kept } = view
+  const target = kept?.at(-1)
+  if (target !== undefined && kept !== undefined && kept.length > 1 && !kept.some((key) => sameKey(key, newest))) {
+    // a third key waits: never are more than two held
+    const first = rotationProgress({ ...view, newest: target })
+    return {
+      ...first,
+      done: false,
+      text: `key ${newest.id} waits until key ${target.id} is the only one: ${first.text}`,
+    }
+  }
   const words = new Map(
     view.ciliumNodes.map(({ metadata }) => [
       metadata.name,

@@ -1,3 +1,4 @@
+import { SECRET_FIELD, type SecretField } from '#core/api/config-fields.ts'
 import { IPSEC_SECRET, IPSEC_SECRET_FIELD, KEPT_SECRET, secretText } from '#core/api/ipsec-secrets.ts'
 import { CONFIG_MAP } from '#core/api/names.ts'
 import { CONFIG_MAPS, SECRETS } from '#core/api/resources.ts'
@@ -10,31 +11,26 @@ import type { Cluster } from '../cluster.ts'
 
 type SecretObject = NonNullable<(typeof SECRETS)['shape']>
 
-/** Where the user's key is: as the chart's values said, else Cilium's names. */
-export interface SecretPlace {
-  readonly name: string
-  readonly field: string
-}
-
-export interface UserSecret extends SecretPlace {
+export interface UserSecret extends SecretField {
   readonly object: SecretObject
   /** Secret. */
   readonly text: string
 }
 
-/** Before an installation there is no ConfigMap: then Cilium's names. */
-export async function secretPlace({ client, namespace }: Cluster, signal: AbortSignal): Promise<SecretPlace> {
+/** Where the user's key is: as the chart's values said. Before an installation nobody has said it: then Cilium's names. */
+export async function secretPlace({ client, namespace }: Cluster, signal: AbortSignal): Promise<SecretField> {
   const config = await client.find(CONFIG_MAPS, CONFIG_MAP, { namespace, signal })
   return placeOf(config?.data)
 }
 
-export function placeOf(data: Readonly<Record<string, string>> | undefined): SecretPlace {
-  const file = data?.['ipsec-key-file']?.trim().split('/').at(-1)
-  return { name: data?.['pellicle-ipsec-secret']?.trim() || IPSEC_SECRET, field: file || IPSEC_SECRET_FIELD }
+export function placeOf(data: Readonly<Record<string, string>> | undefined): SecretField {
+  const said = data?.['pellicle-ipsec-secret']?.trim()
+  const parsed = said === undefined ? undefined : SECRET_FIELD.parse(said)
+  return parsed ?? { name: IPSEC_SECRET, field: IPSEC_SECRET_FIELD }
 }
 
 /** @throws Fault `ipsec.secret.*` with Cilium's sentences */
-export async function readUserSecret(cluster: Cluster, place: SecretPlace, signal: AbortSignal): Promise<UserSecret> {
+export async function readUserSecret(cluster: Cluster, place: SecretField, signal: AbortSignal): Promise<UserSecret> {
   const { client, namespace } = cluster
   let object: SecretObject
   try {

@@ -11,19 +11,13 @@ import type { Progress } from '../output/progress.ts'
 import { type RotationProgress, rotationProgress } from './rotation.ts'
 import { findKeptSecret } from './secret.ts'
 
-export interface RotationReading {
-  readonly progress: RotationProgress
-  /** Keys whose texts the operator keeps, oldest first. */
-  readonly kept: readonly KeyRef[]
-}
-
 /** Asks once. `forced` adds to the nodes that are not waited for already. */
 export async function readRotation(
   cluster: Cluster,
   newest: KeyRef,
   forced: readonly string[],
   signal: AbortSignal,
-): Promise<RotationReading> {
+): Promise<RotationProgress> {
   const { client } = cluster
   const [nodes, ciliumNodes, secret] = await Promise.all([
     readNodes(client, signal),
@@ -35,8 +29,7 @@ export async function readRotation(
     return parsed.ok ? parsed.value : []
   })
   const without = parseForced(secret?.metadata.annotations?.[FORCED_ANNOTATION], newest)
-  const view = { newest, kept, nodes, ciliumNodes: ciliumNodes.items, forced: [...without, ...forced] }
-  return { progress: rotationProgress(view), kept: kept ?? [] }
+  return rotationProgress({ newest, kept, nodes, ciliumNodes: ciliumNodes.items, forced: [...without, ...forced] })
 }
 
 export interface WaitForRotation {
@@ -57,7 +50,7 @@ export async function waitForRotation(
 ): Promise<Error | undefined> {
   const begun = context.clock.now()
   for (;;) {
-    const { progress: state } = await readRotation(cluster, newest, forced, context.signal)
+    const state = await readRotation(cluster, newest, forced, context.signal)
     const seconds = Math.round((context.clock.now() - begun) / 1000)
     if (state.done) {
       progress.say(`✅ ${capital(state.text)}`)

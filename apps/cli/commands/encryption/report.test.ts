@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { EncryptionStatus } from '#core/status/encryption-status.ts'
-import { formatReport, type NodeAnswers, reportOf } from './report.ts'
+import type { EncryptionStatus, IpsecStatus } from '#core/status/encryption-status.ts'
+import { formatNodes, formatReport, type NodeAnswers, nodeDocuments, reportOf } from './report.ts'
 
+const NONE = { expectedKeys: 0, rotation: undefined }
 const ON = { mode: 'Wireguard' } as const
 
 test('four closed nodes are four nodes, as Cilium prints it', () => {
-  const report = reportOf(new Map(['a', 'b', 'c', 'd'].map((node) => [node, ON])), [])
+  const report = reportOf(new Map(['a', 'b', 'c', 'd'].map((node) => [node, ON])), [], NONE)
   assert.equal(formatReport(report), 'Encryption: Wireguard (4/4 nodes)\n\n')
 })
 
@@ -18,7 +19,7 @@ test('a node that still sends in clear, or has no key, is not counted but named'
     ['c', { mode: 'Wireguard', msg: 'the supervisor does not answer' }],
     ['d', ON],
   ])
-  const report = reportOf(answers, ['d', 'e'])
+  const report = reportOf(answers, ['d', 'e'], NONE)
   assert.equal(report['enc-wireguard-node-count'], 1)
   assert.equal(
     formatReport(report),
@@ -34,6 +35,65 @@ Node e: has published no key: its pods cannot be reached
 })
 
 test('with encryption off nobody needs a key', () => {
-  const report = reportOf(new Map([['a', { mode: 'Disabled' }]]), ['a'])
+  const report = reportOf(new Map([['a', { mode: 'Disabled' }]]), ['a'], NONE)
   assert.equal(formatReport(report), 'Encryption: Disabled (1/1 nodes)\n\n')
+})
+
+const four = (ipsec: (node: number) => EncryptionStatus['ipsec']): NodeAnswers =>
+  new Map([0, 1, 2, 3].map((node) => [`n${node}`, { mode: 'IPsec' as const, ipsec: ipsec(node) as IpsecStatus }]))
+const usual = { 'decrypt-interfaces': ['eth0'], 'keys-in-use': 6, 'max-seq-number': '0x1e3/0xffffffffffffffff' }
+
+test('IPsec at rest, as Cilium prints it', () => {
+  const report = reportOf(
+    four(() => usual),
+    [],
+    { expectedKeys: 6, rotation: undefined },
+  )
+  assert.equal(
+    formatReport(report),
+    `Encryption: IPsec (4/4 nodes)
+IPsec keys in use: 6 on 4/4
+IPsec highest Seq. Number: 0x1e3/0xffffffffffffffff across all nodes
+IPsec expected key count: 6
+IPsec key rotation in progress: false
+IPsec errors: 0 across all nodes
+
+`,
+  )
+})
+
+test('IPsec in the middle of a rotation, with errors: who is waited for is told', () => {
+  const answers = four((node) =>
+    node === 0
+      ? { ...usual, 'keys-in-use': 12, 'max-seq-number': '0xa00/0xffffffffffffffff' }
+      : node === 1
+        ? { 'decrypt-interfaces': [], 'keys-in-use': 6, 'error-count': 3, 'xfrm-errors': { XfrmInNoStates: 3 } }
+        : usual,
+  )
+  const rotation = '1 of 4 nodes receive key 4, waiting for n1, n2, n3'
+  const report = reportOf(answers, ['n3'], { expectedKeys: 6, rotation })
+  assert.equal(
+    formatReport(report),
+    `Encryption: IPsec (3/4 nodes)
+IPsec keys in use: 6 on 3/4, 12 on 1/4
+IPsec highest Seq. Number: 0xa00/0xffffffffffffffff across all nodes
+IPsec expected key count: 6
+IPsec key rotation in progress: true
+\t${rotation}
+IPsec errors: 3 across all nodes
+\tXfrmInNoStates: 3 on 1/4 nodes
+Node n3: has published no key: its pods cannot be reached
+
+`,
+  )
+  assert.deepEqual(report['ipsec-keys-in-use-node-count'], { 6: 3, 12: 1 })
+  const documents = nodeDocuments(answers, { expectedKeys: 6, rotation: undefined })
+  assert.deepEqual(documents['n0'], {
+    mode: 'IPsec',
+    ipsec: { ...usual, 'keys-in-use': 12, 'max-seq-number': '0xa00/0xffffffffffffffff' },
+    'ipsec-key-rotation-in-progress': true,
+    'ipsec-expected-key-count': 6,
+  })
+  const text = formatNodes(answers, { expectedKeys: 6, rotation: undefined })
+  assert.match(text, /^Node: n1\nEncryption: IPsec\nIPsec keys in use: 6\nIPsec highest Seq\. Number: N\/A\n/m)
 })

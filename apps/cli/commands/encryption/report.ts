@@ -1,12 +1,14 @@
 import type { EncryptionStatus } from '#core/status/encryption-status.ts'
+import { formatIpsec, formatIpsecNode, type IpsecFacts, type IpsecReport, ipsecReportOf } from './ipsec-report.ts'
 
 /** Every agent's answer to `cilium encrypt status -o json`, by node. */
 export type NodeAnswers = ReadonlyMap<string, Partial<EncryptionStatus>>
 
-/** Cilium's names, then ours; those of IPsec come with IPsec. */
-export interface EncryptionReport {
+/** Cilium's names, then ours; those of IPsec where a node encrypts by it. */
+export interface EncryptionReport extends Partial<IpsecReport> {
   readonly 'total-node-count': number
   readonly 'enc-disabled-node-count': number
+  /** Closed, with a key, as the next. */
   readonly 'enc-ipsec-node-count': number
   /** Closed, with a key: what leaves these nodes' pods for others is encrypted. */
   readonly 'enc-wireguard-node-count': number
@@ -15,19 +17,21 @@ export interface EncryptionReport {
 }
 
 /** `withoutKey`: nodes whose CiliumNode has no key that can be used. That counts only once a node encrypts. */
-export function reportOf(answers: NodeAnswers, withoutKey: readonly string[]): EncryptionReport {
+export function reportOf(answers: NodeAnswers, withoutKey: readonly string[], facts: IpsecFacts): EncryptionReport {
   const statuses = [...answers.values()]
   const count = (fits: (status: Partial<EncryptionStatus>) => boolean) => statuses.filter(fits).length
   const encrypts = statuses.some(({ mode, msg }) => mode !== 'Disabled' || hasText(msg))
   const unfinished: Record<string, string> = {}
   for (const [node, { msg }] of answers) if (hasText(msg)) unfinished[node] = msg
   for (const node of encrypts ? withoutKey : []) unfinished[node] ??= 'has published no key: its pods cannot be reached'
-  const done = [...answers].filter(([node, { mode }]) => mode === 'Wireguard' && unfinished[node] === undefined)
+  const done = (wanted: EncryptionStatus['mode']) =>
+    [...answers].filter(([node, { mode }]) => mode === wanted && unfinished[node] === undefined).length
   return {
     'total-node-count': answers.size,
     'enc-disabled-node-count': count(({ mode }) => mode === 'Disabled'),
-    'enc-ipsec-node-count': count(({ mode }) => mode === 'IPsec'),
-    'enc-wireguard-node-count': done.length,
+    'enc-ipsec-node-count': done('IPsec'),
+    'enc-wireguard-node-count': done('Wireguard'),
+    ...ipsecReportOf(answers, facts),
     'pellicle-unfinished-nodes': unfinished,
   }
 }
@@ -42,18 +46,42 @@ export function formatReport(report: EncryptionReport): string {
     ['Wireguard', report['enc-wireguard-node-count']],
   ] as const) {
     if (count > 0) lines.push(`Encryption: ${mode} (${count}/${total} nodes)`)
+    if (mode === 'IPsec' && isIpsecReport(report)) lines.push(...formatIpsec(report, total))
   }
   for (const [node, why] of Object.entries(report['pellicle-unfinished-nodes'])) lines.push(`Node ${node}: ${why}`)
   return `${lines.join('\n')}\n\n`
 }
 
-export function formatNodes(answers: NodeAnswers): string {
+export function formatNodes(answers: NodeAnswers, facts: IpsecFacts): string {
   return [...answers]
-    .map(([node, { mode, msg }]) => {
-      const message = hasText(msg) ? `Msg: ${msg}\n` : ''
-      return `Node: ${node}\nEncryption: ${mode ?? 'unknown'}\n${message}\n`
+    .map(([node, status]) => {
+      const message = hasText(status.msg) ? [`Msg: ${status.msg}`] : []
+      const lines = [`Node: ${node}`, `Encryption: ${status.mode ?? 'unknown'}`, ...message]
+      return `${[...lines, ...formatIpsecNode(status, facts)].join('\n')}\n\n`
     })
     .join('')
+}
+
+/** What Cilium's CLI adds to each node's own answer. */
+export function nodeDocuments(answers: NodeAnswers, { expectedKeys, rotation }: IpsecFacts): Record<string, unknown> {
+  return Object.fromEntries(
+    [...answers].map(([node, status]) => {
+      if (status.mode !== 'IPsec') return [node, status]
+      const inUse = status.ipsec?.['keys-in-use'] ?? 0
+      return [
+        node,
+        {
+          ...status,
+          'ipsec-key-rotation-in-progress': rotation !== undefined || inUse !== expectedKeys,
+          'ipsec-expected-key-count': expectedKeys,
+        },
+      ]
+    }),
+  )
+}
+
+function isIpsecReport(report: EncryptionReport): report is EncryptionReport & IpsecReport {
+  return report['ipsec-max-seq-num'] !== undefined
 }
 
 function hasText(text: string | undefined): text is string {

@@ -29,7 +29,7 @@ export async function rotateKey(this: CliContext, flags: RotateKeyFlags): Promis
     const current = currentKey(secret.text)
     const uses = await usesIpsec(cluster, this.signal)
     if (forced.length > 0 && !uses) throw new Fault('encryption.off', 'IPsec is not on: no node can be waited for')
-    const before = uses ? (await readRotation(cluster, current, forced, this.signal)).progress : undefined
+    const before = uses ? await readRotation(cluster, current, forced, this.signal) : undefined
     let newest = current
     if (forced.length > 0 && before?.done === false) {
       progress.say(`ℹ️  The rotation to key ${current.id} goes on without ${forced.join(', ')}`)

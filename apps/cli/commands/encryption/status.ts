@@ -1,13 +1,16 @@
-import { CILIUM_NODES, readCiliumNode } from '#core/api/cilium-node.ts'
+import { CILIUM_NODES, type NodeAnnouncement, readCiliumNode } from '#core/api/cilium-node.ts'
 import { PODS } from '#core/api/resources.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { EncryptionStatus } from '#core/status/encryption-status.ts'
-import type { KubeClient } from '#io/kube/client.ts'
-import { connectCluster } from '../../cluster.ts'
+import { hasCode } from '#io/kube/errors.ts'
+import { type Cluster, connectCluster } from '../../cluster.ts'
 import { mapLimit } from '../../concurrency.ts'
 import type { CliContext } from '../../context.ts'
+import { currentKey, readUserSecret, secretPlace } from '../../ipsec/secret.ts'
+import { readRotation } from '../../ipsec/wait.ts'
 import { agentJson } from '../../status/collect.ts'
-import { formatNodes, formatReport, reportOf } from './report.ts'
+import type { IpsecFacts } from './ipsec-report.ts'
+import { formatNodes, formatReport, type NodeAnswers, nodeDocuments, reportOf } from './report.ts'
 import type { EncryptionStatusFlags } from './routes.ts'
 
 export async function encryptionStatus(this: CliContext, flags: EncryptionStatusFlags): Promise<Error | undefined> {
@@ -41,20 +44,44 @@ export async function encryptionStatus(this: CliContext, flags: EncryptionStatus
     },
   )
   if (wrong.length > 0) return failure(wrong.join('; '))
-  const report = reportOf(answers, await nodesWithoutKey(client, flags.node, signal))
-  const json = flags.perNodeDetails ? Object.fromEntries(answers) : report
-  const text = flags.perNodeDetails ? formatNodes(answers) : formatReport(report)
+  const names = (await client.listAll(CILIUM_NODES, { signal })).items.map(readCiliumNode)
+  const facts = await ipsecFacts({ client, namespace }, answers, names.length, signal)
+  const chosen = names.filter(({ name }) => flags.node === undefined || flags.node === name)
+  const report = reportOf(answers, withoutKey(answers, chosen), facts)
+  const json = flags.perNodeDetails ? nodeDocuments(answers, facts) : report
+  const text = flags.perNodeDetails ? formatNodes(answers, facts) : formatReport(report)
   this.process.stdout.write(flags.output === 'json' ? `${JSON.stringify(json, undefined, 1)}\n` : text)
   return undefined
 }
 
-async function nodesWithoutKey(client: KubeClient, only: string | undefined, signal: AbortSignal): Promise<string[]> {
-  const { items } = await client.listAll(CILIUM_NODES, { signal })
-  return items
-    .map(readCiliumNode)
-    .filter(({ name, publicKey }) => publicKey === undefined && (only === undefined || only === name))
+/** Whether a node has what peers need depends on how it encrypts. */
+function withoutKey(answers: NodeAnswers, nodes: readonly NodeAnnouncement[]): string[] {
+  const byIpsec = [...answers.values()].some(({ mode }) => mode === 'IPsec')
+  return nodes
+    .filter(({ publicKey, ipsec }) => (byIpsec ? (ipsec?.receives.length ?? 0) === 0 : publicKey === undefined))
     .map(({ name }) => name)
     .sort()
+}
+
+/** Whoever may not read the Secrets gets all the rest. */
+async function ipsecFacts(
+  cluster: Cluster,
+  answers: NodeAnswers,
+  nodes: number,
+  signal: AbortSignal,
+): Promise<IpsecFacts> {
+  const facts = { expectedKeys: 2 * Math.max(0, nodes - 1), rotation: undefined }
+  if (![...answers.values()].some(({ mode }) => mode === 'IPsec')) return facts
+  try {
+    const { text } = await readUserSecret(cluster, await secretPlace(cluster, signal), signal)
+    const state = await readRotation(cluster, currentKey(text), [], signal)
+    return { ...facts, rotation: state.done ? undefined : state.text }
+  } catch (error) {
+    if (hasCode(error, 'kube.forbidden')) return facts
+    // what is wrong with the Secret is what people want to know of a rotation that does not begin
+    if (error instanceof Fault && error.code.startsWith('ipsec.')) return { ...facts, rotation: describeFault(error) }
+    throw error
+  }
 }
 
 function failure(why: string): Fault {

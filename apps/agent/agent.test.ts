@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,13 +12,17 @@ import { Fault } from '#core/fault/fault.ts'
 import type { HostPlan } from '#core/host/host-plan.ts'
 import { requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
-import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
+import type { IpsecKey } from '#core/ipsec/key.ts'
+import { parseKeyTexts } from '#core/ipsec/key-text.ts'
+import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import { formatAnnouncement, type Level } from '#core/transition/level.ts'
+import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import { JsonFile } from '#io/store/json-file.ts'
 import { SILENT } from '#io/telemetry/log.ts'
 import { FakeDatapath } from '#test/kit/fake-datapath.ts'
 import { Agent, type ClusterView } from './agent.ts'
 import { Endpoints, endpointsSchema } from './endpoints.ts'
+import type { KeyReading } from './key-source.ts'
 import { NodeAddresses } from './node-addresses.ts'
 import { NodeStateStore, nodeStateSchema } from './node-state.ts'
 import { loadOwnKey } from './own-key.ts'
@@ -30,6 +35,17 @@ class Cluster implements Registry {
   readonly facts = new Map<string, NodeFacts>()
   readonly members: Member[] = []
   encryption = false
+  /** IPsec instead of WireGuard. */
+  ipsec = false
+  keys: KeyReading = {
+    current: undefined,
+    kept: [],
+    retired: [],
+    operator: false,
+    forced: undefined,
+    problem: undefined,
+    complete: true,
+  }
   away: Error | undefined
 
   async announce(own: OwnAnnouncement): Promise<void> {
@@ -48,7 +64,10 @@ class Cluster implements Registry {
     return nodes.map(({ metadata }) => metadata.annotations?.[ANNOTATION.level]?.[0]).join('')
   }
   config(): AgentConfig {
-    const data = { 'pellicle-cluster-cidrs': '10.244.0.0/16', 'enable-wireguard': String(this.encryption) }
+    const data = {
+      'pellicle-cluster-cidrs': '10.244.0.0/16',
+      [this.ipsec ? 'enable-ipsec' : 'enable-wireguard']: String(this.encryption),
+    }
     const parsed = parseConfig(data)
     assert.ok(parsed.ok)
     return parsed.value.config
@@ -69,9 +88,13 @@ class FakeHost implements HostNetwork {
     await this.gate
     if (this.failure !== undefined) throw this.failure
     this.plans.push(plan)
-    const missing =
-      plan.links.some(({ name }) => name === WIREGUARD_DEVICE) && !this.#datapath.devices.has(WIREGUARD_DEVICE)
-    return { changes: 1, waitingFor: missing ? [WIREGUARD_DEVICE] : [] }
+    const { devices, ipsec } = this.#datapath
+    const there = new Map<string, boolean>([
+      [WIREGUARD_DEVICE, devices.has(WIREGUARD_DEVICE)],
+      [IPSEC_DEVICE, ipsec.has(IPSEC_DEVICE)],
+    ])
+    const waitingFor = plan.links.map(({ name }) => name).filter((name) => there.get(name) === false)
+    return { changes: 1, waitingFor }
   }
   async observe() {
     return { drops: {}, upkeep: undefined }
@@ -106,9 +129,12 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-async function join1(index: number, options: { podCidr?: string; registry?: Registry } = {}): Promise<Member> {
+async function join1(
+  index: number,
+  options: { podCidr?: string; registry?: Registry; datapath?: FakeDatapath } = {},
+): Promise<Member> {
   const name = `node${index}`
-  const datapath = new FakeDatapath()
+  const datapath = options.datapath ?? new FakeDatapath()
   const host = new FakeHost(datapath)
   const state = new NodeStateStore(new JsonFile(join(folder, name, 'node.json'), nodeStateSchema))
   await state.load()
@@ -142,6 +168,7 @@ async function join1(index: number, options: { podCidr?: string; registry?: Regi
     log: SILENT,
     view,
     loadKey: () => loadOwnKey(join(folder, name, 'cilium_wg0.key')),
+    ipsecKeys: () => cluster.keys,
     onProgrammed: async () => undefined,
     now: () => 0,
   })
@@ -324,4 +351,103 @@ test('running pods outside a new pod CIDR are named, not overwritten', () => {
   )
   assert.deepEqual(addresses.use([requireCidr('10.244.9.0/24', 'test')], [gateway], [endpoint], 0), [gateway])
   assert.notEqual(addresses.allocate('d/eth0', 0)[0]?.ip, ip)
+})
+
+function ipsecKey(id: number): IpsecKey {
+  const parsed = parseKeyTexts(
+    `${id}+ rfc4106(gcm(aes)) ${createHash('sha1').update(`${id}`).digest('hex')} 128`,
+    ipsecHash,
+  )
+  assert.ok(parsed.ok)
+  return parsed.value[0] as IpsecKey
+}
+
+const wordsOf = (name: string) => cluster.nodes.get(name)?.metadata.annotations?.[ANNOTATION.ipsecKeys]
+const allSay = (pattern: RegExp) => [...cluster.nodes.keys()].every((name) => pattern.test(wordsOf(name) ?? ''))
+
+test('ipsec: without a key a node waits, with one the cluster goes closed, and back', LIMIT, async () => {
+  cluster.ipsec = true
+  cluster.encryption = true
+  const problem = new Fault('ipsec.key.missing', 'there is no Secret', { remedy: 'kubectl create secret' })
+  cluster.keys = { ...cluster.keys, problem }
+  const one = await join1(1)
+  for (const index of [2, 3]) await join1(index)
+  await until(() => /there is no Secret.*kubectl create secret/.test(one.agent.notReady() ?? ''))
+  assert.equal(one.host.plans.length, 0)
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)], problem: undefined }
+  cluster.nudge()
+  await until(() => cluster.levels === '333' && allSay(/^receives=3:[0-9a-f]{16} sends=3:[0-9a-f]{16}$/))
+  for (const { datapath, agent } of cluster.members) {
+    await until(() => datapath.ipsec.get(IPSEC_DEVICE)?.state().associations.length === 4)
+    const device = datapath.ipsec.get(IPSEC_DEVICE)
+    assert.equal(device?.wanted?.peers.length, 2)
+    assert.equal(agent.publicKey, undefined)
+    const own = [...cluster.nodes.values()].find(({ spec }) => spec.bootid === device?.bootId)
+    assert.equal(own?.spec.encryption?.key, 3)
+  }
+  cluster.encryption = false
+  cluster.nudge()
+  await until(() => cluster.levels === '000')
+  await until(() => cluster.members.every(({ datapath }) => datapath.ipsec.size === 0))
+  assert.ok([...cluster.nodes.keys()].every((name) => wordsOf(name) === undefined))
+})
+
+test('ipsec: a rotation receives everywhere before anybody sends, and lets the old key go', LIMIT, async () => {
+  cluster.ipsec = true
+  cluster.encryption = true
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+  for (const index of [1, 2, 3]) await join1(index)
+  await until(() => cluster.levels === '333' && allSay(/^receives=3:\S+ sends=3:\S+$/))
+  for (const { datapath } of cluster.members) datapath.ipsec.get(IPSEC_DEVICE)?.steps.splice(0)
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(4)] }
+  cluster.nudge()
+  await until(() => allSay(/^receives=4:\S+ sends=4:\S+$/))
+  for (const { datapath, state } of cluster.members) {
+    const steps = datapath.ipsec.get(IPSEC_DEVICE)?.steps ?? []
+    const at = (pattern: RegExp) => steps.map((step, index) => (pattern.test(step) ? index : -1)).filter((n) => n >= 0)
+    assert.equal(at(/^\+in .* 4$/).length, 2)
+    assert.equal(at(/^-in .* 3$/).length, 2)
+    assert.ok(Math.max(...at(/^\+in/)) < Math.min(...at(/^\+out/)), steps.join())
+    assert.ok(Math.max(...at(/^\+out/)) < Math.min(...at(/^-in/)), steps.join())
+    assert.deepEqual(state.value.retiredKeys, [ipsecKey(3).fingerprint])
+  }
+  // put back: it was used before
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+  cluster.nudge()
+  await until(() => cluster.members.every(({ agent }) => (agent.ipsec.rotation?.problems.length ?? 0) > 0))
+  assert.match(cluster.members[0]?.agent.ipsec.rotation?.problems[0]?.message ?? '', /was used before/)
+})
+
+test('ipsec: a datapath that begins anew is published with its new boot id', LIMIT, async () => {
+  cluster.ipsec = true
+  cluster.encryption = true
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+  const one = await join1(1)
+  const two = await join1(2)
+  await until(() => cluster.levels === '33' && allSay(/^receives=3:\S+ sends=3:\S+$/))
+  const before = cluster.nodes.get('node1')?.spec.bootid
+  one.datapath.ipsec.clear()
+  one.agent.resync()
+  await until(() => cluster.nodes.get('node1')?.spec.bootid !== before)
+  const peer = () => two.datapath.ipsec.get(IPSEC_DEVICE)?.wanted?.peers[0]
+  await until(() => peer()?.bootId === cluster.nodes.get('node1')?.spec.bootid)
+  await until(() => allSay(/^receives=3:\S+ sends=3:\S+$/))
+})
+
+test('ipsec: an agent that starts again changes nothing', LIMIT, async () => {
+  cluster.ipsec = true
+  cluster.encryption = true
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+  const before = await join1(1)
+  await join1(2)
+  await until(() => cluster.levels === '33' && allSay(/^receives=3:\S+ sends=3:\S+$/))
+  const said = cluster.nodes.get('node1')
+  await before.agent.close()
+  cluster.members.splice(0, 1)
+  const steps = before.datapath.ipsec.get(IPSEC_DEVICE)?.steps.length
+  const after = await join1(1, { datapath: before.datapath })
+  await until(() => after.agent.transition?.phase === 'on')
+  await after.agent.programmed()
+  assert.equal(after.datapath.ipsec.get(IPSEC_DEVICE)?.steps.length, steps)
+  assert.equal(cluster.nodes.get('node1'), said, 'nothing was written anew')
 })

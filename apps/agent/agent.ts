@@ -1,23 +1,30 @@
 import type { CiliumNode } from '#core/api/cilium-node.ts'
-import { type OwnAnnouncement, readCiliumNode } from '#core/api/cilium-node.ts'
+import { type NodeAnnouncement, type OwnAnnouncement, readCiliumNode } from '#core/api/cilium-node.ts'
 import type { AgentConfig } from '#core/api/config.ts'
 import { ANNOTATION } from '#core/api/names.ts'
 import type { NodeFacts } from '#core/api/node.ts'
-import type { Datapath } from '#core/datapath/datapath.ts'
+import type { Datapath, IpsecSettings } from '#core/datapath/datapath.ts'
 import { Fault } from '#core/fault/fault.ts'
 import { type Cidr, cidrFamily } from '#core/ip/cidr.ts'
+import type { IpsecWords } from '#core/ipsec/words.ts'
+import { ipsecMtu } from '#core/plan/mtu.ts'
+import { IPSEC_DEVICE } from '#core/plan/names.ts'
+import type { OwnIpsec, Snapshot } from '#core/plan/snapshot.ts'
 import { type Announcement, CLEAR } from '#core/transition/level.ts'
 import { firstAnnouncement, nextLevel, type Transition } from '#core/transition/next-level.ts'
 import { VERSION } from '#core/version/version.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import type { Endpoints } from './endpoints.ts'
+import { IpsecPart } from './ipsec-part.ts'
+import type { KeyReading } from './key-source.ts'
 import { Network } from './network.ts'
 import type { NodeAddresses } from './node-addresses.ts'
 import type { NodeStateStore } from './node-state.ts'
 import type { OwnKey } from './own-key.ts'
+import { modeOf } from './plan-config.ts'
 import type { HostNetwork } from './ports.ts'
 import { type Registry, saysAll } from './publisher.ts'
-import { type Known, perFamily, View } from './view.ts'
+import { type Known, ownSnapshot, perFamily, View } from './view.ts'
 import { type Timers, Worker } from './worker.ts'
 
 /** The cluster as the watches show it now; undefined until it was seen once. */
@@ -42,6 +49,8 @@ export interface AgentDeps {
   readonly timers?: Timers
   view(): ClusterView
   loadKey(): Promise<OwnKey>
+  /** What is known of the cluster's IPsec keys. */
+  ipsecKeys(): KeyReading
   readonly addresses: NodeAddresses
   /** Called after each successful apply; whatever must wait for a programmed node. */
   onProgrammed(): Promise<void>
@@ -59,6 +68,7 @@ export class Agent {
   readonly #deps: AgentDeps
   readonly #view = new View()
   readonly #network: Network
+  readonly #ipsec: IpsecPart
   readonly #applyWorker: Worker
   readonly #publishWorker: Worker
   #key: OwnKey | undefined
@@ -71,6 +81,7 @@ export class Agent {
   constructor(deps: AgentDeps) {
     this.#deps = deps
     this.#network = new Network(deps.host, deps.datapath, deps.log)
+    this.#ipsec = new IpsecPart({ ...deps, wake: () => this.nudge() })
     const options = {
       log: deps.log,
       ...(deps.timers === undefined ? {} : { timers: deps.timers }),
@@ -90,6 +101,7 @@ export class Agent {
   /** Compares everything with the plan, the datapath too: something may have been changed behind our back. */
   resync(): void {
     this.#network.forget()
+    this.#ipsec.forget()
     this.nudge()
   }
 
@@ -112,6 +124,11 @@ export class Agent {
 
   get transition(): Transition | undefined {
     return this.#transition
+  }
+
+  /** Of IPsec keys: what this node holds, and who is waited for. */
+  get ipsec(): IpsecPart {
+    return this.#ipsec
   }
 
   get publicKey(): string | undefined {
@@ -140,14 +157,14 @@ export class Agent {
   async #apply(): Promise<void> {
     const known = await this.#gather()
     if (typeof known === 'string') {
-      if (known !== this.#waitingFor) this.#deps.log.info(`waiting: ${known}`)
-      this.#waitingFor = known
+      this.#wait(known)
       return
     }
     try {
-      await this.#network.apply(this.#view.snapshot(known), this.#key?.privateKey)
+      if (!(await this.#bringAbout(known))) return
     } catch (error) {
       this.#network.forget()
+      this.#ipsec.forget()
       throw error
     }
     this.#ownSeen = ownSeen(known)
@@ -170,10 +187,13 @@ export class Agent {
     await state.change({ internalIps })
     if (state.value.announcement === undefined) await this.#begin(config, node.name, ciliumNodes)
     const announcement = state.value.announcement ?? { level: CLEAR, epoch: 0 }
-    const wanted = config.encryption === 'wireguard'
-    if (this.#key === undefined && (wanted || announcement.level > CLEAR)) this.#key = await this.#deps.loadKey()
+    const mode = modeOf(config) ?? (announcement.level === CLEAR ? undefined : state.value.mode)
+    await state.change({ mode })
+    const active = config.encryption !== 'none' || announcement.level > CLEAR
+    // a node from before there was IPsec has remembered no mode
+    if (this.#key === undefined && active && mode?.type !== 'ipsec') this.#key = await this.#deps.loadKey()
     const nodeIp = node.internalIps[0]
-    return {
+    const known: Known = {
       config,
       node,
       nodes,
@@ -182,9 +202,44 @@ export class Agent {
       podCidrs,
       internalIps: perFamily(internalIps),
       underlay: nodeIp === undefined ? undefined : await host.underlay(nodeIp),
-      publicKey: this.#key?.publicKey,
+      publicKey: mode?.type === 'ipsec' ? undefined : this.#key?.publicKey,
+      ipsec: undefined,
+      mode,
       announcement,
     }
+    return known
+  }
+
+  /** False: something is missing, and is told. */
+  async #bringAbout(known: Known): Promise<boolean> {
+    const { config, mode, announcement } = known
+    const apply = async (ipsec: OwnIpsec | undefined) => {
+      const keys = { privateKey: this.#key?.privateKey, ipsecKeys: this.#ipsec.keys }
+      await this.#network.apply(this.#view.snapshot({ ...known, ipsec }), keys)
+    }
+    if (mode?.type !== 'ipsec' || announcement.level === CLEAR) {
+      const missing = mode?.type === 'ipsec' && config.encryption === 'ipsec' ? this.#ipsec.missing() : undefined
+      if (missing !== undefined) return this.#wait(missing)
+      await apply(undefined)
+      this.#ipsec.end()
+      return true
+    }
+    const peers = this.#view.peers(known)
+    // each step changes what the next one is decided by; a few, and the others' words are looked at again
+    for (let steps = 0; steps < MOST_STEPS; steps++) {
+      const ipsec = await this.#ipsec.decide(peers, () => ipsecSettings(ownSnapshot(known)), ownWords(known))
+      if (typeof ipsec === 'string') return this.#wait(ipsec)
+      await apply(ipsec)
+      if (!(await this.#ipsec.inForce(peers))) return true
+    }
+    this.#applyWorker.nudge()
+    return true
+  }
+
+  #wait(sentence: string): false {
+    if (sentence !== this.#waitingFor) this.#deps.log.info(`waiting: ${sentence}`)
+    this.#waitingFor = sentence
+    return false
   }
 
   #podCidrs(config: AgentConfig, node: NodeFacts, ciliumNodes: readonly CiliumNode[]): readonly Cidr[] {
@@ -198,7 +253,7 @@ export class Agent {
     const said = ciliumNodes.map((node) => readCiliumNode(node))
     const peers = said.filter((node) => node.name !== name)
     const own = said.find((node) => node.name === name)?.announcement
-    const announcement = firstAnnouncement(config.encryption === 'wireguard', peers, own)
+    const announcement = firstAnnouncement(config.encryption !== 'none', peers, own)
     await this.#deps.state.change({ announcement, since: this.#deps.now() })
     this.#deps.log.info('this node begins', { level: announcement.level, epoch: announcement.epoch })
   }
@@ -213,20 +268,25 @@ export class Agent {
     const inForce = applied.snapshot.self.announcement
     // a step that is decided but not yet in force is not told
     if (inForce.level !== announcement.level || inForce.epoch !== announcement.epoch) return
+    // what the plan says of IPsec was decided before it was in force
+    const words = applied.plan.announce.ipsec === undefined ? undefined : this.#ipsec.words
     const own: OwnAnnouncement = {
       name: node.name,
       nodeUid: node.uid,
       ...applied.plan.announce,
-      bootId: this.#deps.bootId,
+      ipsec: words,
+      bootId: applied.plan.announce.bootId ?? this.#deps.bootId,
       annotations: {
         [ANNOTATION.agentVersion]: VERSION,
         [ANNOTATION.datapath]: this.#deps.datapath.kind,
       },
     }
     const actual = ciliumNodes?.find(({ metadata }) => metadata.name === node.name)
+    if (words !== undefined) this.#ipsec.tell(words)
     if (!saysAll(actual, own)) await registry.announce(own, { podCidrs: config.ipam === 'kubernetes' })
+    if (words !== undefined && this.#ipsec.told(words)) this.#applyWorker.nudge()
 
-    const wanted = config.encryption === 'wireguard'
+    const wanted = config.encryption !== 'none'
     this.#transition = nextLevel({
       wanted,
       own: announcement,
@@ -247,6 +307,20 @@ export class Agent {
     if (probe.usable) return true
     throw new Fault('datapath.unusable', `encryption cannot begin: ${probe.missing}`, { remedy: probe.remedy })
   }
+}
+
+/** More than a rotation takes. */
+const MOST_STEPS = 4
+
+function ownWords({ node, ciliumNodes }: Known): Pick<NodeAnnouncement, 'bootId'> & { words: IpsecWords | undefined } {
+  const own = ciliumNodes.find(({ metadata }) => metadata.name === node.name)
+  const said = own === undefined ? undefined : readCiliumNode(own)
+  return { bootId: said?.bootId, words: said?.ipsec }
+}
+
+function ipsecSettings(snapshot: Snapshot): IpsecSettings {
+  const { mark, encryption } = snapshot.config
+  return { name: IPSEC_DEVICE, mtu: ipsecMtu(snapshot), mark: mark.bits, udpPort: encryption.ipsec.port }
 }
 
 function ownSeen({ node, ciliumNodes }: Known): Announcement | undefined {

@@ -1,9 +1,10 @@
 import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { CLEANUP } from '#core/api/names.ts'
 import type { Datapath } from '#core/datapath/datapath.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { EMPTY_HOST_PLAN } from '#core/host/host-plan.ts'
-import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
+import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import type { HostNetwork, PodDevices } from './ports.ts'
 
@@ -16,7 +17,7 @@ export interface CleanupDeps {
   readonly stateFolder: string
   /** DELs that were waiting for an agent: all is gone that they were for. */
   readonly deleteQueue: string
-  /** The device's files beside the supervisor: the keeper's configuration has the private key in it. */
+  /** Where devices have their files beside the supervisor: the keeper's configuration has the private key in it. */
   readonly runFolder: string
   /** Ends the loop: nothing is applied after it. */
   pause(): Promise<void>
@@ -52,7 +53,9 @@ export async function cleanUp(deps: CleanupDeps): Promise<readonly string[]> {
   await step('the CNI configuration', () => deps.removeCniConfig())
   const cutPods = async () => await deps.devices.setUp(await deps.devices.list(), false)
   await step('the network of running pods (their devices stay, down)', cutPods)
-  await step(`${WIREGUARD_DEVICE} and its keys`, () => removeDevice(deps))
+  for (const device of [WIREGUARD_DEVICE, IPSEC_DEVICE]) {
+    await step(`${device} and its keys`, () => removeDevice(deps, device))
+  }
   await step('devices, routes, rules and tables', async () => {
     // whoever keeps the plan in force may have brought them up again meanwhile
     await cutPods()
@@ -83,11 +86,11 @@ export async function cleanUpOnRequest(deps: CleanupDeps): Promise<boolean> {
 }
 
 /** A supervisor that is not there holds no device. */
-async function removeDevice({ datapath, runFolder }: CleanupDeps): Promise<void> {
+async function removeDevice({ datapath, runFolder }: CleanupDeps, device: string): Promise<void> {
   try {
-    await datapath.remove(WIREGUARD_DEVICE)
+    await datapath.remove(device)
   } catch (error) {
     if (!(error instanceof Fault && error.code === 'datapath.supervisor.away')) throw error
   }
-  await rm(runFolder, { recursive: true, force: true })
+  await rm(join(runFolder, device), { recursive: true, force: true })
 }

@@ -1,6 +1,7 @@
 /** The agent of one node, `cilium-agent`. Wiring only: flags and environment in, a running {@link NodeAgent} out. */
 import { hostname } from 'node:os'
 import { parseArgs } from 'node:util'
+import { NAMESPACE } from '#core/api/names.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { HostKeeper } from '#io/kernel/host-keeper.ts'
 import { KubeClient } from '#io/kube/client.ts'
@@ -36,12 +37,13 @@ async function run(): Promise<void> {
     })
     const agent = new NodeAgent({
       nodeName,
+      namespace: process.env['CILIUM_K8S_NAMESPACE'] ?? NAMESPACE,
       paths: agentPaths('', configDir),
       log: log.with({ subsys: 'agent' }),
       client: await KubeClient.connect({ kubeconfig: values.kubeconfig }),
       host: new KernelHost(keeper.kernel, keeper),
       devices: new KernelPods(keeper.kernel.socket),
-      datapath: new UserspaceDatapath(),
+      datapath: new UserspaceDatapath({ changed: () => agent.resync() }),
       healthPort: port(values['health-port'], '--health-port'),
       metricsAddress: values['metrics-address'],
       metricsPort: port(values['metrics-port'], '--metrics-port'),

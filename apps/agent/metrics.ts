@@ -1,7 +1,8 @@
 import type { AgentStatus, PeerStatus } from '#core/status/agent-status.ts'
+import { XFRM, xfrmMetric } from '#core/status/xfrm.ts'
 import { Metrics } from '#io/telemetry/metrics.ts'
 
-const PEER_STATES: readonly PeerStatus['state'][] = ['ok', 'idle', 'no answer', 'no handshake', 'no key']
+const PEER_STATES: readonly PeerStatus['state'][] = ['ok', 'idle', 'no answer', 'no handshake', 'no key', 'not heard']
 
 /** What the agent tells Prometheus, made from its status at each scrape. */
 export function agentMetrics(status: () => Promise<AgentStatus>): Metrics {
@@ -18,9 +19,23 @@ export function agentMetrics(status: () => Promise<AgentStatus>): Metrics {
   ])
   const upkeep = metrics.gauge('pellicle_network_repairs', 'Put back after somebody else had changed it')
   const lost = metrics.gauge('pellicle_kernel_events_lost', 'Times that the kernel told more than could be read')
+  const xfrm = metrics.gauge('cilium_ipsec_xfrm_error', 'Total number of xfrm errors', ['type', 'error'])
+  const keysInUse = metrics.gauge('cilium_ipsec_keys', 'Number of IPsec keys in use')
+  const keyProblem = metrics.gauge('pellicle_ipsec_key_problem', '1 when the newest key text is missing or wrong')
+  const reachable = metrics.gauge('pellicle_health_nodes', 'Nodes whose agents were asked by internal IP', ['answer'])
   const memory = metrics.gauge('pellicle_agent_resident_memory_bytes', 'Resident memory of the agent')
   metrics.onScrape(async () => {
-    const { cilium, pellicle, ipam, controllers } = await status()
+    const { cilium, pellicle, ipam, controllers, encryption } = await status()
+    const { ipsec } = encryption
+    if (ipsec !== undefined) {
+      keysInUse.set(ipsec['keys-in-use'] ?? 0)
+      for (const name of Object.keys(XFRM)) xfrm.set(ipsec['xfrm-errors']?.[name] ?? 0, xfrmMetric(name))
+    }
+    if (pellicle.rotation !== undefined) keyProblem.set(pellicle.rotation.problem === undefined ? 0 : 1)
+    if (pellicle.health !== undefined) {
+      reachable.set(pellicle.health.reachable, { answer: 'yes' })
+      reachable.set(pellicle.health.total - pellicle.health.reachable, { answer: 'no' })
+    }
     up.set(cilium.state === 'Ok' ? 1 : 0)
     level.set(pellicle.level)
     for (const state of PEER_STATES) {

@@ -1,7 +1,8 @@
 import type { Datapath } from '#core/datapath/datapath.ts'
 import { Fault } from '#core/fault/fault.ts'
-import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
-import { type Plan, plan, type WireguardPlan } from '#core/plan/plan.ts'
+import type { IpsecKey } from '#core/ipsec/key.ts'
+import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
+import { type Plan, plan } from '#core/plan/plan.ts'
 import type { Snapshot } from '#core/plan/snapshot.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import type { HostNetwork } from './ports.ts'
@@ -14,6 +15,15 @@ export interface Applied {
   readonly plan: UsablePlan
 }
 
+/** What plans do not hold. */
+export interface KeyMaterial {
+  readonly privateKey: Uint8Array | undefined
+  readonly ipsecKeys: readonly IpsecKey[]
+}
+
+type DeviceName = typeof WIREGUARD_DEVICE | typeof IPSEC_DEVICE
+type DevicePlan = NonNullable<UsablePlan['wireguard'] | UsablePlan['ipsec']>
+
 /**
  * Applies plans: first all of the host's network that needs no device of the datapath's (what drops and what closes comes
  * first there), then the datapath, then what waited for its device. Removal is the other way round.
@@ -23,8 +33,8 @@ export class Network {
   readonly #datapath: Datapath
   readonly #log: Log
   #applied: Applied | undefined
-  /** What the datapath has acknowledged; `none`: that there is no device. Undefined: to be asked. */
-  #acknowledged: WireguardPlan | 'none' | undefined
+  /** What the datapath has acknowledged; `none`: that there is no device. Not there: to be asked. */
+  readonly #acknowledged = new Map<DeviceName, DevicePlan | 'none'>()
 
   constructor(host: HostNetwork, datapath: Datapath, log: Log) {
     this.#host = host
@@ -39,11 +49,11 @@ export class Network {
 
   /** The next apply compares everything, also what nobody has reason to think has changed. */
   forget(): void {
-    this.#acknowledged = undefined
+    this.#acknowledged.clear()
   }
 
   /** Rejects with a Fault when anything is not as planned; what could be done is done, and nothing is opened. */
-  async apply(snapshot: Snapshot, privateKey: Uint8Array | undefined): Promise<Applied> {
+  async apply(snapshot: Snapshot, keys: KeyMaterial): Promise<Applied> {
     const made = plan(snapshot)
     if (!made.usable) {
       const [first] = made.problems
@@ -51,56 +61,64 @@ export class Network {
       throw new Fault(first?.code ?? 'plan.refused', first?.message ?? 'no plan can be made', why)
     }
     const { waitingFor, changes } = await this.#host.apply(made.host)
-    if (waitingFor.includes(WIREGUARD_DEVICE)) this.forget()
-    const more = await this.#applyDatapath(made, waitingFor, privateKey)
+    for (const device of [WIREGUARD_DEVICE, IPSEC_DEVICE] as const) {
+      if (waitingFor.includes(device)) this.#acknowledged.delete(device)
+    }
+    await this.#applyWireguard(made, keys)
+    await this.#applyIpsec(made, keys)
+    const more = await this.#complete(made, waitingFor)
     if (changes + more > 0) this.#log.info('the network of this node is as planned', { changes: changes + more })
     this.#applied = { snapshot, plan: made }
     return this.#applied
   }
 
   /** Asked only when its part of the plan is another one: a pod that comes or goes does not touch it. */
-  async #applyDatapath(
-    made: UsablePlan,
-    waitingFor: readonly string[],
-    privateKey: Uint8Array | undefined,
-  ): Promise<number> {
-    const { wireguard } = made
-    if (wireguard === undefined) {
-      if (this.#acknowledged === 'none') return 0
-      const there = await this.#exists()
-      if (there === true) await this.#datapath.remove(WIREGUARD_DEVICE)
-      this.#acknowledged = there === undefined ? undefined : 'none'
-      return 0
-    }
-    if (same(this.#acknowledged, wireguard)) return 0
+  async #applyWireguard({ wireguard }: UsablePlan, { privateKey }: KeyMaterial): Promise<void> {
+    if (wireguard === undefined) return await this.#remove(WIREGUARD_DEVICE)
+    if (same(this.#acknowledged.get(WIREGUARD_DEVICE), wireguard)) return
     if (privateKey === undefined) {
       throw new Fault('key.missing', 'this node has no WireGuard key', {
         remedy: "See the agent's log for why the key file could not be made or read.",
       })
     }
-    this.forget()
+    this.#acknowledged.delete(WIREGUARD_DEVICE)
     await this.#datapath.apply({ ...wireguard, privateKey })
-    this.#acknowledged = wireguard
-    return waitingFor.includes(WIREGUARD_DEVICE) ? await this.#complete(made) : 0
+    this.#acknowledged.set(WIREGUARD_DEVICE, wireguard)
   }
 
-  async #complete({ host }: UsablePlan): Promise<number> {
-    const { waitingFor, changes } = await this.#host.apply(host)
-    if (!waitingFor.includes(WIREGUARD_DEVICE)) return changes
-    throw new Fault(
-      'datapath.device.missing',
-      `the datapath has made ${WIREGUARD_DEVICE}, but the kernel has no such device`,
-      {
-        field: WIREGUARD_DEVICE,
-        remedy: 'Is DaemonSet pellicle-keeper on the host network? Its log says what it opened.',
-      },
-    )
+  async #applyIpsec({ ipsec }: UsablePlan, { ipsecKeys }: KeyMaterial): Promise<void> {
+    if (ipsec === undefined) return await this.#remove(IPSEC_DEVICE)
+    if (same(this.#acknowledged.get(IPSEC_DEVICE), ipsec)) return
+    this.#acknowledged.delete(IPSEC_DEVICE)
+    await this.#datapath.applyIpsec({ ...ipsec, keys: ipsecKeys })
+    this.#acknowledged.set(IPSEC_DEVICE, ipsec)
+  }
+
+  async #remove(device: DeviceName): Promise<void> {
+    if (this.#acknowledged.get(device) === 'none') return
+    const there = await this.#exists(device)
+    if (there === true) await this.#datapath.remove(device)
+    if (there !== undefined) this.#acknowledged.set(device, 'none')
+  }
+
+  /** The host's part that waited for a device which is there now. */
+  async #complete(made: UsablePlan, waitedFor: readonly string[]): Promise<number> {
+    const device = made.wireguard?.name ?? made.ipsec?.name
+    if (device === undefined || !waitedFor.includes(device)) return 0
+    const { waitingFor, changes } = await this.#host.apply(made.host)
+    if (!waitingFor.includes(device)) return changes
+    throw new Fault('datapath.device.missing', `the datapath has made ${device}, but the kernel has no such device`, {
+      field: device,
+      remedy: 'Is DaemonSet pellicle-keeper on the host network? Its log says what it opened.',
+    })
   }
 
   /** Without encryption nobody needs the supervisor: that it is away then is no failure. */
-  async #exists(): Promise<boolean | undefined> {
+  async #exists(device: DeviceName): Promise<boolean | undefined> {
     try {
-      return (await this.#datapath.observe(WIREGUARD_DEVICE)) !== undefined
+      const datapath = this.#datapath
+      const state = device === WIREGUARD_DEVICE ? await datapath.observe(device) : await datapath.observeIpsec(device)
+      return state !== undefined
     } catch (error) {
       if (error instanceof Fault && error.code === 'datapath.supervisor.away') return undefined
       throw error
@@ -109,14 +127,8 @@ export class Network {
 }
 
 /** The planner gives the same array of peers as long as none of them changed. */
-function same(before: WireguardPlan | 'none' | undefined, now: WireguardPlan): boolean {
-  if (before === undefined || before === 'none') return false
-  const { name, listenPort, mark, mtu, peers } = now
-  return (
-    before.peers === peers &&
-    before.name === name &&
-    before.listenPort === listenPort &&
-    before.mark === mark &&
-    before.mtu === mtu
-  )
+function same(before: DevicePlan | 'none' | undefined, now: DevicePlan): boolean {
+  if (before === undefined || before === 'none' || before.peers !== now.peers) return false
+  const values = (device: DevicePlan) => JSON.stringify({ ...device, peers: [] })
+  return values(before) === values(now)
 }

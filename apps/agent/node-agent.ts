@@ -1,15 +1,15 @@
 import { access, mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { ANNOTATION, CLEANUP } from '#core/api/names.ts'
 import type { NodeFacts } from '#core/api/node.ts'
-import type { Datapath, WireguardState } from '#core/datapath/datapath.ts'
+import type { Datapath, IpsecState, WireguardState } from '#core/datapath/datapath.ts'
 import { describeFault } from '#core/fault/fault.ts'
-import { WIREGUARD_DEVICE } from '#core/plan/names.ts'
+import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import { podNetwork } from '#core/plan/pod-network.ts'
 import type { StateMessage } from '#core/status/agent-status.ts'
 import { VERSION } from '#core/version/version.ts'
 import type { KubeClient } from '#io/kube/client.ts'
+import { EventRecorder } from '#io/kube/events.ts'
 import { Informer } from '#io/kube/informer.ts'
 import { readSmallFile } from '#io/store/file.ts'
 import { JsonFile } from '#io/store/json-file.ts'
@@ -25,11 +25,14 @@ import { DeleteQueue } from './cni/queue.ts'
 import { CniServer } from './cni/server.ts'
 import { ConfigWatch } from './config-watch.ts'
 import { type Endpoint, Endpoints, endpointsSchema } from './endpoints.ts'
+import { Health } from './health.ts'
+import { KeySource } from './key-source.ts'
 import { NodeAddresses } from './node-addresses.ts'
 import { NodeStateStore, nodeStateSchema } from './node-state.ts'
 import { NodeWatch } from './node-watch.ts'
 import { loadOwnKey } from './own-key.ts'
 import type { AgentPaths } from './paths.ts'
+import { modeOf } from './plan-config.ts'
 import type { HostNetwork, HostObservation, PodDevices } from './ports.ts'
 import { KubeRegistry } from './publisher.ts'
 import { encryptionStatus, makeStatus, type StatusInputs } from './status.ts'
@@ -37,6 +40,8 @@ import { perFamily } from './view.ts'
 
 export interface NodeAgentOptions {
   readonly nodeName: string
+  /** Ours: where the Secret of IPsec keys is. */
+  readonly namespace: string
   readonly paths: AgentPaths
   readonly log: Log
   readonly client: KubeClient
@@ -66,6 +71,9 @@ export class NodeAgent {
   readonly #endpoints: Endpoints
   readonly #state: NodeStateStore
   readonly #addresses = new NodeAddresses()
+  readonly #keys: KeySource
+  readonly #health: Health
+  readonly #events: EventRecorder
   readonly #pods: Pods
   readonly #cni: CniServer
   readonly #queue: DeleteQueue
@@ -80,7 +88,18 @@ export class NodeAgent {
   constructor(options: NodeAgentOptions) {
     const { paths, log, client, nodeName } = options
     this.#options = options
-    this.#config = new ConfigWatch(paths.configDir, log, () => this.#agent?.nudge())
+    this.#config = new ConfigWatch(paths.configDir, log, () => {
+      void this.#followKeys()
+      this.#agent?.nudge()
+    })
+    this.#keys = new KeySource(client, log, () => {
+      this.#tellKeyProblem()
+      this.#agent?.nudge()
+    })
+    this.#health = new Health(log.with({ subsys: 'health' }))
+    this.#events = new EventRecorder(client, 'pellicle.io/agent', (error) =>
+      log.debug(`an event could not be written: ${describeFault(error)}`),
+    )
     const told = new Map<string, number>()
     const onFailure = (error: unknown) => {
       const sentence = `the API server does not answer as it should: ${describeFault(error)}`
@@ -166,9 +185,15 @@ export class NodeAgent {
         ciliumNodes: this.#ciliumNodes.health().synced ? this.#ciliumNodes.list() : undefined,
       }),
       loadKey: () => loadOwnKey(paths.keyFile),
+      ipsecKeys: () => this.#keys.reading,
       onProgrammed: () => this.#afterProgramming(),
       now: () => Date.now(),
     })
+    await this.#followKeys()
+    this.#closing.push(
+      () => this.#keys.close(),
+      () => this.#health.close(),
+    )
     this.#nodes.start()
     this.#ciliumNodes.start()
     this.#closing.push(() => Promise.all([this.#nodes.stop(), this.#ciliumNodes.stop()]))
@@ -194,6 +219,32 @@ export class NodeAgent {
     for (const end of this.#closing.splice(0).reverse()) await end()
     await this.#options.datapath.close()
     await this.#options.host.close()
+  }
+
+  /** Keys are looked for while IPsec is asked for or still in force. */
+  async #followKeys(): Promise<void> {
+    const { config } = this.#config
+    if (config === undefined) return
+    // while it is being turned off the configuration does not say it any more
+    const mode = modeOf(config) ?? this.#state.value.mode
+    if (mode?.type !== 'ipsec') return await this.#keys.close()
+    const { secret, keyFile, keyWatcher } = config.ipsec
+    const { namespace } = this.#options
+    await this.#keys.follow({ namespace, secret: secret.name, field: secret.field, file: keyFile, watched: keyWatcher })
+  }
+
+  /** Where kubectl looks: at the Secret, or at the Node when there is none. */
+  #tellKeyProblem(): void {
+    const { problem, complete } = this.#keys.reading
+    const { names } = this.#keys
+    if (problem === undefined || !complete || names === undefined) return
+    void this.#events.record({
+      regarding: { apiVersion: 'v1', kind: 'Secret', name: names.secret, namespace: names.namespace },
+      type: 'Warning',
+      reason: problem.code === 'ipsec.key.missing' ? 'IPsecKeyMissing' : 'IPsecKeyInvalid',
+      action: 'ReadKey',
+      note: `node ${this.#options.nodeName}: ${describeFault(problem)}`,
+    })
   }
 
   /** Also after its Node was deleted: the pods here run on. */
@@ -223,6 +274,8 @@ export class NodeAgent {
       )
       this.#podsUp = true
     }
+    const snapshot = this.#agent?.applied?.snapshot
+    if (snapshot !== undefined) await this.#health.follow(snapshot)
     await installCni(paths.cni)
     this.#cniFile = { state: 'Ok', msg: `${paths.cni.configFolder}/${CNI_CONFLIST}` }
   }
@@ -244,7 +297,7 @@ export class NodeAgent {
       pause: async () => {
         await this.#agent?.pause('this node is being cleaned up')
       },
-      runFolder: join(paths.runFolder, WIREGUARD_DEVICE),
+      runFolder: paths.runFolder,
       deleteQueue: paths.deleteQueue,
       drainDeletions: async () => {
         await this.#queue.drain()
@@ -260,6 +313,7 @@ export class NodeAgent {
           value === CLEANUP.done
             ? {
                 [ANNOTATION.publicKey]: undefined,
+                [ANNOTATION.ipsecKeys]: undefined,
                 [ANNOTATION.level]: undefined,
                 [ANNOTATION.nodeEncryption]: undefined,
               }
@@ -338,6 +392,10 @@ export class NodeAgent {
       levelSince: this.#state.value.since,
       usage: this.#addresses.usage(),
       device: await this.#device(),
+      ipsecDevice: await this.#ipsecDevice(),
+      ipsecKeys: this.#keys.names === undefined ? undefined : this.#keys.reading,
+      rotation: agent?.ipsec.rotation,
+      health: this.#health.status,
       datapath: this.#options.datapath.kind,
       kubernetes: this.#kubernetes(),
       cniFile: this.#cniFile,
@@ -355,9 +413,11 @@ export class NodeAgent {
   }
 
   async #counters(): Promise<Readonly<Record<string, number>>> {
-    if (this.#agent?.applied?.plan.wireguard === undefined) return {}
+    const plan = this.#agent?.applied?.plan
+    const device = plan?.wireguard ?? plan?.ipsec
+    if (device === undefined) return {}
     try {
-      return await this.#options.datapath.counters(WIREGUARD_DEVICE)
+      return await this.#options.datapath.counters(device.name)
     } catch {
       // what #device gives says why
       return {}
@@ -368,6 +428,15 @@ export class NodeAgent {
     if (this.#agent?.applied?.plan.wireguard === undefined) return undefined
     try {
       return await this.#options.datapath.observe(WIREGUARD_DEVICE)
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error))
+    }
+  }
+
+  async #ipsecDevice(): Promise<IpsecState | undefined | Error> {
+    if (this.#agent?.applied?.plan.ipsec === undefined) return undefined
+    try {
+      return await this.#options.datapath.observeIpsec(IPSEC_DEVICE)
     } catch (error) {
       return error instanceof Error ? error : new Error(String(error))
     }

@@ -1,7 +1,9 @@
 import { z } from 'zod'
 import { type Ip, parseIp } from '#core/ip/address.ts'
+import type { KeyFingerprint } from '#core/ipsec/key.ts'
 import type { Announcement, Level } from '#core/transition/level.ts'
 import type { JsonFile } from '#io/store/json-file.ts'
+import type { EncryptionMode } from './plan-config.ts'
 
 /** What this node must remember over a restart of its agent. Gone after a boot of the machine, as the kernel's state is. */
 export interface NodeState {
@@ -10,6 +12,10 @@ export interface NodeState {
   readonly announcement?: Announcement | undefined
   /** Milliseconds since the epoch: when that level was entered. */
   readonly since?: number | undefined
+  /** How this node encrypts, for as long as it does (plan-config.ts). */
+  readonly mode?: EncryptionMode | undefined
+  /** Fingerprints of IPsec keys that this node has used and let go: none of them is taken again. Oldest first. */
+  readonly retiredKeys?: readonly KeyFingerprint[] | undefined
   /** `CiliumInternalIP`s: kept, so that peers' neighbour entries stay right. */
   readonly internalIps: readonly Ip[]
   /** Addresses that rest after a pod has left, and where the search goes on: core/ipam, which checks them. */
@@ -34,6 +40,20 @@ export const nodeStateSchema: z.ZodType<NodeState> = z.object({
     })
     .optional(),
   since: z.number().optional(),
+  mode: z
+    .object({
+      type: z.enum(['wireguard', 'ipsec']),
+      shape: z.enum(['udp', 'esp', 'esp-in-vxlan', 'vxlan-in-esp']),
+    })
+    .optional(),
+  retiredKeys: z
+    .array(
+      z
+        .string()
+        .regex(/^[0-9a-f]{16}$/)
+        .transform((text) => text as KeyFingerprint),
+    )
+    .optional(),
   ipam: z
     .object({
       resting: z.array(z.object({ ip: z.string(), since: z.number() })),

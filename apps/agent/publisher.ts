@@ -51,6 +51,7 @@ export function saysAll(actual: CiliumNode | undefined, own: OwnAnnouncement): b
     said.bootId === own.bootId &&
     said.keyId === own.keyId &&
     said.annotations[ANNOTATION.publicKey] === own.publicKey &&
+    said.annotations[ANNOTATION.ipsecKeys] === annotations[ANNOTATION.ipsecKeys] &&
     Object.entries(annotations).every(([name, value]) => said.annotations[name] === value)
   )
 }

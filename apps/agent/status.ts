@@ -1,17 +1,21 @@
 import type { AgentConfig } from '#core/api/config.ts'
 import { formatSelector } from '#core/api/selector.ts'
-import type { WireguardState } from '#core/datapath/datapath.ts'
+import type { IpsecState, WireguardState } from '#core/datapath/datapath.ts'
 import { describeFault } from '#core/fault/fault.ts'
 import { familyOf, type Ip } from '#core/ip/address.ts'
 import { cidrFamily } from '#core/ip/cidr.ts'
 import type { AgentStatus, ControllerStatus, PeerStatus, StateMessage } from '#core/status/agent-status.ts'
 import { dropsOf } from '#core/status/drops.ts'
 import type { EncryptionStatus, WireguardPeerStatus } from '#core/status/encryption-status.ts'
+import type { HealthStatus } from '#core/status/health.ts'
 import { CLEAR, CLOSED, SENDING } from '#core/transition/level.ts'
 import type { Transition } from '#core/transition/next-level.ts'
 import { VERSION } from '#core/version/version.ts'
 import { parsePublicKey } from '#core/wireguard/key.ts'
 import type { Endpoint } from './endpoints.ts'
+import type { RotationReport } from './ipsec-part.ts'
+import { ipsecPeerStatuses, ipsecStatus, rotationStatus } from './ipsec-status.ts'
+import type { KeyReading } from './key-source.ts'
 import type { Applied } from './network.ts'
 import type { NodeAddresses } from './node-addresses.ts'
 import type { HostObservation } from './ports.ts'
@@ -35,6 +39,12 @@ export interface StatusInputs {
   readonly endpoints: readonly Endpoint[]
   /** Undefined: no device. An Error: it could not be asked. */
   readonly device: WireguardState | undefined | Error
+  /** The same, of IPsec. */
+  readonly ipsecDevice: IpsecState | undefined | Error
+  /** Undefined: IPsec keys are not looked for. */
+  readonly ipsecKeys: KeyReading | undefined
+  readonly rotation: RotationReport | undefined
+  readonly health: HealthStatus | undefined
   readonly host: HostObservation
   /** Of the datapath's device. */
   readonly counters: Readonly<Record<string, number>>
@@ -51,6 +61,7 @@ export interface StatusInputs {
 export function makeStatus(inputs: StatusInputs): AgentStatus {
   const { applied, config, workers, notReady } = inputs
   const encryption = encryptionStatus(inputs, false)
+  const rotation = rotationStatus(inputs)
   return {
     cilium: ciliumState(inputs),
     kubernetes: inputs.kubernetes,
@@ -79,6 +90,8 @@ export function makeStatus(inputs: StatusInputs): AgentStatus {
       ],
       peers: peerStatuses(inputs),
       drops: [...dropsOf('nftables', inputs.host.drops), ...dropsOf('engine', inputs.counters)],
+      ...(rotation === undefined ? {} : { rotation }),
+      ...(inputs.health === undefined ? {} : { health: inputs.health }),
       ...(inputs.host.upkeep === undefined ? {} : { upkeep: inputs.host.upkeep }),
     },
   }
@@ -92,7 +105,9 @@ export function encryptionStatus(inputs: StatusInputs, withPeers: boolean): Encr
   const { applied, config, device } = inputs
   const self = applied?.snapshot.self
   const level = self?.announcement.level ?? CLEAR
-  if (config?.encryption !== 'wireguard' && level === CLEAR) return { mode: 'Disabled' }
+  if ((config?.encryption ?? 'none') === 'none' && level === CLEAR) return { mode: 'Disabled' }
+  const type = applied?.snapshot.config.encryption.type ?? config?.encryption
+  if (type === 'ipsec') return ipsecStatus(inputs)
   const mode = level >= SENDING ? 'Wireguard' : 'Disabled'
   const phase = inputs.transition?.text ?? inputs.notReady ?? 'starting'
   if (device instanceof Error) return { mode, msg: describeFault(device) }
@@ -152,7 +167,9 @@ function stalled({ transition, levelSince, now }: StatusInputs): string[] {
 }
 
 /** A pair is unhealthy only when traffic was tried: an idle one says nothing (and no probe breaks its silence). */
-function peerStatuses({ applied, device, now }: StatusInputs): PeerStatus[] {
+function peerStatuses(inputs: StatusInputs): PeerStatus[] {
+  const { applied, device, now } = inputs
+  if (applied?.plan.ipsec !== undefined) return ipsecPeerStatuses(inputs)
   if (applied?.plan.wireguard === undefined) return []
   const states = new Map(device instanceof Error ? [] : device?.peers.map((peer) => [peer.publicKey, peer]))
   return applied.snapshot.peers.map(({ name, publicKeyText }) => {

@@ -51,6 +51,8 @@ const known = (config: AgentConfig, ciliumNodes: readonly CiliumNode[], nodes: r
   internalIps: internalIpsOf(1),
   underlay: { device: 'eth0', mtu: 1500 },
   publicKey: keyOf(1),
+  ipsec: undefined,
+  mode: undefined,
   announcement: { level: 3, epoch: 1 },
 })
 

@@ -6,11 +6,20 @@ import type { NodeFacts } from '#core/api/node.ts'
 import { type Selector, selects } from '#core/api/selector.ts'
 import { familyOf, type Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
-import type { Granted, LocalEndpoint, OwnNode, Peer, PerFamily, PlanConfig, Snapshot } from '#core/plan/snapshot.ts'
+import type {
+  Granted,
+  LocalEndpoint,
+  OwnIpsec,
+  OwnNode,
+  Peer,
+  PerFamily,
+  PlanConfig,
+  Snapshot,
+} from '#core/plan/snapshot.ts'
 import type { Announcement } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import type { Endpoint } from './endpoints.ts'
-import { toPlanConfig } from './plan-config.ts'
+import { type EncryptionMode, toPlanConfig } from './plan-config.ts'
 
 /** Everything that a snapshot is made of, as it came from watches, files and the kernel. */
 export interface Known {
@@ -24,8 +33,14 @@ export interface Known {
   readonly internalIps: PerFamily<Ip>
   readonly underlay: { readonly device: string; readonly mtu: number } | undefined
   readonly publicKey: PublicKey | undefined
+  /** Undefined: this node has no IPsec. */
+  readonly ipsec: OwnIpsec | undefined
+  /** How this node encrypts where the configuration says it no more. */
+  readonly mode: EncryptionMode | undefined
   readonly announcement: Announcement
 }
+
+export type KnownNodes = Pick<Known, 'config' | 'node' | 'ciliumNodes' | 'nodes'>
 
 /** What a peer was made of. */
 interface Told {
@@ -47,17 +62,18 @@ export class View {
   readonly #endpoints = new WeakMap<Endpoint, LocalEndpoint>()
 
   snapshot(known: Known): Snapshot {
-    this.#config = keep(this.#config, toPlanConfig(known.config))
+    this.#config = keep(this.#config, toPlanConfig(known.config, known.mode))
     this.#self = keep(this.#self, ownNode(known))
     return {
       config: this.#config,
       self: this.#self,
-      peers: this.#peersOf(known),
+      peers: this.peers(known),
       endpoints: known.endpoints.filter(({ ready }) => ready).map((endpoint) => this.#endpointOf(endpoint)),
     }
   }
 
-  #peersOf({ config, node: own, ciliumNodes, nodes }: Known): readonly Peer[] {
+  /** Of the other nodes alone, without a snapshot; remembered for the next one. */
+  peers({ config, node: own, ciliumNodes, nodes }: KnownNodes): readonly Peer[] {
     const next = new Map<string, Told>()
     for (const node of ciliumNodes) {
       const { name } = node.metadata
@@ -94,7 +110,13 @@ export class View {
   }
 }
 
-function ownNode({ config, node, podCidrs, internalIps, underlay, publicKey, announcement }: Known): OwnNode {
+/** A snapshot of one's own node alone, not remembered: for what has to be known before the peers' part. */
+export function ownSnapshot(known: Known): Snapshot {
+  return { config: toPlanConfig(known.config, known.mode), self: ownNode(known), peers: [], endpoints: [] }
+}
+
+function ownNode(known: Known): OwnNode {
+  const { config, node, podCidrs, internalIps, underlay, publicKey, ipsec, announcement } = known
   return {
     name: node.name,
     nodeIps: perFamily(node.internalIps),
@@ -103,6 +125,7 @@ function ownNode({ config, node, podCidrs, internalIps, underlay, publicKey, ann
     underlayDevice: underlay?.device,
     underlayMtu: config.mtu === 0 ? (underlay?.mtu ?? 1500) : config.mtu,
     publicKey,
+    ...(ipsec === undefined ? {} : { ipsec }),
     announcement,
     optedOut: optsOut(config.optOut, node),
   }
@@ -126,6 +149,8 @@ function peerOf(node: CiliumNode, granted: Granted | undefined): Peer {
     internalIps: perFamily(said.internalIps),
     podCidrs: said.podCidrs,
     publicKeyText: said.annotations[ANNOTATION.publicKey] ?? said.annotations[ANNOTATION.publicKeyAlias],
+    ...(said.bootId === undefined ? {} : { bootId: said.bootId }),
+    ...(said.ipsec === undefined ? {} : { ipsec: said.ipsec }),
     encryptionKey: said.keyId,
     announcement: said.announcement,
     encryptsHosts: said.encryptsHosts,

@@ -19,7 +19,7 @@ export interface Timers {
   random(): number
 }
 
-const REAL_TIMERS: Timers = {
+export const REAL_TIMERS: Timers = {
   after(ms, callback) {
     const timer = setTimeout(callback, ms)
     return () => clearTimeout(timer)

@@ -1,6 +1,8 @@
 import { formatColumns } from './columns.ts'
 import { type DropStatus, isUnusual } from './drops.ts'
 import { type EncryptionStatus, encryptionCells } from './encryption-status.ts'
+import { type HealthStatus, healthLines } from './health.ts'
+import { type RotationStatus, rotationLines } from './rotation-status.ts'
 
 /**
  * The agent's answer to `/v1/healthz`: Cilium's StatusResponse as far as its parts have a meaning here, and ours under
@@ -54,6 +56,9 @@ interface PellicleStatus {
   /** Counters that packets ended in, with what each means. */
   readonly drops: readonly DropStatus[]
   /** What was put back because somebody else had changed it, since this agent began. */
+  readonly rotation?: RotationStatus
+  /** Absent: no round of probes has ended yet. */
+  readonly health?: HealthStatus
   readonly upkeep?: { readonly restored: number; readonly completed: number; readonly lostEvents: number }
 }
 
@@ -62,8 +67,8 @@ export interface PeerStatus {
   /** Undefined: has published no key that can be used. */
   readonly 'public-key'?: string
   readonly 'last-handshake-time'?: string
-  /** `idle`: no traffic was tried, so nothing is wrong. */
-  readonly state: 'ok' | 'idle' | 'no answer' | 'no handshake' | 'no key'
+  /** `idle`: no traffic was tried, so nothing is wrong. `not heard`: nothing authenticated has come from it (IPsec). */
+  readonly state: 'ok' | 'idle' | 'no answer' | 'no handshake' | 'no key' | 'not heard'
   /** RFC 3339: since when what was sent to it has had no answer. */
   readonly 'unanswered-since'?: string
 }
@@ -88,6 +93,8 @@ export function formatAgentStatus(status: AgentStatus, options: { verbose?: bool
     ['NetworkPolicy:', pellicle['network-policy']],
     ['Encryption:', ...encryptionCells(status.encryption)],
     ['Encryption phase:', pellicle.phase],
+    ...rotationLines(pellicle.rotation, options.verbose === true),
+    ...healthLines(pellicle.health),
     ...peerLines(pellicle.peers, options.verbose === true),
     ...dropLines(pellicle.drops, options.verbose === true),
     ...upkeepLines(pellicle.upkeep, options.verbose === true),

@@ -1,3 +1,5 @@
+import { XFRM } from './xfrm.ts'
+
 /**
  * Every counter that a packet can end in, with what it means and what to do. Names are those of `nft list counters`
  * (core/plan) and of the engine (engine/engined/src/engine/counters.rs); a test holds them together.
@@ -112,7 +114,7 @@ export const DROPS: Readonly<Record<string, DropMeaning>> = {
 /** Those of `counters` that packets were dropped by, most first; what else is counted there is left out. */
 export function dropsOf(where: DropStatus['where'], counters: Readonly<Record<string, number>>): DropStatus[] {
   return Object.entries(counters)
-    .filter(([name, packets]) => packets > 0 && (where === 'nftables' || name.startsWith('drop')))
+    .filter(([name, packets]) => packets > 0 && (where === 'nftables' || /^(drop|Xfrm)/.test(name)))
     .map(([name, packets]) => ({ name, where, packets, sentence: sentenceOf(name) }))
     .sort((a, b) => b.packets - a.packets)
 }
@@ -123,6 +125,6 @@ export function isUnusual({ name }: DropStatus): boolean {
 }
 
 function sentenceOf(name: string): string {
-  const meaning = DROPS[name]
+  const meaning = DROPS[name] ?? XFRM[name]
   return meaning === undefined ? 'of another release' : `${meaning.means}. ${meaning.todo}`
 }

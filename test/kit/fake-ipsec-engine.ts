@@ -55,14 +55,13 @@ export class FakeIpsecEngine {
   }
 
   #handle(id: number, request: EngineRequest, say: (event: EngineEvent) => void): ReplyStatus {
-    if (request.op === 'dump') {
-      this.#dump(id, say)
-      return 'done'
-    }
-    if (request.op === 'counters') return 'done'
-    if (request.op !== 'keepalive') this.requests.push(request)
+    if (request.op === 'dump') this.#dump(id, say)
+    else if (request.op !== 'counters' && request.op !== 'keepalive') this.requests.push(request)
     if (this.full && request.op === 'setSending') return 'full'
     switch (request.op) {
+      case 'dump':
+      case 'counters':
+        return 'done'
       case 'setPeer':
         if (this.#peers.get(request.peer) !== request.publicKey) this.#empty(request.peer)
         this.#peers.set(request.peer, request.publicKey)

@@ -51,6 +51,7 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
       controlFolder: runtime.controlFolder,
     }
     agent = new NodeAgent({
+      namespace: 'kube-system',
       nodeName: 'pa1',
       paths,
       log: createLog({ write: (line) => lines.push(line) }),

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { HostPlan } from '#core/host/host-plan.ts'
 import type { Mac } from '#core/ip/mac.ts'
-import { type Plan, plan } from '#core/plan/plan.ts'
+import { type IpsecPlan, type Plan, plan } from '#core/plan/plan.ts'
 import { podNetwork } from '#core/plan/pod-network.ts'
 import type { PlanConfig, Snapshot } from '#core/plan/snapshot.ts'
 import type { Level } from '#core/transition/level.ts'
@@ -17,7 +17,8 @@ import { NetlinkSocket } from '#io/kernel/netlink-socket.ts'
 import { inNetworkNamespace } from '#io/kernel/network-namespace.ts'
 import { addPodDevice } from '#io/kernel/pod-device.ts'
 import { UserspaceDatapath } from '#io/userspace/datapath.ts'
-import { CONFIG, endpointOf, nodeIpsOf, peerOf, snapshotOf } from '#test/kit/snapshots.ts'
+import { CONFIG, endpointOf, ipsecPeerOf, nodeIpsOf, peerOf, snapshotOf } from '#test/kit/snapshots.ts'
+import { FakeEsp } from './fake-esp.ts'
 
 /**
  * Nodes as network namespaces on a bridge, with plans applied for real and the real keeper and engine behind them:
@@ -28,6 +29,7 @@ import { CONFIG, endpointOf, nodeIpsOf, peerOf, snapshotOf } from '#test/kit/sna
  */
 const ROOT = new URL('../../..', import.meta.url).pathname
 const ENGINE = join(ROOT, 'engine/target/release/pellicle-engine')
+const FAKE_ESP = join(ROOT, 'test/scenarios/steering/fake-esp.py')
 const KEEPER = `${process.execPath} ${join(ROOT, 'apps/keeper/main.ts')}`
 /** Stands in each ping's payload; 16 bytes are what `ping -p` takes. */
 const MARKER = 'PELLICLE-MARKER!'
@@ -47,7 +49,9 @@ export function lacking(): string | undefined {
   if (process.getuid?.() !== 0) return 'needs root'
   if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun'
   if (!existsSync(ENGINE)) return 'needs the engine (cargo build --release)'
-  const missing = ['ip', 'nft', 'tcpdump', 'ping'].find((program) => spawnSync(program, ['-V']).error !== undefined)
+  const missing = ['ip', 'nft', 'tcpdump', 'ping', 'python3'].find(
+    (program) => spawnSync(program, ['-V']).error !== undefined,
+  )
   return missing === undefined ? undefined : `needs the program ${missing}`
 }
 
@@ -140,19 +144,24 @@ export class SteeringCluster {
       .filter((node) => node.n !== n)
       .map((node) => {
         const level = levels[node.n - 1] ?? 3
+        if (config?.encryption?.type === 'ipsec') return ipsecPeerOf(node.n, level)
         return peerOf(node.n, level, { publicKeyText: level === 0 ? undefined : node.publicKey })
       })
     const level = levels[n - 1] ?? 3
     return snapshotOf(n, level, peers, {
       config: { ...CONFIG, ...config },
-      self: { publicKey: level === 0 ? undefined : key(n) },
+      self: { publicKey: level === 0 || config?.encryption?.type === 'ipsec' ? undefined : key(n) },
     })
   }
 
   /** Brings every node to its plan: the device first, then what leads into it. */
   async be(situation: Situation): Promise<void> {
     for (const node of this.#nodes) {
-      const { host, wireguard } = this.planOf(node.n, situation)
+      const { host, wireguard, ipsec } = this.planOf(node.n, situation)
+      if (ipsec !== undefined) {
+        node.esp ??= await this.#openEsp(node.n, ipsec)
+        await node.esp.apply(ipsec)
+      }
       if (wireguard !== undefined) await node.datapath.apply({ ...wireguard, privateKey: node.privateKey })
       const wanted = situation.without?.(host) ?? host
       // /proc/sys/net is that of the thread's namespace
@@ -161,7 +170,19 @@ export class SteeringCluster {
       if (wrong.length > 0)
         throw new AggregateError(wrong, wrong.map((fault) => `${fault.message}: ${String(fault.cause)}`).join('\n'))
       if (wireguard === undefined) await node.datapath.remove('cilium_wg0')
+      if (ipsec === undefined) {
+        await node.esp?.close()
+        node.esp = undefined
+      }
     }
+  }
+
+  /** Only the way of packets is looked at here, so a program stands in for the engine. */
+  async #openEsp(n: number, { name, udpPort, mark }: IpsecPlan): Promise<FakeEsp> {
+    const args = ['netns', 'exec', this.path(`n${n}`), 'python3', FAKE_ESP, name, String(udpPort), String(mark)]
+    const esp = await FakeEsp.start(spawn('ip', args, { stdio: ['pipe', 'pipe', 'inherit'] }))
+    this.#children.push(esp.child)
+    return esp
   }
 
   /** The name of a namespace: `n1` a node, `p1` its pod, `out` the stranger, `wire` the bridge. */
@@ -330,6 +351,7 @@ interface Node {
   readonly datapath: UserspaceDatapath
   readonly privateKey: Uint8Array
   readonly publicKey: ReturnType<typeof publicKeyOf>
+  esp?: FakeEsp | undefined
 }
 
 /** Takes lines out of our tables; a test fails when there is none such, so that it cannot go stale unseen. */

@@ -118,6 +118,10 @@ function peerLine(peer: PeerDraft, key: string, value: string, line: number, sco
       peer.allowedIps.push({ prefix, remove })
       break
     }
+    // ours (docs/protocol/control.md)
+    case 'pellicle_greet':
+      peer.greet = onlyTrue(key, value, line)
+      break
     case 'protocol_version':
       if (value !== '1') throw atLine(line, 'protocol_version: only 1 is known', 'uapi.version')
       break

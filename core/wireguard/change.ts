@@ -23,6 +23,11 @@ export interface PeerChange {
   /** Seconds; 0 is off. */
   readonly persistentKeepalive?: number
   readonly replaceAllowedIps: boolean
+  /**
+   * Begin a handshake now unless there is a session: a peer that begins before this node knows it is not heard, and by
+   * itself waits 5 s to try again (REKEY_TIMEOUT).
+   */
+  readonly greet?: boolean
   readonly allowedIps: readonly AllowedIpChange[]
 }
 

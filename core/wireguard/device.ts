@@ -326,6 +326,7 @@ export class Device implements PeerContext {
     if (keepalive !== undefined && keepalive !== peer.persistentKeepalive) {
       peer.setPersistentKeepalive(now, keepalive, restored)
     }
+    if (change.greet === true && !restored) peer.greet(now)
   }
 
   #release(prefix: Cidr, peer: Peer, orphaned: Map<Cidr, Peer>): void {

@@ -23,6 +23,32 @@ test('a waiting packet makes one handshake and then arrives', () => {
   assert.equal(bob.peer(alice).lastHandshake !== undefined, true)
 })
 
+test('a packet for a peer that does not know us yet arrives as soon as it does, when it greets', () => {
+  for (const greet of [true, false]) {
+    const wire = new Wire()
+    const [alice, bob] = [new Node(wire, 1, '192.0.2.1', '10.0.0.1'), new Node(wire, 2, '192.0.2.2', '10.0.0.2')]
+    alice.know(bob, { greet: true })
+    alice.send(bob, 'early')
+    wire.clock.advance(50)
+    bob.know(alice, { greet })
+    wire.clock.advance(100)
+    assert.deepEqual(bob.texts(), greet ? ['early'] : [])
+    // else when alice tries again by herself, after REKEY_TIMEOUT
+    wire.clock.advance(6 * SECOND)
+    assert.deepEqual(bob.texts(), ['early'])
+  }
+})
+
+test('a greeting is one handshake, and none where there is a session', () => {
+  const { wire, alice, bob } = wireguardPair()
+  alice.know(bob, { greet: true })
+  wire.clock.advance(100)
+  bob.know(alice, { greet: true })
+  alice.know(bob, { greet: true })
+  wire.clock.advance(100)
+  assert.equal(wire.count('initiation'), 1)
+})
+
 test('the eavesdropper sees no text, and data in multiples of 16 bytes', () => {
   const { wire, alice, bob } = wireguardPair()
   for (const text of ['MARKER', 'MARKER again', 'MARKER, and longer than before']) alice.send(bob, text)

@@ -172,6 +172,11 @@ export class Peer {
     this.#context.changed(this)
   }
 
+  /** A handshake before there is anything to send, where there is no session. */
+  greet(now: Now): void {
+    if (this.endpoint !== undefined && this.#aliveSession(now) === undefined) this.#initiate(now)
+  }
+
   /**
    * What a running engine knows of this peer. With `fresh` we have just started and take everything over; else the engine
    * was started again, and what it has lost of ours begins anew.

@@ -68,6 +68,7 @@ test('a node with a new key: the new peer takes the prefix before the old one go
     `public_key=${HEX('03')}`,
     'endpoint=192.0.2.3:51871',
     'allowed_ip=10.1.0.0/24',
+    'pellicle_greet=true',
     `public_key=${HEX('01')}`,
     'remove=true',
   ])

@@ -52,7 +52,7 @@ function peerLines(
   }
   const has = new Set(before?.allowedIps)
   for (const cidr of peer.allowedIps) if (!has.has(cidr)) lines.push(`allowed_ip=${cidr}`)
-  if (before === undefined) return [`public_key=${keyToHex(peer.publicKey)}`, ...lines]
+  if (before === undefined) return [`public_key=${keyToHex(peer.publicKey)}`, ...lines, 'pellicle_greet=true']
   return lines.length === 0 ? [] : [`public_key=${keyToHex(peer.publicKey)}`, 'update_only=true', ...lines]
 }
 

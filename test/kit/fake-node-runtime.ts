@@ -108,7 +108,7 @@ export class FakeNodeRuntime {
       else if (key === 'allowed_ip') {
         for (const other of device.peers.values()) other.allowed.delete(value)
         peer.allowed.add(value)
-      } else if (key !== 'update_only') return 'errno=22\n\n'
+      } else if (key !== 'update_only' && key !== 'pellicle_greet') return 'errno=22\n\n'
     }
     return 'errno=0\n\n'
   }

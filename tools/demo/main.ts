@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { openProgress } from '#apps/lab/progress/progress.ts'
 import { Capture } from '#test/kit/capture.ts'
+import { createKey, keyText, patchKey, rotatedTo } from '#test/kit/ipsec.ts'
 import { eventually, Lab } from '#test/kit/lab.ts'
 import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { measureStream } from '#test/kit/stream.ts'
@@ -19,6 +20,15 @@ const say = (text = '') => console.log(text)
 function claim(holds: boolean, text: string): void {
   say(`  ${holds ? '✓' : '✗'} ${text}`)
   if (!holds) throw new Error(`not so: ${text}`)
+}
+
+/** Waits until every node says that it has that level: 0 is clear, 3 closed. */
+async function everyNode(level: '0' | '3'): Promise<void> {
+  await eventually(`all four nodes are at level ${level}`, 120, async () => {
+    const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-level} {end}'
+    const levels = (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split(' ')
+    return levels.length === 4 && levels.every((text) => text.startsWith(`${level}.`)) ? true : undefined
+  })
 }
 
 async function readLines(file: string, filter: string, count: number): Promise<string[]> {
@@ -51,11 +61,7 @@ say('\nTurning encryption on, with 1,000 UDP packets a second on their way')
 const probe = new Probe(lab, one, two, 7777)
 await progress.step('Upgrading to encryption.type=wireguard', async () => {
   await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=wireguard', 300)
-  await eventually('all four nodes are closed', 120, async () => {
-    const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-level} {end}'
-    const levels = (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split(' ')
-    return levels.length === 4 && levels.every((level) => level.startsWith('3.')) ? true : undefined
-  })
+  await everyNode('3')
 })
 const loss = await probe.stop()
 claim(loss.sent > 0 && loss.lost === 0, `${loss.lost} of ${loss.sent} packets were lost on the way`)
@@ -82,5 +88,31 @@ const gigabits = await measureStream(lab, one, two, 5)
 claim(gigabits > 0, `one TCP stream of iperf3: ${gigabits.toFixed(2)} Gbit/s`)
 const agent = `$(kubectl -n kube-system get pod -l k8s-app=cilium --field-selector spec.nodeName=${NAME}-worker -o name)`
 say(`  ${(await lab.sh(`kubectl -n kube-system exec ${agent} -- cilium status | grep Encryption:`)).trim()}`)
+
+say(
+  '\nFrom WireGuard to IPsec by way of clear, and the key changed three times, with 1,000 UDP packets a second on their way',
+)
+{
+  const probe = new Probe(lab, one, two, 7777, { text: MARKER })
+  await progress.step('Upgrading to encryption.type=ipsec', async () => {
+    await createKey(lab, 3)
+    await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
+    await everyNode('0')
+    await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=ipsec', 300)
+    await everyNode('3')
+  })
+  await using wire = await Capture.start(lab, 'underlay')
+  await progress.step('kubectl patch secret cilium-ipsec-keys, three times', async () => {
+    for (const id of [4, 5, 6]) {
+      await patchKey(lab, keyText(id))
+      await rotatedTo(lab, id)
+    }
+  })
+  const { sent, lost } = await probe.stop()
+  await wire.stop()
+  for (const line of await readLines(wire.file, 'udp port 4500', 4)) say(`  ${line}`)
+  claim(sent > 0 && lost === 0, `${lost} of ${sent} packets were lost on the way`)
+  claim((await wire.count(MARKER)) === 0, 'between the nodes the marker is read 0 times while keys changed')
+}
 
 say('\nFound in clear while encryption was on: nothing. Next: `make lab`, then the tour in README.md.')

@@ -128,6 +128,8 @@ test('a node without key is told only while encryption is on', () => {
     announcements: [says('a', { podCidrs: [cidr('10.244.0.0/24')], announcement: { level: 3, epoch: 1 } })],
   }
   assert.deepEqual(reasons(findTroubles(view({ ...both, config: encrypted }))), ['NoPublicKey'])
+  const ipsec = { ...encrypted, encryption: 'ipsec' } as const
+  assert.deepEqual(reasons(findTroubles(view({ ...both, config: ipsec }))), ['NoIPsecKey'])
 })
 
 test('every finding has a remedy and fits an Event', () => {

@@ -28,6 +28,7 @@ export type FindingReason =
   | 'MalformedNode'
   | 'NoAgent'
   | 'NoPublicKey'
+  | 'NoIPsecKey'
   | 'TransitionStalled'
 
 export const FINDING_REASONS: readonly FindingReason[] = [
@@ -39,6 +40,7 @@ export const FINDING_REASONS: readonly FindingReason[] = [
   'MalformedNode',
   'NoAgent',
   'NoPublicKey',
+  'NoIPsecKey',
   'TransitionStalled',
 ]
 
@@ -200,6 +202,15 @@ function agents({ nodes, announcements, config }: ClusterView): Finding[] {
         remedy: `Look into the log of the agent on ${name}`,
         holdMs: LATER,
       })
+    } else if (config.encryption === 'ipsec' && (says.ipsec?.receives.length ?? 0) === 0) {
+      findings.push({
+        key: `NoIPsecKey ${name}`,
+        reason: 'NoIPsecKey',
+        node: name,
+        sentence: `node ${name} receives by no IPsec key: once the others are closed it is unreachable`,
+        remedy: `Is there a key (cilium encryption key-status)? Then look into the log of the agent on ${name}`,
+        holdMs: LATER,
+      })
     }
   }
   return findings
@@ -207,7 +218,7 @@ function agents({ nodes, announcements, config }: ClusterView): Finding[] {
 
 /** The key holds who stands where: any step of anyone makes it another finding, and the time starts again. */
 function transition({ announcements, config }: ClusterView): Finding[] {
-  const goal = config.encryption === 'wireguard' ? CLOSED : CLEAR
+  const goal = config.encryption === 'none' ? CLEAR : CLOSED
   const levels = announcements.map(({ name, announcement }) => ({ name, level: announcement?.level ?? CLEAR }))
   const behind = levels.filter(({ level }) => level !== goal)
   if (behind.length === 0) return []

@@ -87,7 +87,7 @@ async function run(options: OperatorOptions, config: AgentConfig, log: Log): Pro
         metrics.leader.set(1)
         log.info('leads', { identity })
         try {
-          await watchCluster({ client, config, log, metrics }, signal)
+          await watchCluster({ client, namespace: options.namespace, config, log, metrics }, signal)
         } finally {
           state = 'ok: waiting for the lease'
           metrics.leader.set(0)

@@ -29,4 +29,25 @@ export class OperatorMetrics {
     help: 'Since when the API server was not heard; 0 while it is',
     registers: [this.registry],
   })
+  readonly ipsecKeys = new Gauge({
+    name: 'pellicle_operator_ipsec_keys',
+    help: 'IPsec keys in use: 1, or 2 while they are rotated',
+    registers: [this.registry],
+  })
+  readonly ipsecKeyId = new Gauge({
+    name: 'pellicle_operator_ipsec_key_id',
+    help: 'Id of the newest IPsec key, 0 for none',
+    registers: [this.registry],
+  })
+  readonly ipsecWaiting = new Gauge({
+    name: 'pellicle_operator_ipsec_rotation_waiting_nodes',
+    help: 'Nodes without which the oldest IPsec key is not retired',
+    registers: [this.registry],
+  })
+  readonly ipsecProblems = new Gauge({
+    name: 'pellicle_operator_ipsec_key_problems',
+    help: 'What is wrong with the Secret of IPsec keys now, by reason; the log and the Events say what to do',
+    labelNames: ['reason'],
+    registers: [this.registry],
+  })
 }

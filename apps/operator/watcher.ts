@@ -2,17 +2,22 @@ import { CILIUM_NODES, parseCiliumNode, readCiliumNode } from '#core/api/cilium-
 import type { AgentConfig } from '#core/api/config.ts'
 import { NODES, readNode } from '#core/api/node.ts'
 import { describeFault } from '#core/fault/fault.ts'
+import { IPSEC_WORDS_ANNOTATION, parseIpsecWords } from '#core/ipsec/words.ts'
+import type { RotationPeer } from '#core/transition/rotation.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { EventRecorder } from '#io/kube/events.ts'
 import { Informer } from '#io/kube/informer.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import { FINDING_REASONS, type Finding, findTroubles } from './findings.ts'
+import { KeyKeeper } from './ipsec/key-keeper.ts'
 import type { OperatorMetrics } from './metrics.ts'
 import { Orphans } from './orphans.ts'
 import { Troubles } from './troubles.ts'
 
 export interface WatcherOptions {
   readonly client: KubeClient
+  /** Where agents and operator run, and the Secrets of keys are. */
+  readonly namespace: string
   readonly config: AgentConfig
   readonly log: Log
   readonly metrics: OperatorMetrics
@@ -27,14 +32,17 @@ const SETTLE_MS = 200
 
 /** What the leading operator does until `signal` is aborted: watches nodes, tells what is wrong, deletes what is left over. */
 export async function watchCluster(options: WatcherOptions, signal: AbortSignal): Promise<void> {
-  const { client, config, log, metrics } = options
+  const { client, namespace, config, log, metrics } = options
   const recorder = new EventRecorder(client, 'pellicle.io/operator', (error) =>
     log.debug('event not written', { error: describeFault(error) }),
   )
   const orphans = new Orphans(client)
   const troubles = new Troubles()
   let wake = Promise.withResolvers<void>()
-  const onChange = () => wake.resolve()
+  const onChange = () => {
+    wake.resolve()
+    keys?.poke()
+  }
   const onFailure = (error: unknown, retryInMs: number) =>
     log.warn('watching the cluster failed, the last known state is kept', {
       error: describeFault(error),
@@ -42,6 +50,19 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
     })
   const nodes = new Informer(client, NODES, { onChange, onFailure, keep: onlyWhatWeRead }).start()
   const ciliumNodes = new Informer(client, CILIUM_NODES, { onChange, onFailure }).start()
+  const keys =
+    config.encryption === 'ipsec'
+      ? new KeyKeeper({
+          client,
+          namespace,
+          secret: config.ipsec.secret,
+          userspace: config.datapath !== 'kernel',
+          recorder,
+          log,
+          metrics,
+          nodes: saidOfKeys,
+        }).start()
+      : undefined
   try {
     await Promise.race([Promise.all([nodes.synced, ciliumNodes.synced]), aborted(signal)])
     while (!signal.aborted) {
@@ -51,7 +72,20 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
       await pause(SETTLE_MS)
     }
   } finally {
-    await Promise.all([nodes.stop(), ciliumNodes.stop()])
+    await Promise.all([nodes.stop(), ciliumNodes.stop(), keys?.stop()])
+  }
+
+  /** A node that is gone from the cluster does not count, whatever its CiliumNode still says. */
+  function saidOfKeys(): readonly RotationPeer[] | undefined {
+    const isKnown = [nodes, ciliumNodes].every((informer) => {
+      const { synced, staleMs } = informer.health()
+      return synced && staleMs === 0
+    })
+    if (!isKnown) return undefined
+    return nodes.list().map(({ metadata: { name } }) => ({
+      name,
+      words: parseIpsecWords(ciliumNodes.get(name)?.metadata.annotations?.[IPSEC_WORDS_ANNOTATION]),
+    }))
   }
 
   async function look(): Promise<void> {

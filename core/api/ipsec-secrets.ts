@@ -13,6 +13,9 @@ export const KEPT_SECRET = 'pellicle-ipsec-keys'
 /** On {@link KEPT_SECRET}, written by the CLI: nodes that a rotation does not wait for, see {@link formatForced}. */
 export const FORCED_ANNOTATION = 'pellicle.io/rotation-without'
 
+/** On {@link KEPT_SECRET}, written by the operator: RFC 3339, since when there is more than one key. */
+export const ROTATION_BEGAN_ANNOTATION = 'pellicle.io/rotation-began'
+
 const TEXTS_FIELD = 'keys'
 const RETIRED_FIELD = 'retired'
 

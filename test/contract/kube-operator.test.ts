@@ -164,7 +164,7 @@ real('it deletes the CiliumNode of a node that is gone, and no other', async () 
   const stop = new AbortController()
   const metrics = new OperatorMetrics()
   const running = watchCluster(
-    { client, config: parsed.value.config, log: SILENT, metrics, periodMs: 50, graceMs: 300 },
+    { client, namespace: 'kube-system', config: parsed.value.config, log: SILENT, metrics, periodMs: 50, graceMs: 300 },
     stop.signal,
   )
   await until(async () => (await client.find(CILIUM_NODES, 'gone')) === undefined)

@@ -17,7 +17,7 @@ import type { Log } from '#io/telemetry/log.ts'
 import type { Endpoints } from './endpoints.ts'
 import { IpsecPart } from './ipsec-part.ts'
 import type { KeyReading } from './key-source.ts'
-import { Network } from './network.ts'
+import { type FlushFilter, Network } from './network.ts'
 import type { NodeAddresses } from './node-addresses.ts'
 import type { NodeStateStore } from './node-state.ts'
 import type { OwnKey } from './own-key.ts'
@@ -77,6 +77,11 @@ export class Agent {
   /** What this node's CiliumNode said in the view that the plan in force was made of. */
   #ownSeen: Announcement | undefined
   #paused: string | undefined
+  readonly #flushes: {
+    readonly only: FlushFilter
+    readonly resolve: (removed: number) => void
+    readonly reject: (error: unknown) => void
+  }[] = []
 
   constructor(deps: AgentDeps) {
     this.#deps = deps
@@ -115,6 +120,16 @@ export class Agent {
   /** Why pods cannot be served; undefined: they can. */
   notReady(): string | undefined {
     return this.#paused ?? this.#waitingFor
+  }
+
+  /**
+   * Removes associations of IPsec (of that key id, with that node) and brings the plan about again at once. Resolves to how
+   * many there were. Packets wait or are dropped meanwhile, never sent in clear.
+   */
+  async flush(only: FlushFilter): Promise<number> {
+    const flushed = new Promise<number>((resolve, reject) => this.#flushes.push({ only, resolve, reject }))
+    this.#applyWorker.nudge()
+    return await flushed
   }
 
   /** What is in force; undefined before the first success. */
@@ -219,12 +234,16 @@ export class Agent {
     }
     if (mode?.type !== 'ipsec' || announcement.level === CLEAR) {
       const missing = mode?.type === 'ipsec' && config.encryption === 'ipsec' ? this.#ipsec.missing() : undefined
+      for (const { resolve } of this.#flushes.splice(0)) resolve(0)
       if (missing !== undefined) return this.#wait(missing)
       await apply(undefined)
       this.#ipsec.end()
       return true
     }
     const peers = this.#view.peers(known)
+    for (const { only, resolve, reject } of this.#flushes.splice(0)) {
+      await this.#network.flush(only, this.#ipsec.keys).then(resolve, reject)
+    }
     // each step changes what the next one is decided by; a few, and the others' words are looked at again
     for (let steps = 0; steps < MOST_STEPS; steps++) {
       const ipsec = await this.#ipsec.decide(peers, () => ipsecSettings(ownSnapshot(known)), ownWords(known))

@@ -1,6 +1,6 @@
 import type { Datapath } from '#core/datapath/datapath.ts'
 import { Fault } from '#core/fault/fault.ts'
-import type { IpsecKey } from '#core/ipsec/key.ts'
+import type { IpsecKey, KeyRef } from '#core/ipsec/key.ts'
 import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import { type Plan, plan } from '#core/plan/plan.ts'
 import type { Snapshot } from '#core/plan/snapshot.ts'
@@ -19,6 +19,13 @@ export interface Applied {
 export interface KeyMaterial {
   readonly privateKey: Uint8Array | undefined
   readonly ipsecKeys: readonly IpsecKey[]
+}
+
+/** Associations of IPsec; a field that is undefined leaves none out. */
+export interface FlushFilter {
+  /** Key id. */
+  readonly spi: number | undefined
+  readonly node: string | undefined
 }
 
 type DeviceName = typeof WIREGUARD_DEVICE | typeof IPSEC_DEVICE
@@ -92,6 +99,26 @@ export class Network {
     this.#acknowledged.delete(IPSEC_DEVICE)
     await this.#datapath.applyIpsec({ ...ipsec, keys: ipsecKeys })
     this.#acknowledged.set(IPSEC_DEVICE, ipsec)
+  }
+
+  /** Removes those associations, until the next apply. How many there were. */
+  async flush({ spi, node }: FlushFilter, keys: readonly IpsecKey[]): Promise<number> {
+    const ipsec = this.#applied?.plan.ipsec
+    if (ipsec === undefined) return 0
+    const count = async () => (await this.#datapath.observeIpsec(ipsec.name))?.associations.length ?? 0
+    const before = await count()
+    const goes = (key: KeyRef | undefined) => spi === undefined || key?.id === spi
+    const peers = ipsec.peers.map((peer) => {
+      if (node !== undefined && peer.node !== node) return peer
+      return {
+        ...peer,
+        receive: peer.receive.filter((key) => !goes(key)),
+        send: goes(peer.send) ? undefined : peer.send,
+      }
+    })
+    this.#acknowledged.delete(IPSEC_DEVICE)
+    await this.#datapath.applyIpsec({ ...ipsec, peers, keys })
+    return before - (await count())
   }
 
   async #remove(device: DeviceName): Promise<void> {

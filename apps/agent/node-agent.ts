@@ -3,7 +3,7 @@ import { CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { ANNOTATION, CLEANUP } from '#core/api/names.ts'
 import type { NodeFacts } from '#core/api/node.ts'
 import type { Datapath, IpsecState, WireguardState } from '#core/datapath/datapath.ts'
-import { describeFault } from '#core/fault/fault.ts'
+import { describeFault, Fault } from '#core/fault/fault.ts'
 import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import { podNetwork } from '#core/plan/pod-network.ts'
 import type { StateMessage } from '#core/status/agent-status.ts'
@@ -26,6 +26,7 @@ import { CniServer } from './cni/server.ts'
 import { ConfigWatch } from './config-watch.ts'
 import { type Endpoint, Endpoints, endpointsSchema } from './endpoints.ts'
 import { Health } from './health.ts'
+import { describeAssociations } from './ipsec-dump.ts'
 import { KeySource } from './key-source.ts'
 import { NodeAddresses } from './node-addresses.ts'
 import { NodeStateStore, nodeStateSchema } from './node-state.ts'
@@ -343,7 +344,28 @@ export class NodeAgent {
           endpoints: this.#endpoints.all(),
         }
       },
+      'GET /v1/encrypt/xfrm': async () => await this.#associations(false),
+      'GET /v1/encrypt/xfrm-with-keys': async () => await this.#associations(true),
+      'POST /v1/encrypt/flush': async (query) => await this.#flush(query),
       'POST /v1/cleanup': async () => ({ removed: await cleanUp(this.#cleanupDeps()) }),
+    }
+  }
+
+  async #associations(withKeys: boolean): Promise<object> {
+    const ipsec = this.#agent?.applied?.plan.ipsec
+    const state = ipsec === undefined ? undefined : await this.#options.datapath.observeIpsec(ipsec.name)
+    return describeAssociations(
+      state,
+      withKeys && ipsec !== undefined ? { ipsec, keys: this.#agent?.ipsec.keys ?? [] } : undefined,
+    )
+  }
+
+  async #flush(query: URLSearchParams): Promise<object> {
+    if (this.#agent === undefined) throw new Fault('agent.not-ready', 'the agent is starting')
+    const spi = query.get('spi')
+    const node = query.get('node')
+    return {
+      removed: await this.#agent.flush({ spi: spi === null ? undefined : Number(spi), node: node ?? undefined }),
     }
   }
 

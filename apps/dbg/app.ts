@@ -5,6 +5,7 @@ import {
   buildRouteMap,
   ExitCode,
   type FlagParametersForType,
+  numberParser,
   run,
   text_en,
 } from '@stricli/core'
@@ -42,6 +43,41 @@ const encryptStatusCommand = buildCommand<OutputFlags, [], DbgContext>({
   docs: { brief: 'How traffic of this node is encrypted' },
 })
 
+export interface DumpFlags extends OutputFlags {
+  readonly showKeys: boolean
+}
+const dumpCommand = buildCommand<DumpFlags, [], DbgContext>({
+  loader: async () => (await import('./commands/dump-xfrm.ts')).dumpXfrm,
+  parameters: {
+    flags: {
+      ...outputFlags,
+      showKeys: { kind: 'boolean', brief: 'The keys themselves as well', default: false, withNegated: false },
+    },
+    aliases: { o: 'output' },
+  },
+  docs: { brief: 'The IPsec associations of this node; keys as fingerprints' },
+})
+
+export interface FlushFlags {
+  readonly force: boolean
+  readonly spi: number | undefined
+  readonly nodeId: string | undefined
+  readonly node: string | undefined
+}
+const flushCommand = buildCommand<FlushFlags, [], DbgContext>({
+  loader: async () => (await import('./commands/encrypt-flush.ts')).encryptFlush,
+  parameters: {
+    flags: {
+      force: { kind: 'boolean', brief: 'Without asking', default: false, withNegated: false },
+      spi: { kind: 'parsed', parse: numberParser, brief: 'Only of this key id', optional: true },
+      nodeId: { kind: 'parsed', parse: String, brief: 'As in Cilium; here nodes have names', optional: true },
+      node: { kind: 'parsed', parse: String, brief: 'Only those with this node', optional: true },
+    },
+    aliases: { f: 'force' },
+  },
+  docs: { brief: 'Remove the IPsec associations of this node; the agent makes them again at once' },
+})
+
 const versionCommand = buildCommand<OutputFlags, [], DbgContext>({
   loader: async () => (await import('./commands/version.ts')).version,
   parameters: { flags: outputFlags, aliases: { o: 'output' } },
@@ -77,7 +113,7 @@ const routes = buildRouteMap<string, DbgContext>({
   routes: {
     status: statusCommand,
     encrypt: buildRouteMap<string, DbgContext>({
-      routes: { status: encryptStatusCommand },
+      routes: { status: encryptStatusCommand, flush: flushCommand, 'dump-xfrm': dumpCommand },
       docs: { brief: 'Transparent encryption' },
     }),
     version: versionCommand,

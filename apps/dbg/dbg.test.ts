@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { AgentStatus } from '#core/status/agent-status.ts'
+import type { IpsecStatus } from '#core/status/encryption-status.ts'
 import { SocketAgentClient } from './agent-client.ts'
 import { runDbg } from './app.ts'
 import type { AgentClient } from './context.ts'
@@ -96,4 +97,46 @@ test('cleanup asks for a yes', async () => {
   assert.equal(asked.code, 1)
   assert.match(asked.err, /--force/)
   assert.equal((await dbg('cleanup --force')).out, 'removed cilium_wg0\n')
+})
+
+test('ipsec as the guide shows it, and the errors by their names', async () => {
+  const errors = { XfrmInNoStates: 3, XfrmInStateProtoError: 1 }
+  const agent = (ipsec: IpsecStatus): AgentClient => ({
+    get: async () => ({ ...STATUS, encryption: { mode: 'IPsec', ipsec } }),
+    post: async () => ({}),
+  })
+  const well = { 'decrypt-interfaces': ['eth0'], 'keys-in-use': 4, 'max-seq-number': '0x1e3/0xffffffff' }
+  assert.equal(
+    (await dbg('encrypt status', agent(well))).out.replace(/ +$/gm, ''),
+    'Encryption: IPsec\nDecryption interface(s): eth0\nKeys in use: 4\nMax Seq. Number: 0x1e3/0xffffffff\nErrors: 0\n',
+  )
+  assert.match((await dbg('encrypt status', agent(well))).out, /^Keys in use: 4 {25}$/m)
+  assert.match((await dbg('status', agent(well))).out, /^Encryption: +IPsec$/m)
+  const ill = { ...well, 'error-count': 4, 'xfrm-errors': errors }
+  assert.match(
+    (await dbg('encrypt status', agent(ill))).out,
+    /^Errors: 4 +\n\tXfrmInNoStates: 3\n\tXfrmInStateProtoError: 1\n/m,
+  )
+  assert.equal((await dbg('encrypt status -o jsonpath={.ipsec.keys-in-use}', agent(ill))).out, '4')
+})
+
+test('flush asks for what Cilium asks, of the agent', async () => {
+  const asked: string[] = []
+  const agent: AgentClient = {
+    get: async (path) => [{ path }],
+    post: async (path) => {
+      asked.push(path)
+      return { removed: 6 }
+    },
+  }
+  assert.equal((await dbg('encrypt flush -f', agent)).out, 'All XFRM states and policies have been deleted.\n')
+  assert.equal(
+    (await dbg('encrypt flush --spi 3 --node kind-worker', agent)).out,
+    'Deleted 6 XFRM states.\nDeleted 0 XFRM policies.\n',
+  )
+  assert.deepEqual(asked, ['/v1/encrypt/flush?', '/v1/encrypt/flush?spi=3&node=kind-worker'])
+  assert.match((await dbg('encrypt flush --spi 16', agent)).err, /Given SPI is too big/)
+  assert.match((await dbg('encrypt flush --node-id 7', agent)).err, /Unable to parse node ID "7".*--node NAME/)
+  assert.deepEqual(JSON.parse((await dbg('encrypt dump-xfrm', agent)).out), [{ path: '/v1/encrypt/xfrm' }])
+  assert.match((await dbg('encrypt dump-xfrm --show-keys', agent)).out, /with-keys/)
 })

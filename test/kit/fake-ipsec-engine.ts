@@ -93,6 +93,7 @@ export class FakeIpsecEngine {
       case 'removeSession':
       case 'send':
       case 'setSession':
+      default:
         return 'malformed'
     }
   }

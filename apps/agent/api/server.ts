@@ -5,8 +5,10 @@ import { describeFault, Fault } from '#core/fault/fault.ts'
 import { removeFile } from '#io/store/file.ts'
 import type { Log } from '#io/telemetry/log.ts'
 
-/** One thing that can be asked: `GET /v1/healthz`. The answer is JSON, or text with its type. */
-export type Routes = Readonly<Record<`${'GET' | 'POST'} /${string}`, () => Promise<object | TextAnswer>>>
+/** One thing that can be asked: `GET /v1/healthz`, with what follows `?`. The answer is JSON, or text with its type. */
+export type Routes = Readonly<
+  Record<`${'GET' | 'POST'} /${string}`, (query: URLSearchParams) => Promise<object | TextAnswer>>
+>
 
 export class TextAnswer {
   readonly contentType: string
@@ -21,7 +23,7 @@ export class TextAnswer {
 
 /**
  * A few fixed questions over HTTP: on a Unix socket (only root may connect), or on a TCP port of the loopback or the
- * node. No parameters, no bodies: a body that comes all the same is thrown away.
+ * node. No bodies: one that comes all the same is thrown away.
  */
 export class ApiServer {
   readonly #server: Server
@@ -78,13 +80,13 @@ export class ApiServer {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     request.resume()
-    const path = (request.url ?? '').replace(/\?.*/, '')
+    const [path, query] = (request.url ?? '').split('?', 2)
     const method = request.method === 'HEAD' ? 'GET' : request.method
     const key = `${method} ${path}`
     const route = Object.hasOwn(this.#routes, key) ? this.#routes[key as keyof Routes] : undefined
     try {
       if (route === undefined) return send(response, new TextAnswer(`no such thing: ${key}\n`, undefined, 404))
-      const answer = await route()
+      const answer = await route(new URLSearchParams(query))
       send(response, answer instanceof TextAnswer ? answer : json(answer, 200))
     } catch (error) {
       this.#log.warn(`${key} failed: ${describeFault(error)}`)

@@ -63,7 +63,7 @@ test('agents and operator may touch two Secrets of their own namespace, and no o
     'Role net cilium-ipsec-keys: get,list,watch',
     // the admission policy says which
     'Role net all: create',
-    'Role net pellicle-ipsec-keys: get,list,watch,update,delete',
+    'Role net pellicle-ipsec-keys: get,list,watch,update',
   ])
   const policy = objects.find(({ metadata }) => metadata.name === 'pellicle-operator-secret')
   assert.match(JSON.stringify(policy?.['spec']), /serviceaccount:net:cilium-operator/)

@@ -86,7 +86,7 @@ export class KeyKeeper {
       namespace,
       fieldSelector: `metadata.name=${name}`,
       onChange: () => this.poke(),
-      onFailure: (error) => log.warn('Secret not watched', { secret: name, error: describeFault(error) }),
+      onFailure: (error) => log.warn('Secret not watched', { name, error: describeFault(error) }),
     })
   }
 

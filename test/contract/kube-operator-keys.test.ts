@@ -1,0 +1,265 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext } from 'node:test'
+import { parseAllDocuments } from 'yaml'
+import { OperatorMetrics } from '#apps/operator/metrics.ts'
+import { watchCluster } from '#apps/operator/watcher.ts'
+import { announceNode, CILIUM_NODES } from '#core/api/cilium-node.ts'
+import { parseConfig } from '#core/api/config.ts'
+import {
+  encodeSecret,
+  FORCED_ANNOTATION,
+  formatForced,
+  IPSEC_SECRET,
+  KEPT_SECRET,
+  parseKeptKeys,
+  secretOf,
+} from '#core/api/ipsec-secrets.ts'
+import { NODES } from '#core/api/node.ts'
+import type { KubeObject, Resource } from '#core/api/object.ts'
+import { EVENTS, SECRETS } from '#core/api/resources.ts'
+import { parseIp } from '#core/ip/address.ts'
+import type { KeyRef } from '#core/ipsec/key.ts'
+import { parseKeyTexts } from '#core/ipsec/key-text.ts'
+import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
+import type { KubeClient } from '#io/kube/client.ts'
+import { hasCode } from '#io/kube/errors.ts'
+import { createLog } from '#io/telemetry/log.ts'
+import { apiSuite, until } from '#test/kit/api-suite.ts'
+import type { ApiServer } from '#test/kit/apiserver.ts'
+
+/** The operator and the two Secrets of IPsec keys, with the rights of the chart, against a real kube-apiserver. */
+const NAMESPACE = 'kube-system'
+const scope = { namespace: NAMESPACE }
+const HEX = {
+  3: '8f3a91c2d47e05b6617f2ec9a0d35b84e91c7a26',
+  4: '5d20e7b94c1fa863920be4d71f6c358ad4097be1',
+  5: 'c07b36e1582fd94a0e6bb7935dac41f2783e1509',
+} as const
+const text = (id: 3 | 4 | 5) => `${id} rfc4106(gcm(aes)) ${HEX[id]} 128`
+
+let server: ApiServer
+let client: KubeClient
+const real = apiSuite((made) => {
+  ;({ server, client } = made)
+})
+
+const RBAC = (kind: string, namespaced: boolean): Resource<KubeObject> => ({
+  group: 'rbac.authorization.k8s.io',
+  version: 'v1',
+  kind,
+  plural: `${kind.toLowerCase()}s`,
+  namespaced,
+})
+const ADMISSION = (kind: string, plural: string): Resource<KubeObject> => ({
+  group: 'admissionregistration.k8s.io',
+  version: 'v1',
+  kind,
+  plural,
+  namespaced: false,
+})
+const RESOURCES = [
+  RBAC('Role', true),
+  RBAC('RoleBinding', true),
+  RBAC('ClusterRole', false),
+  RBAC('ClusterRoleBinding', false),
+  ADMISSION('ValidatingAdmissionPolicy', 'validatingadmissionpolicies'),
+  ADMISSION('ValidatingAdmissionPolicyBinding', 'validatingadmissionpolicybindings'),
+]
+
+/** The few template expressions of these manifests, without Helm. */
+async function applyManifests(path: string): Promise<void> {
+  const manifest = readFileSync(join(import.meta.dirname, '../../deploy/chart/templates', path), 'utf8')
+    .replaceAll('{{ .Release.Namespace }}', NAMESPACE)
+    .replaceAll('{{ include "pellicle.ipsecSecret" . }}', IPSEC_SECRET)
+    .replaceAll(/^\s*(labels:\s*\n\s*)?\{\{-? include "pellicle.labels".*\}\}\n/gm, '')
+    .replaceAll(/\{\{-?[\s\S]*?-?\}\}/g, '')
+  for (const document of parseAllDocuments(manifest)) {
+    const object = document.toJS() as KubeObject | null
+    const resource = RESOURCES.find(({ kind }) => kind === object?.kind)
+    if (object === null || resource === undefined) continue
+    await client.apply(resource, object, { fieldManager: 'test' })
+  }
+}
+
+async function serviceAccount(name: string): Promise<KubeClient> {
+  return await server.as(`system:serviceaccount:${NAMESPACE}:${name}`, [
+    'system:serviceaccounts',
+    `system:serviceaccounts:${NAMESPACE}`,
+    'system:authenticated',
+  ])
+}
+
+const forbidden = (error: unknown) => hasCode(error, 'kube.forbidden')
+
+real('operator and agents may touch the two Secrets as they need to, and no other', async () => {
+  for (const path of ['cilium-operator/rbac.yaml', 'cilium-operator/admission.yaml', 'cilium-agent/role.yaml']) {
+    await applyManifests(path)
+  }
+  const [operator, agent] = [await serviceAccount('cilium-operator'), await serviceAccount('cilium')]
+  await client.create(SECRETS, secretOf('other', { a: 'b' }), scope)
+  await client.create(SECRETS, secretOf(IPSEC_SECRET, { keys: text(3) }), scope)
+  // the policy takes effect a moment after it was made
+  await until(async () => {
+    try {
+      await operator.create(SECRETS, secretOf(`bootstrap-token-${crypto.randomUUID().slice(0, 6)}`, {}), scope)
+      return false
+    } catch (error) {
+      return String(error).includes('the operator may create only the Secret pellicle-ipsec-keys')
+    }
+  })
+  const token = { ...secretOf(KEPT_SECRET, {}), type: 'bootstrap.kubernetes.io/token' }
+  await assert.rejects(operator.create(SECRETS, token, scope))
+  for (const who of [operator, agent]) {
+    for (const name of [IPSEC_SECRET, KEPT_SECRET]) {
+      await who.list(SECRETS, { ...scope, fieldSelector: `metadata.name=${name}` })
+    }
+    await assert.rejects(who.list(SECRETS, scope), forbidden)
+    await assert.rejects(who.get(SECRETS, 'other', scope), forbidden)
+    await assert.rejects(who.patch(SECRETS, IPSEC_SECRET, { data: { keys: '' } }, scope), forbidden)
+    await assert.rejects(who.delete(SECRETS, IPSEC_SECRET, scope), forbidden)
+    await assert.rejects(who.get(SECRETS, IPSEC_SECRET, { namespace: 'default' }), forbidden)
+  }
+  await assert.rejects(agent.create(SECRETS, secretOf(KEPT_SECRET, {}), scope), forbidden)
+  await client.delete(SECRETS, IPSEC_SECRET, scope)
+})
+
+function refOf(id: 3 | 4 | 5): KeyRef {
+  const parsed = parseKeyTexts(text(id), ipsecHash)
+  assert(parsed.ok)
+  const key = parsed.value[0] as KeyRef
+  return { id: key.id, fingerprint: key.fingerprint }
+}
+
+/** What the agent of `name` says; an agent is played, everything else is real. */
+async function say(name: string, receives: readonly (3 | 4 | 5)[], sends: readonly (3 | 4 | 5)[]): Promise<void> {
+  const object = announceNode({
+    name,
+    nodeUid: '11111111-1111-1111-1111-111111111111',
+    nodeIps: [parseIp('172.18.0.3')!],
+    internalIps: [],
+    podCidrs: [],
+    bootId: 'b',
+    publicKey: undefined,
+    keyId: sends.at(-1) ?? 0,
+    announcement: { level: 3, epoch: 1 },
+    ipsec: { receives: receives.map(refOf), sends: sends.map(refOf) },
+  })
+  await client.apply(CILIUM_NODES, object, { fieldManager: 'agent', force: true })
+}
+
+async function kept() {
+  return parseKeptKeys((await client.find(SECRETS, KEPT_SECRET, scope))?.data)
+}
+
+async function keeps(...ids: readonly (3 | 4 | 5)[]): Promise<void> {
+  const wanted = JSON.stringify(ids.map(text))
+  await until(async () => JSON.stringify((await kept())?.texts) === wanted)
+}
+
+async function userText(value: string): Promise<void> {
+  await client.patch(SECRETS, IPSEC_SECRET, { data: { keys: encodeSecret(value) } }, scope)
+}
+
+async function eventReasons(): Promise<string[]> {
+  const { items } = await client.listAll(EVENTS, scope)
+  return items.filter(({ regarding }) => regarding.kind === 'Secret').map(({ reason }) => reason)
+}
+
+/** The operator's work by its own rights; the answer is all that it logged. */
+async function startOperator(t: TestContext, metrics = new OperatorMetrics()): Promise<() => string> {
+  const parsed = parseConfig({ 'pellicle-cluster-cidrs': '10.244.0.0/16', 'enable-ipsec': 'true' })
+  assert(parsed.ok)
+  let said = ''
+  const log = createLog({ level: 'debug', write: (line) => (said += line) })
+  const stop = new AbortController()
+  const { config } = parsed.value
+  const operator = await serviceAccount('cilium-operator')
+  const running = watchCluster({ client: operator, namespace: NAMESPACE, config, log, metrics }, stop.signal)
+  t.after(async () => {
+    stop.abort()
+    await running
+  })
+  return () => said
+}
+
+real('a rotation from the first key to the end, with a node that is lost and one that is deleted', async (t) => {
+  for (const name of ['a', 'b', 'lost', 'deleted']) await client.create(NODES, { metadata: { name } })
+  const metrics = new OperatorMetrics()
+  const log = await startOperator(t, metrics)
+  await until(async () => (await eventReasons()).includes('NoKey'))
+  await client.create(SECRETS, secretOf(IPSEC_SECRET, { keys: text(3) }), scope)
+  await keeps(3)
+  for (const name of ['a', 'b', 'lost', 'deleted']) await say(name, [3], [3])
+
+  await userText(text(4))
+  await keeps(3, 4)
+  for (const name of ['a', 'b']) await say(name, [3, 4], [3])
+  await client.delete(NODES, 'deleted')
+  // a third key waits
+  await userText(text(5))
+  await until(async () => (await eventReasons()).includes('KeyWaits'))
+  for (const name of ['a', 'b']) await say(name, [4], [4])
+  await until(async () => (await metrics.registry.metrics()).includes('rotation_waiting_nodes 1\n'))
+  assert.deepEqual((await kept())?.texts, [text(3), text(4)])
+
+  // the operator may be writing at the same time: neither write is lost
+  const annotations = { [FORCED_ANNOTATION]: formatForced(refOf(4), ['lost']), 'example.org/mine': 'stays' }
+  await client.patch(SECRETS, KEPT_SECRET, { metadata: { annotations } }, scope)
+  await keeps(4, 5)
+  const secret = await client.get(SECRETS, KEPT_SECRET, scope)
+  assert.deepEqual(
+    [secret.metadata.annotations?.[FORCED_ANNOTATION], secret.metadata.annotations?.['example.org/mine']],
+    [undefined, 'stays'],
+  )
+  assert.deepEqual((await kept())?.retired, [refOf(3)])
+  for (const name of ['a', 'b', 'lost']) await say(name, [5], [5])
+  await keeps(5)
+  await until(async () => (await eventReasons()).filter((reason) => reason === 'KeyRetired').length === 2)
+  const reasons = new Set(await eventReasons())
+  for (const reason of ['KeyTaken', 'RotationBegan', 'KeyWaits', 'KeyRetired']) assert.ok(reasons.has(reason), reason)
+  assert.match(log(), /rotation from key 3 to key 4 began/)
+  const told = log() + JSON.stringify(await client.listAll(EVENTS, scope)) + (await metrics.registry.metrics())
+  for (const hex of Object.values(HEX)) assert.ok(!told.includes(hex.slice(0, 8)), 'a key was told')
+})
+
+real('a wrong text changes nothing and is told by its reason, until it is right', async (t) => {
+  const metrics = new OperatorMetrics()
+  const log = await startOperator(t, metrics)
+  await keeps(5)
+  for (const [wrong, reason] of [
+    ['6 rfc4106(gcm(aes)) deadbeef 128', 'MalformedKey'],
+    [`6 rfc4106(gcm(aes)) ${'ab'.repeat(20)} 128`, 'WeakKey'],
+    [`5 rfc4106(gcm(aes)) ${HEX[5].split('').toReversed().join('')} 128`, 'SameKeyId'],
+    [`6 rfc4106(gcm(aes)) ${HEX[3]} 128`, 'KeyUsedBefore'],
+    [`6 rfc4106(gcm(aes)) ${HEX[5]} 128`, 'SameKey'],
+  ] as const) {
+    await userText(wrong)
+    await until(async () => (await eventReasons()).includes(reason))
+    await until(async () => (await metrics.registry.metrics()).includes(`key_problems{reason="${reason}"} 1`))
+    assert.deepEqual((await kept())?.texts, [text(5)])
+  }
+  await userText(text(5))
+  await until(() => log().includes('msg=resolved'))
+  assert.doesNotMatch(log(), /deadbeef|abababab/)
+})
+
+real('what somebody deletes or spoils is written again; the user’s Secret may go', async (t) => {
+  await startOperator(t)
+  await keeps(5)
+  await client.delete(SECRETS, IPSEC_SECRET, scope)
+  // let it see what is there before it goes
+  await until(async () => {
+    await client.delete(SECRETS, KEPT_SECRET, scope)
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    return (await kept()) !== undefined
+  })
+  assert.deepEqual((await kept())?.texts, [text(5)])
+  await client.patch(SECRETS, KEPT_SECRET, { data: { keys: null } }, scope)
+  await keeps(5)
+  assert.deepEqual(
+    (await kept())?.retired.map(({ id }) => id),
+    [3, 4],
+  )
+})

@@ -42,11 +42,7 @@ for (const [line, expected] of [
   ['--set encryptoin.enabled=true', /Did you mean encryption/],
   ['--set encryption.enabled=yes', /encryption\.enabled/],
   ['--set encryption.enabled', /"encryption\.enabled" has no value/],
-  [
-    '--set encryption.enabled=true',
-    /ipsec is not built yet: nothing would be encrypted\. Add --set encryption\.type=wireguard/,
-  ],
-  ['--set encryption.enabled=true --set encryption.type=ipsec', /ipsec is not built/],
+  ['--set encryption.enabled=true --set encryption.type=ztunnel', /ztunnel/],
   ['--set encryption.strictMode.enabled=true', /strictMode/],
   ['--set encryption.strictMode.egress.enabled=true', /strictMode/],
   ['--set hostFirewall.enabled=true', /no host firewall/],
@@ -82,12 +78,12 @@ test('what is without meaning is told in one line and does not stop an installat
 
 test('files of values are read in order, --set wins, a file that is no YAML is not quoted', async (t) => {
   const at = folder(t)
-  writeFileSync(join(at, 'a.yaml'), 'encryption: {enabled: true, type: ipsec}\n')
+  writeFileSync(join(at, 'a.yaml'), 'encryption: {enabled: true, type: ztunnel}\n')
   writeFileSync(join(at, 'b.yaml'), 'encryption: {type: wireguard}\n')
   const both = ['install', '-f', join(at, 'a.yaml'), '--values', join(at, 'b.yaml')]
   assert.match((await runPellicle(both, { env: NOWHERE })).stderr, /no cluster is known/)
-  const spoiled = await runPellicle([...both, '--set', 'encryption.type=ipsec'], { env: NOWHERE })
-  assert.match(spoiled.stderr, /ipsec is not built/)
+  const spoiled = await runPellicle([...both, '--set', 'encryption.type=ztunnel'], { env: NOWHERE })
+  assert.match(spoiled.stderr, /ztunnel/)
   writeFileSync(join(at, 'c.yaml'), 'password: "geheim\nx: [\n')
   const wrong = await runPellicle(['install', '-f', join(at, 'c.yaml')], { env: NOWHERE })
   assert.match(wrong.stderr, /it is no YAML/)

@@ -10,7 +10,7 @@ import { describeRotation, findProblems, type RotationProblem } from './rotation
  * A node says two lists of keys (core/ipsec/words.ts): what it receives by, and what it sends by. Two promises hold
  * for every word that others may see:
  *
- * 1. *It receives by all of `receives`.*
+ * 1. *It receives by all of `receives`*, until every other node has made promise 2 about the key.
  * 2. *From then on it sends only by keys in `sends`, or by the newest in `receives`.* So what has gone from `sends` and is
  *    not the newest never comes back; words of one node are seen in the order in which they were said, so whoever has
  *    seen it gone may rely on it, however old the words are by now.
@@ -117,13 +117,16 @@ export function rotate(view: RotationView): Rotation {
   const wanted = [...held, ...newKeys(view, held)]
   const { quiet, waitingFor } = findRetiring(view, wanted)
   const isOver = quiet !== undefined && now - quiet.since >= FLIGHT_TIME
-  const receive = isOver ? wanted.filter((key) => !sameKey(key, quiet.key)) : wanted
+  const staying = isOver ? wanted.filter((key) => !sameKey(key, quiet.key)) : wanted
+  // said before it is done: an agent that starts in between must not install it again, with a replay window that is empty
+  const isUnsaid = own.said.every(({ receives }) => !isOver || !hasKey(receives, quiet.key))
+  const receive = isUnsaid ? staying : wanted
   const send = new Map<string, KeyRef>()
   for (const peer of view.peers) {
-    const key = sendingKey(view, receive, peer)
+    const key = sendingKey(view, staying, peer)
     if (key !== undefined) send.set(peer.name, key)
   }
-  const words = wordsOf(own, receive)
+  const words = wordsOf(own, staying)
   const said = own.said.length === 1 ? own.said[0] : undefined
   const isApplied = sameKeys(receive, own.installed) && sameSending(send, own.sending)
   const isSaid = said !== undefined && sameKeys(said.receives, words.receives) && sameKeys(said.sends, words.sends)
@@ -133,8 +136,8 @@ export function rotate(view: RotationView): Rotation {
     receive,
     send,
     words,
-    quiet: isOver ? undefined : quiet,
-    ...describeRotation(view, receive, waitingFor),
+    quiet,
+    ...describeRotation(view, staying, waitingFor),
     waitingFor,
     problems: findProblems(view, receive),
   }
@@ -142,14 +145,14 @@ export function rotate(view: RotationView): Rotation {
 
 /** What this node receives by, as far as it still has the bytes: what the operator does not list any more is older. */
 function heldKeys({ own, sources }: RotationView): readonly KeyRef[] {
+  // words that were tried may hold a key that is not installed any more; after a start there are only words
+  const said = own.said.flatMap(({ receives }) => receives)
   const held: KeyRef[] = []
-  for (const key of [...own.said.flatMap(({ receives }) => receives), ...own.installed]) {
+  for (const key of own.installed.length > 0 ? own.installed : said) {
     if (!hasKey(held, key) && hasKey(own.known, key)) held.push(key)
   }
-  // words that were tried may hold a key that is not installed any more
-  const kept = own.installed.length === 0 ? held : held.filter((key) => hasKey(own.installed, key))
-  if (!sources.operator) return kept
-  return [...kept.filter((key) => !hasKey(sources.kept, key)), ...sources.kept.filter((key) => hasKey(kept, key))]
+  if (!sources.operator) return held
+  return [...held.filter((key) => !hasKey(sources.kept, key)), ...sources.kept.filter((key) => hasKey(held, key))]
 }
 
 /** What to receive by as well. A key that is older than one that is held never comes back. */
@@ -217,15 +220,14 @@ function isSilent(words: IpsecWords | undefined): boolean {
   return words === undefined || (words.receives.length === 0 && words.sends.length === 0)
 }
 
-/** The newest key by which a packet to `peer` may leave. */
+/** The newest key by which a packet to `peer` may leave. Said is installed: also when this agent has just started. */
 function sendingKey(view: RotationView, receive: readonly KeyRef[], peer: RotationPeer): KeyRef | undefined {
-  const { said, installed } = view.own
+  const { said } = view.own
   if (said.length === 0) return undefined
   const isForced = view.forced.includes(peer.name)
   return receive.findLast(
     (key) =>
       hasKey(peer.words?.receives, key) &&
-      hasKey(installed, key) &&
       (!isForced || sameKey(key, receive.at(-1))) &&
       said.every(
         ({ receives, sends }) => hasKey(receives, key) && (hasKey(sends, key) || sameKey(receives.at(-1), key)),

@@ -1,0 +1,518 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { hasKey, type KeyFingerprint, type KeyRef, sameKey } from '#core/ipsec/key.ts'
+import type { IpsecWords } from '#core/ipsec/words.ts'
+import { FLIGHT_TIME, type Quiet, type Rotation, type RotationPeer, type RotationView, rotate } from './rotation.ts'
+import { type Kept, keepTexts } from './rotation-operator.ts'
+
+/**
+ * A cluster in which everything may happen that the API server and machines do not exclude. Each object has one history;
+ * each process sees a prefix of each of them, of other nodes' even an older one after a start; it applies in
+ * single steps, publishes in a step of its own, whose answer may be lost; it restarts between any two. A packet flows by
+ * whatever a node's engine has in force to a peer it has heard, at every moment.
+ */
+class Cluster {
+  now = 0
+  readonly #decide: (view: RotationView) => Rotation
+  readonly objects = new Map<string, unknown[]>([
+    ['kept', [{ texts: [], retired: [], forced: [] } satisfies Kept]],
+    ['user', []],
+  ])
+  readonly nodes: Node[]
+  readonly operatorSees = new Map<string, number>()
+  readonly used: KeyRef[] = []
+  /** When a packet by this key last left from one to the other: `FROM TO KEY`. */
+  readonly lastSent = new Map<string, number>()
+  /** Names of nodes that were forced or gone while others still counted on them: what they lose was asked for. */
+  readonly excused = new Set<string>()
+  /** Starts may show older words of other nodes. */
+  regress = false
+
+  constructor(size: number, joined: number, firstId: number, decide: (view: RotationView) => Rotation) {
+    this.#decide = decide
+    this.patch(firstId)
+    this.nodes = Array.from({ length: size }, (_, i) => newNode(String(i)))
+    for (let i = 0; i < joined; i++) this.boot(i)
+    this.settle(6)
+    this.checkEnd()
+  }
+
+  history<T>(object: string): T[] {
+    let list = this.objects.get(object)
+    if (list === undefined) this.objects.set(object, (list = []))
+    return list as T[]
+  }
+
+  latest<T>(object: string): T | undefined {
+    return this.history<T>(object).at(-1)
+  }
+
+  patch(id: number): void {
+    const key = { id, fingerprint: String(this.used.length).padStart(16, '0') as KeyFingerprint }
+    this.used.push(key)
+    this.history<KeyRef>('user').push(key)
+  }
+
+  putBack(key: KeyRef): void {
+    this.history<KeyRef>('user').push(key)
+  }
+
+  // The agent
+
+  seen<T>(node: Node, object: string): T | undefined {
+    return this.history<T>(object)[(node.sees.get(object) ?? 0) - 1]
+  }
+
+  peersOf(node: Node): (RotationPeer & { readonly boot: number })[] {
+    return this.nodes.flatMap(({ name }) => {
+      const it = name === node.name ? undefined : this.seen<Published | 'gone'>(node, `node/${name}`)
+      return it === undefined || it === 'gone' ? [] : [{ name, words: it.words, boot: it.boot }]
+    })
+  }
+
+  viewOf(node: Node): RotationView {
+    const kept = this.seen<Kept>(node, 'kept')!
+    const user = this.seen<KeyRef>(node, 'user')
+    for (const key of [...kept.texts, ...(user === undefined ? [] : [user])]) {
+      if (!hasKey(node.known, key)) node.known.push(key)
+    }
+    return {
+      sources: { ...kept, kept: kept.texts, user: user === undefined ? [] : [user], operator: true, unusable: [] },
+      own: { known: node.known, said: node.said, installed: node.reported.installed, sending: node.reported.sending },
+      peers: this.peersOf(node),
+      forced: kept.forced,
+      now: this.now,
+      quiet: node.quiet,
+    }
+  }
+
+  /** One decision, or one step of the last one; false when there was nothing to do. */
+  turn(i: number): boolean {
+    const node = this.nodes[i]!
+    if (!node.isUp) return false
+    const next = node.steps.shift()
+    if (next !== undefined) {
+      next()
+      return true
+    }
+    const result = this.#decide(this.viewOf(node))
+    node.quiet = result.quiet
+    const peers = this.peersOf(node)
+    const isKnown = peers.length === node.slots.size && peers.every(({ name, boot }) => node.slots.get(name) === boot)
+    if (result.step === 'apply' || !isKnown) this.#apply(node, result, peers)
+    else if (result.step === 'publish') this.#publish(node, result.words)
+    return node.steps.length > 0
+  }
+
+  #apply(node: Node, { receive, send }: Rotation, peers: readonly { name: string; boot: number }[]): void {
+    node.steps.push(() => {
+      for (const name of node.slots.keys()) {
+        const peer = peers.find((each) => each.name === name)
+        if (peer?.boot === node.slots.get(name)) continue
+        for (const forget of [node.slots, node.heard, node.inForce]) forget.delete(name)
+      }
+      for (const { name, boot } of peers) node.slots.set(name, boot)
+      for (const key of receive) {
+        if (hasKey(node.installed, key)) continue
+        assert.ok(!hasKey(node.removed, key), `${node.name} receives again by ${key.id}`)
+        assert.ok(!node.installed.some(({ id }) => id === key.id), `${node.name} has two keys of id ${key.id}`)
+        node.installed.push(key)
+      }
+    })
+    for (const { name } of peers) {
+      const key = send.get(name)
+      node.steps.push(() => this.#switch(node, name, key))
+    }
+    node.steps.push(() => {
+      for (const key of node.installed.filter((each) => !hasKey(receive, each))) this.#remove(node, key)
+    })
+    node.steps.push(() => {
+      node.reported = { installed: receive, sending: new Map(send) }
+    })
+  }
+
+  #switch(node: Node, name: string, key: KeyRef | undefined): void {
+    const before = node.inForce.get(name)
+    if (key === undefined) node.inForce.delete(name)
+    else node.inForce.set(name, key)
+    if (sameKey(before, key)) return
+    const to = this.nodes[Number(name)]!
+    if (before !== undefined && this.#flows(node, to)) {
+      this.lastSent.set(`${node.name} ${name} ${before.fingerprint}`, this.now)
+      if (key === undefined && !this.regress) assert.ok(this.excused.has(name), `${node.name} stops sending to ${name}`)
+    }
+  }
+
+  #remove(node: Node, key: KeyRef): void {
+    node.installed = node.installed.filter((each) => !sameKey(each, key))
+    node.removed.push(key)
+    for (const { name } of this.nodes) {
+      const last = this.lastSent.get(`${name} ${node.name} ${key.fingerprint}`)
+      const isExcused = this.excused.has(name)
+      if (last !== undefined && !isExcused) {
+        assert.ok(this.now - last >= FLIGHT_TIME, `${name} sent by ${key.id} to ${node.name} just now`)
+      }
+    }
+  }
+
+  #publish(node: Node, words: IpsecWords): void {
+    node.said = [...node.said, words]
+    const { boot } = node
+    node.steps.push(() => {
+      if (node.isCut) return // no answer: nobody knows whether it was written
+      this.history<Published>(`node/${node.name}`).push({ boot, words })
+      if (!node.isDeaf) node.steps.push(() => (node.said = [words]))
+    })
+  }
+
+  // What happens to it
+
+  boot(i: number): void {
+    const { name, boot } = this.nodes[i]!
+    for (const each of [...this.lastSent.keys()]) {
+      if (each.startsWith(`${name} `) || each.split(' ')[1] === name) this.lastSent.delete(each)
+    }
+    this.nodes[i] = { ...newNode(name), isUp: true, boot: boot + 1 }
+    this.#list(this.nodes[i])
+  }
+
+  /** Of the agent alone. */
+  restart(i: number, age: number): void {
+    const node = this.nodes[i]!
+    if (!node.isUp) return
+    const last = this.latest<Published | 'gone'>(`node/${node.name}`)
+    const own = last === undefined || last === 'gone' || last.boot !== node.boot ? [] : [last.words]
+    const fresh = newNode(node.name)
+    Object.assign(node, {
+      steps: [],
+      quiet: undefined,
+      reported: fresh.reported,
+      said: own,
+      known: [],
+      sees: fresh.sees,
+      isCut: false,
+      isDeaf: false,
+    })
+    this.#list(node, this.regress ? age : 0)
+  }
+
+  /** What is there is known; words may be as old as the object. */
+  #list(node: Node, age = 0): void {
+    for (const object of this.objects.keys()) {
+      const history = this.history<Published | 'gone'>(object)
+      const last = history.at(-1)
+      const isNode = object.startsWith('node/') && last !== undefined && last !== 'gone'
+      const first = isNode ? history.findIndex((it) => it !== 'gone' && it.boot === last.boot) + 1 : history.length
+      node.sees.set(object, Math.max(first, history.length - age))
+    }
+  }
+
+  crash(i: number): void {
+    this.nodes[i]!.isUp = false
+  }
+
+  leave(i: number): void {
+    const node = this.nodes[i]!
+    if (this.latest(`node/${node.name}`) === undefined) return
+    node.isUp = false
+    this.history<unknown>(`node/${node.name}`).push('gone')
+  }
+
+  deliver(i: number, object: string): void {
+    const node = this.nodes[i]!
+    if (node.isUp && !node.isCut) advance(node.sees, object, this.history(object).length)
+  }
+
+  hear(i: number, j: number): void {
+    const [to, from] = [this.nodes[i]!, this.nodes[j]!]
+    const key = from.inForce.get(to.name)
+    if (i === j || key === undefined || !to.isUp || !from.isUp || !hasKey(to.installed, key)) return
+    if (from.slots.get(to.name) === to.boot && to.slots.get(from.name) === from.boot) to.heard.set(from.name, true)
+  }
+
+  operate(): void {
+    const seen = <T>(object: string) => this.history<T>(object)[(this.operatorSees.get(object) ?? 0) - 1]
+    const kept = seen<Kept>('kept')
+    const user = seen<KeyRef>('user')
+    if (kept === undefined) return
+    const nodes = this.nodes.flatMap(({ name }) => {
+      const it = seen<Published | 'gone'>(`node/${name}`)
+      return it === undefined || it === 'gone' ? [] : [{ name, words: it.words }]
+    })
+    const keeping = keepTexts({ kept, user: user === undefined ? [] : [user], nodes, unusable: [] })
+    assert.ok(keeping.kept.texts.length <= 2)
+    // the API server refuses what was decided on an older version
+    if (keeping.changed && kept === this.latest('kept')) this.history<Kept>('kept').push(keeping.kept)
+  }
+
+  /** All but one object arrive at a node, which does what there is to do. */
+  sync(i: number, without: string): void {
+    for (const object of this.objects.keys()) {
+      const node = this.nodes[i]!
+      if (object !== without && !node.isCut && node.isUp) node.sees.set(object, this.history(object).length)
+    }
+    for (let step = 0; step < 12 && this.turn(i); step++) this.check()
+    for (const j of this.nodes.keys()) this.hear(i, j)
+  }
+
+  tellOperator(object: string): void {
+    advance(this.operatorSees, object, this.history(object).length)
+  }
+
+  /** It forgets nothing but what it had not seen yet. */
+  restartOperator(): void {
+    for (const object of this.objects.keys()) this.operatorSees.set(object, this.history(object).length)
+  }
+
+  /** `--force` for all nodes that are down. */
+  force(): void {
+    const kept = this.latest<Kept>('kept')!
+    const forced = this.nodes.filter(({ isUp }) => !isUp).map(({ name }) => name)
+    if (forced.length === 0) return
+    for (const name of forced) this.excused.add(name)
+    this.history<Kept>('kept').push({ ...kept, forced })
+  }
+
+  #flows(from: Node, to: Node): boolean {
+    return from.isUp && to.isUp && from.heard.has(to.name) && from.slots.get(to.name) === to.boot
+  }
+
+  /** Every packet that could leave now is received. */
+  check(): void {
+    for (const from of this.nodes) {
+      for (const to of this.nodes) {
+        const key = from.inForce.get(to.name)
+        if (from === to || key === undefined || !this.#flows(from, to) || to.slots.get(from.name) !== from.boot)
+          continue
+        assert.ok(
+          hasKey(to.installed, key),
+          `${from.name} sends by ${key.id} to ${to.name}, which has ${ids(to.installed)}`,
+        )
+      }
+    }
+  }
+
+  /** Everything arrives, everybody runs. */
+  round(): void {
+    this.restartOperator()
+    this.operate()
+    for (const [i, node] of this.nodes.entries()) {
+      if (!node.isUp) continue
+      for (const object of this.objects.keys()) node.sees.set(object, this.history(object).length)
+      for (let step = 0; step < 12 && this.turn(i); step++) this.check()
+    }
+    for (const i of this.nodes.keys()) for (const j of this.nodes.keys()) this.hear(i, j)
+    this.check()
+    this.now += 500
+  }
+
+  settle(rounds: number): void {
+    for (const node of this.nodes) node.isCut = node.isDeaf = false
+    for (let round = 0; round < rounds; round++) this.round()
+  }
+
+  /** All that are there have one key, the newest that could be taken, and send by it. */
+  checkEnd(): void {
+    const kept = this.latest<Kept>('kept')!
+    assert.equal(kept.texts.length, 1, `kept: ${ids(kept.texts)}`)
+    const [last] = kept.texts
+    const up = this.nodes.filter(({ isUp }) => isUp)
+    for (const node of up) {
+      assert.deepEqual(node.installed, [last], `${node.name} holds ${ids(node.installed)}, not ${last?.id}`)
+      for (const other of up) {
+        if (node === other) continue
+        assert.ok(sameKey(node.inForce.get(other.name), last), `${node.name} does not send to ${other.name}`)
+        assert.ok(node.heard.has(other.name), `${node.name} has not heard ${other.name}`)
+      }
+    }
+    const user = this.latest<KeyRef>('user')!
+    if (!sameKey(user, last)) {
+      const nodes: RotationPeer[] = []
+      const { problems } = keepTexts({ kept, user: [user], nodes, unusable: [] })
+      assert.match(problems.map(({ code }) => code).join(), /used-before|same-id/)
+    }
+  }
+}
+
+interface Published {
+  readonly boot: number
+  readonly words: IpsecWords
+}
+
+interface Node {
+  readonly name: string
+  isUp: boolean
+  boot: number
+  // engine
+  installed: KeyRef[]
+  removed: KeyRef[]
+  readonly slots: Map<string, number>
+  readonly inForce: Map<string, KeyRef>
+  readonly heard: Map<string, true>
+  // agent
+  sees: Map<string, number>
+  said: IpsecWords[]
+  known: KeyRef[]
+  reported: { installed: readonly KeyRef[]; sending: ReadonlyMap<string, KeyRef> }
+  quiet: Quiet | undefined
+  steps: (() => void)[]
+  /** Neither reads nor writes arrive; writes arrive and their answers do not. */
+  isCut: boolean
+  isDeaf: boolean
+}
+
+function newNode(name: string): Node {
+  return {
+    name,
+    isUp: false,
+    boot: 0,
+    installed: [],
+    removed: [],
+    slots: new Map(),
+    inForce: new Map(),
+    heard: new Map(),
+    sees: new Map(),
+    said: [],
+    known: [],
+    reported: { installed: [], sending: new Map() },
+    quiet: undefined,
+    steps: [],
+    isCut: false,
+    isDeaf: false,
+  }
+}
+
+function advance(sees: Map<string, number>, object: string, most: number): void {
+  sees.set(object, Math.min(most, (sees.get(object) ?? 0) + 1))
+}
+
+function ids(keys: readonly KeyRef[]): string {
+  return keys.map(({ id, fingerprint }) => `${id}:${Number(fingerprint)}`).join()
+}
+
+type Move =
+  | { readonly do: 'turn' | 'cut' | 'deaf' | 'heal'; readonly n: number }
+  | { readonly do: 'boot' | 'crash' | 'leave'; readonly n: number }
+  | { readonly do: 'run' | 'restart'; readonly n: number; readonly count: number }
+  | { readonly do: 'deliver' | 'sync'; readonly n: number; readonly object: string }
+  | { readonly do: 'hear'; readonly n: number; readonly m: number }
+  | { readonly do: 'tell'; readonly object: string }
+  | {
+      readonly do:
+        | 'operate'
+        | 'next'
+        | 'skip'
+        | 'same-id'
+        | 'put-back'
+        | 'reuse'
+        | 'force'
+        | 'tick'
+        | 'round'
+        | 'restart-operator'
+    }
+
+const SIZE = 5
+const n = fc.integer({ min: 0, max: SIZE - 1 })
+const count = fc.integer({ min: 1, max: 8 })
+const object = fc.oneof(
+  fc.constantFrom('kept', 'kept', 'user'),
+  n.map((i) => `node/${i}`),
+)
+const of = <T extends string>(...names: T[]) => fc.constantFrom(...names)
+const move: fc.Arbitrary<Move> = fc.oneof(
+  { weight: 12, arbitrary: fc.record({ do: of('run'), n, count }) },
+  { weight: 6, arbitrary: fc.record({ do: of('turn'), n }) },
+  { weight: 16, arbitrary: fc.record({ do: of('deliver'), n, object }) },
+  { weight: 14, arbitrary: fc.record({ do: of('sync'), n, object }) },
+  { weight: 4, arbitrary: fc.record({ do: of('hear'), n, m: n }) },
+  { weight: 4, arbitrary: fc.record({ do: of('tell'), object }) },
+  { weight: 4, arbitrary: fc.record({ do: of('operate', 'restart-operator') }) },
+  { weight: 5, arbitrary: fc.record({ do: of('tick') }) },
+  { weight: 1, arbitrary: fc.record({ do: of('round') }) },
+  { weight: 3, arbitrary: fc.record({ do: of('next', 'next', 'skip') }) },
+  { weight: 1, arbitrary: fc.record({ do: of('same-id', 'put-back', 'reuse') }) },
+  { weight: 2, arbitrary: fc.record({ do: of('cut', 'deaf', 'heal', 'heal'), n }) },
+  { weight: 1, arbitrary: fc.record({ do: of('restart'), n, count }) },
+  { weight: 1, arbitrary: fc.record({ do: of('boot', 'boot', 'crash', 'leave'), n }) },
+)
+
+function step(cluster: Cluster, m: Move): void {
+  const user = cluster.latest<KeyRef>('user')!
+  if (m.do === 'turn') cluster.turn(m.n)
+  else if (m.do === 'run') {
+    for (let i = 0; i < m.count; i++) {
+      cluster.turn(m.n)
+      cluster.check()
+    }
+  } else if (m.do === 'deliver') cluster.deliver(m.n, m.object)
+  else if (m.do === 'sync') cluster.sync(m.n, m.object)
+  else if (m.do === 'hear') cluster.hear(m.n, m.m)
+  else if (m.do === 'tell') cluster.tellOperator(m.object)
+  else if (m.do === 'operate') cluster.operate()
+  else if (m.do === 'tick') cluster.now += 400
+  else if (m.do === 'round') cluster.round()
+  else if (m.do === 'next') cluster.patch((user.id % 15) + 1)
+  else if (m.do === 'skip') cluster.patch(((user.id + 1) % 15) + 1)
+  else if (m.do === 'same-id') cluster.patch(user.id)
+  else if (m.do === 'put-back') cluster.putBack(cluster.used.at(-2) ?? user)
+  else if (m.do === 'reuse') cluster.putBack(cluster.used[0]!)
+  else if (m.do === 'cut') cluster.nodes[m.n]!.isCut = true
+  else if (m.do === 'deaf') cluster.nodes[m.n]!.isDeaf = true
+  else if (m.do === 'heal') cluster.nodes[m.n]!.isCut = cluster.nodes[m.n]!.isDeaf = false
+  else if (m.do === 'restart-operator') {
+    cluster.restartOperator()
+    cluster.operate()
+  } else if (m.do === 'restart') cluster.restart(m.n, m.count)
+  else if (m.do === 'force') cluster.force()
+  else if (m.do === 'boot' || m.do === 'crash' || m.do === 'leave') cluster[m.do](m.n)
+  cluster.check()
+}
+
+function run(cluster: Cluster, moves: readonly Move[]): void {
+  for (const [at, m] of moves.entries()) {
+    try {
+      step(cluster, m)
+    } catch (error) {
+      const done = moves.slice(0, at + 1).map((each) => JSON.stringify(each))
+      throw new Error(`${(error as Error).message}\nafter ${done.join('\n')}`, { cause: error })
+    }
+  }
+}
+
+const moves = fc.array(move, { minLength: 20, maxLength: 160, size: 'max' })
+const RUNS = { seed: Number(process.env['T1SEED'] ?? 20261121) }
+const TIMES = Number(process.env['T1TIMES'] ?? 1)
+
+function search(decide: (view: RotationView) => Rotation, numRuns: number, regress = false): void {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 15 }), fc.integer({ min: 1, max: 5 }), moves, (firstId, joined, list) => {
+      const cluster = new Cluster(SIZE, joined, firstId, decide)
+      cluster.regress = regress
+      run(cluster, list)
+    }),
+    { ...RUNS, numRuns: numRuns * TIMES },
+  )
+}
+
+test('no order, delay, restart, join or change of mind loses a packet, or a pair its key', () => {
+  search(rotate, 800)
+})
+
+test('nor do starts that see older words of others', () => {
+  search(rotate, 400, true)
+})
+
+test('whatever happened, quiet brings all nodes to the newest key alone', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 15 }), fc.boolean(), moves, (firstId, regress, list) => {
+      const cluster = new Cluster(SIZE, 3, firstId, rotate)
+      cluster.regress = regress
+      run(cluster, list)
+      for (const [i, node] of cluster.nodes.entries()) if (!node.isUp && node.boot > 0) cluster.boot(i)
+      cluster.settle(36)
+      cluster.checkEnd()
+    }),
+    { ...RUNS, numRuns: 250 * TIMES },
+  )
+})

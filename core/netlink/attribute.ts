@@ -55,11 +55,21 @@ function exactly(attribute: Attribute, size: number): Reader {
 export function readU8(attribute: Attribute): number {
   return exactly(attribute, 1).u8()
 }
+export function readU16(attribute: Attribute): number {
+  return exactly(attribute, 2).u16le()
+}
 export function readU16be(attribute: Attribute): number {
   return exactly(attribute, 2).u16be()
 }
 export function readU32(attribute: Attribute): number {
   return exactly(attribute, 4).u32le()
+}
+export function readU64(attribute: Attribute): bigint {
+  return exactly(attribute, 8).u64le()
+}
+/** Of exactly that many bytes: a view, not a copy. */
+export function readBytesOf(attribute: Attribute, size: number): Uint8Array {
+  return exactly(attribute, size).rest()
 }
 export function readBytes(attribute: Attribute): Uint8Array {
   return attribute.reader.rest()
@@ -90,6 +100,9 @@ export class AttributeWriter {
   }
   u8(type: number, value: number): this {
     return this.bytes(type, Uint8Array.of(value))
+  }
+  u16(type: number, value: number): this {
+    return this.bytes(type, Uint8Array.of(value & 255, value >> 8))
   }
   u16be(type: number, value: number): this {
     return this.bytes(type, Uint8Array.of(value >> 8, value & 255))

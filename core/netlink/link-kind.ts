@@ -31,6 +31,8 @@ export interface Vxlan {
 export type LinkKind =
   | ({ readonly kind: 'vxlan' } & Vxlan)
   | { readonly kind: 'veth' }
+  /** What is in it is told by generic netlink (wireguard-device.ts). */
+  | { readonly kind: 'wireguard' }
   | {
       readonly kind: 'tun'
       readonly tap: boolean
@@ -70,6 +72,8 @@ export function readLinkKind(reader: Reader): LinkKind {
       return { kind: undefined }
     case 'veth':
       return { kind: 'veth' }
+    case 'wireguard':
+      return { kind: 'wireguard' }
     case 'vxlan':
       return readVxlan(data)
     case 'tun':

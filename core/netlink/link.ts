@@ -82,6 +82,8 @@ export interface LinkAttributes {
 export type NewLink = LinkAttributes & { readonly name: string } & (
     | { readonly kind: 'veth'; readonly peer: LinkAttributes & { readonly name: string } }
     | { readonly kind: 'vxlan'; readonly vxlan: Vxlan }
+    /** EOPNOTSUPP: this kernel has none. */
+    | { readonly kind: 'wireguard' }
   )
 
 /** Fails with EEXIST when the name (or the peer's) is taken. */
@@ -90,6 +92,7 @@ export function newLink(link: NewLink): NetlinkRequest {
   // the kernel takes the address family's part of a link that does not exist yet only afterwards: see setLink
   attributes.nested(IFLA_LINKINFO, (info) => {
     info.text(IFLA_INFO_KIND, link.kind)
+    if (link.kind === 'wireguard') return
     info.nested(IFLA_INFO_DATA, (data) => {
       if (link.kind === 'vxlan') writeVxlan(data, link.vxlan)
       else

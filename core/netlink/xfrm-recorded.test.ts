@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
-import { Writer } from '#core/bytes/writer.ts'
+
 import { unwrap } from '#core/fault/result.ts'
-import { ipFromValue, requireIp } from '#core/ip/address.ts'
-import { cidrOf, requireCidr } from '#core/ip/cidr.ts'
+
 import { asMessage, loadVectors, messagesOf, normalised, recorded } from '#test/kernel/vectors.ts'
 import {
   BLOCK,
@@ -19,7 +17,6 @@ import {
   UDP,
 } from '#test/kernel/xfrm-samples.ts'
 import { decodeAcknowledgement } from './acknowledgement.ts'
-import { AttributeWriter } from './attribute.ts'
 import { type NetlinkMessage, type NetlinkRequest, NLMSG_ERROR } from './message.ts'
 import { IPPROTO_ESP, XFRM_MSG_NEWPOLICY, XFRM_MSG_NEWSA } from './xfrm.ts'
 import { countStates, decodeStateCount, decodeXfrmEvent } from './xfrm-event.ts'
@@ -31,22 +28,8 @@ import {
   getPolicy,
   newPolicy,
   setPolicy,
-  type XfrmPolicy,
-  type XfrmTemplate,
 } from './xfrm-policy.ts'
-import { parseXfrmStat } from './xfrm-stat.ts'
-import {
-  decodeState,
-  deleteState,
-  flushStates,
-  getState,
-  newState,
-  UDP_ENCAP_ESPINUDP,
-  updateState,
-  XFRM_STATE_ALIGN4,
-  XFRM_STATE_ESN,
-  type XfrmState,
-} from './xfrm-state.ts'
+import { decodeState, deleteState, flushStates, getState, newState, updateState } from './xfrm-state.ts'
 
 const vectors = loadVectors('netlink-xfrm')
 const of = (command: string) => recorded(vectors, command)

@@ -41,6 +41,8 @@ export const TABLE_ENCRYPT_MARKED = 200
 export const TABLE_STEERING = 201
 /** Ours: where pods of a node that is opted out of `nodeEncryption` find other nodes. */
 export const TABLE_POD_STEERING = 202
+/** Ours: what `cilium_vxlan` sends to nodes by way of the encryption device. */
+export const TABLE_OVERLAY = 203
 
 interface LinkCommon {
   readonly name: string

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { TABLE_ENCRYPT_MARKED, TABLE_STEERING } from '#core/host/host-plan.ts'
+import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_STEERING } from '#core/host/host-plan.ts'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { Level } from '#core/transition/level.ts'
 import {
@@ -138,6 +138,41 @@ test('esp-in-vxlan: closed, only ESP between internal IPs comes out of cilium_vx
   assert.match(chain(between, 'from_vxlan'), /vxlan_wrong_source/)
 })
 
+test('vxlan-in-esp: pods go into cilium_vxlan, and what that sends into the device, between node IPs', () => {
+  const p = closed('vxlan-in-esp')
+  const [peer] = p.ipsec!.peers
+  assert.deepEqual([peer?.source, peer?.destination, peer?.encapsulation], ['172.18.0.3', '172.18.0.4', 'none'])
+  assert.deepEqual(linkNames(p), [
+    'veth cilium_host 1500',
+    'vxlan cilium_vxlan 1340',
+    'given pellicle_ipsec 1390',
+    'given lxc1x10 1420',
+  ])
+  assert.deepEqual(deviceTo(p, '10.244.2.0/24'), ['201 cilium_vxlan'])
+  assert.deepEqual(deviceTo(p, '172.18.0.4/32'), ['203 pellicle_ipsec', '203 undefined'], 'only for what is marked')
+  assert.deepEqual(
+    p.host.rules.map((r) => `${r.family} ${r.priority} ${r.invert} ${r.mark.toString(16)} ${r.table}`),
+    ['4 200 false f00 203', '4 201 true e00 201', '6 201 true e00 201'],
+  )
+  assert.match(chain(p, 'overlay'), /udp dport 8472 ip daddr @overlay4 meta mark set meta mark & 0xfffff0ff \| 0xf00/)
+  assert.match(table(p), /set overlay4 \{ type ipv4_addr; elements = \{ 172\.18\.0\.4 \}; \}/)
+  const [first, , , , , , , , last] = chain(p, 'enter')
+    .split('\n')
+    .filter((line) => line.includes('8472'))
+  assert.match(first ?? '', /"pellicle_ipsec" udp dport 8472 fib daddr type local ip saddr @nodes4 accept/)
+  assert.match(last ?? '', /^ {2}udp dport 8472 fib daddr type local counter name entered_in_clear drop/)
+  const leave = chain(p, 'leave')
+  assert.match(leave, /udp dport 8472 ip daddr @nodes4 counter name would_leave_in_clear drop/)
+  // a peer that is not spoken to encrypted yet gets its VXLAN as it is
+  const peers = [ipsecPeerOf(2, 0), ipsecPeerOf(3, 2)]
+  const between = planned(snapshotOf(1, 2, peers, { config: ipsecConfig('vxlan-in-esp') }))
+  assert.match(table(between), /set overlay4 \{ type ipv4_addr; elements = \{ 172\.18\.0\.5 \}; \}/)
+  const narrow = plan(
+    snapshotOf(1, 3, [], { config: { ...ipsecConfig('vxlan-in-esp'), mark: { bits: 0x100, mask: 0x100 } } }),
+  )
+  assert.deepEqual(codes(narrow), ['config.mark.too-narrow ConfigMap/cilium-config'])
+})
+
 test('what carries the encrypted packets is let in where hosts are closed', () => {
   const nodeEncryption = (shape: IpsecShape) =>
     closed(shape, [ipsecPeerOf(2, 3, { encryptsHosts: true })], {
@@ -147,9 +182,10 @@ test('what carries the encrypted packets is let in where hosts are closed', () =
     ['udp', 'udp dport 4500 accept'],
     ['esp', 'meta l4proto esp accept'],
     ['esp-in-vxlan', 'udp dport 8472 accept'],
+    ['vxlan-in-esp', 'meta l4proto esp accept'],
   ] as const) {
     const p = nodeEncryption(shape)
-    assert.deepEqual(deviceTo(p, '172.18.0.4/32'), ['201 pellicle_ipsec'])
+    assert.equal(deviceTo(p, '172.18.0.4/32')[0], '201 pellicle_ipsec')
     const rules = chain(p, 'enter')
     const at = rules.indexOf(carrier)
     assert.ok(at > 0 && at < rules.indexOf('host_entered_in_clear'), shape)
@@ -321,21 +357,22 @@ const anyPeers = fc
   )
 
 test('no plan of a closed node has a way for a remote pod outside the device, nor one into it for what is marked', () => {
-  const shape = fc.constantFrom('udp', 'esp', 'esp-in-vxlan' as const)
+  const shape = fc.constantFrom(...SHAPES)
   fc.assert(
     fc.property(anyPeers, shape, fc.boolean(), (peers, way, nodeEncryption) => {
       const p = planned(snapshotOf(1, 3, peers, { config: ipsecConfig(way, { nodeEncryption }) }))
       for (const route of p.host.routes) {
         if (route.type !== 'unicast' || route.device?.startsWith('lxc')) continue
-        const expected = route.table === TABLE_STEERING ? 'pellicle_ipsec' : 'cilium_vxlan'
-        assert.equal(route.device, expected)
-        assert.ok(route.table === TABLE_STEERING || route.table === TABLE_ENCRYPT_MARKED)
+        const isHost = route.destination.startsWith('172.') || route.destination.startsWith('fc00:')
+        const inVxlan = way === 'vxlan-in-esp' ? !isHost : route.table === TABLE_ENCRYPT_MARKED
+        assert.equal(route.device, inVxlan ? 'cilium_vxlan' : 'pellicle_ipsec')
+        assert.ok([TABLE_STEERING, TABLE_ENCRYPT_MARKED, TABLE_OVERLAY].includes(route.table))
         if (route.table !== TABLE_ENCRYPT_MARKED) continue
         assert.ok(peers.some((peer) => route.destination === `${peer.internalIps[4]}/32`))
       }
       assert.equal(
         p.host.links.some((link) => link.kind === 'vxlan'),
-        way === 'esp-in-vxlan',
+        way.includes('vxlan'),
       )
       const allowed = p.ipsec!.peers.flatMap((peer) => peer.allowedIps)
       assert.equal(new Set(allowed).size, allowed.length, 'no prefix belongs to two peers')

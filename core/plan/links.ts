@@ -5,24 +5,11 @@ import { encryptionMtu, gsoMaxSize, podDeviceMtu, vxlanMtu } from './mtu.ts'
 import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE } from './names.ts'
 import { hasEncryption } from './own-node.ts'
 import { vxlanMac } from './peer-objects.ts'
-import {
-  encryptionDevice,
-  FAMILIES,
-  ipsecShape,
-  type LocalEndpoint,
-  type PlanConfig,
-  type Snapshot,
-} from './snapshot.ts'
+import { encryptionDevice, FAMILIES, type LocalEndpoint, type Snapshot, usesVxlan } from './snapshot.ts'
 
 /** While anything may come or go in clear, and where it is part of what is encrypted. */
 export function hasVxlan(snapshot: Snapshot): boolean {
   return snapshot.self.announcement.level < CLOSED || (usesVxlan(snapshot.config) && hasEncryption(snapshot))
-}
-
-/** IPsec goes through `cilium_vxlan`, or what that sends goes through IPsec. */
-export function usesVxlan(config: PlanConfig): boolean {
-  const shape = ipsecShape(config)
-  return shape === 'esp-in-vxlan' || shape === 'vxlan-in-esp'
 }
 
 export function links(snapshot: Snapshot): readonly LinkPlan[] {

@@ -6,7 +6,7 @@ import { hasVxlan } from './links.ts'
 import { HOST_DEVICE, HOST_PEER_DEVICE, POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
 import { drop, NFT, nftBody, nftChain, nftCounters, nftSet } from './nft-text.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
-import { encryptionDevice, FAMILIES, ipsecShape, type Snapshot } from './snapshot.ts'
+import { encryptionDevice, FAMILIES, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
 
 /**
  * The table of the node itself: what may enter and leave, and by which address (docs/adr/0004-steering.md has a
@@ -23,6 +23,7 @@ export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]):
     forward(snapshot),
     arrived(),
     ...findAnew(snapshot),
+    ...overlay(snapshot),
     leave(snapshot),
     ...(carriesEsp(snapshot) ? [intoVxlan(snapshot)] : []),
     intoEncryption(snapshot),
@@ -47,6 +48,9 @@ function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[
       nftSet(`nodes${family}`, type, false, ips(peers)),
       nftSet(`hosts${family}`, type, false, guarded),
       nftSet(`refused${family}`, type, false, ips(peers.filter((peer) => peer.refused))),
+      ...(ipsecShape(config) === 'vxlan-in-esp'
+        ? [nftSet(`overlay${family}`, type, false, ips(peers.filter((peer) => peer.path === 'encrypted')))]
+        : []),
       ...(ipsecShape(config) === 'esp-in-vxlan'
         ? [
             nftSet(
@@ -85,6 +89,11 @@ function carriesEsp(snapshot: Snapshot): boolean {
   return isClosed(snapshot) && hasVxlan(snapshot) && ipsecShape(snapshot.config) === 'esp-in-vxlan'
 }
 
+/** What `cilium_vxlan` sends is what is encrypted. */
+function encryptsVxlan(snapshot: Snapshot): boolean {
+  return ipsecShape(snapshot.config) === 'vxlan-in-esp'
+}
+
 /** What carries the rest between nodes, from a packet's first look at it. */
 function carrier({ config }: Snapshot): string {
   const { encryption, tunnel } = config
@@ -102,15 +111,19 @@ function enter(snapshot: Snapshot): string {
   const underlay = snapshot.self.nodeIps[4] === undefined ? 6 : 4
   const vxlan = `udp dport ${snapshot.config.tunnel.port} fib daddr type local`
   const device = encryptionDevice(snapshot.config)
+  const fromNodes = `${NFT[underlay].ip} saddr @nodes${underlay}`
   return nftChain('enter', 'type filter hook prerouting priority raw; policy accept;', [
     // before anything that accepts: VXLAN has no sender that could be checked but the outer one, so it comes from nodes, by
     // the network between them. (The kernel takes it on every address of this node, a pod's packet too.)
     ...(hasVxlan(snapshot)
       ? [
+          // the engine has checked that it comes from that node
+          encryptsVxlan(snapshot) ? `iifname "${device}" ${vxlan} ${fromNodes} accept` : undefined,
           ...[device, VXLAN_DEVICE, ...INSIDE].map(
             (name) => `iifname "${name}" ${vxlan} ${drop('vxlan_from_stranger')}`,
           ),
           `${vxlan} ${NFT[underlay].ip} saddr != @nodes${underlay} ${drop('vxlan_from_stranger')}`,
+          isClosed(snapshot) && encryptsVxlan(snapshot) ? `${vxlan} ${drop('entered_in_clear')}` : undefined,
         ]
       : []),
     `iifname "${device}" goto from_encryption`,
@@ -182,12 +195,19 @@ function arrived(): string {
 
 /** After routing and source NAT, forwarded and the node's own alike: the last look before the wire. */
 function leave(snapshot: Snapshot): string {
-  const { bits, mask } = snapshot.config.mark
+  const { config } = snapshot
+  const { bits, mask } = config.mark
   const closed = isClosed(snapshot)
   return nftChain('leave', 'type filter hook postrouting priority 300; policy accept;', [
     `oifname "${encryptionDevice(snapshot.config)}" goto into_encryption`,
     carriesEsp(snapshot) ? `oifname "${VXLAN_DEVICE}" goto into_vxlan` : undefined,
     ...inside('oifname'),
+    ...(closed && encryptsVxlan(snapshot)
+      ? [
+          `oifname "${VXLAN_DEVICE}" accept`,
+          ...both((ip, n) => `udp dport ${config.tunnel.port} ${ip} daddr @nodes${n} ${drop('would_leave_in_clear')}`),
+        ]
+      : []),
     ...(closed
       ? [
           ...both((ip, n) => `${ip} daddr @cluster${n} ${drop('would_leave_in_clear')}`),
@@ -233,7 +253,7 @@ function intoEncryption(snapshot: Snapshot): string {
  */
 function findAnew(snapshot: Snapshot): string[] {
   const { bits, mask } = snapshot.config.mark
-  const other = bits ^ (mask & -mask)
+  const other = otherMark(snapshot.config)
   // a mask of a single bit leaves no other mark
   if (snapshot.self.announcement.level < SENDING || snapshot.self.optedOut || other === 0) return []
   return [
@@ -242,6 +262,20 @@ function findAnew(snapshot: Snapshot): string[] {
       `icmpv6 type { ${ICMPV6_OF_THE_LINK} } accept`,
       `ip6 daddr @hosts6 meta mark set meta mark & ${hex(~mask >>> 0)} | ${hex(other)}`,
     ]),
+  ]
+}
+
+/** Routing cannot tell what `cilium_vxlan` sends from the node's other packets, a mark can. */
+function overlay(snapshot: Snapshot): string[] {
+  const { mark, tunnel } = snapshot.config
+  if (!encryptsVxlan(snapshot) || snapshot.self.announcement.level < SENDING) return []
+  const change = `meta mark set meta mark & ${hex(~mark.mask >>> 0)} | ${hex(otherMark(snapshot.config))}`
+  return [
+    nftChain(
+      'overlay',
+      'type route hook output priority mangle; policy accept;',
+      both((ip, n) => `udp dport ${tunnel.port} ${ip} daddr @overlay${n} ${change}`),
+    ),
   ]
 }
 
@@ -280,7 +314,13 @@ function sourceNat(snapshot: Snapshot): string[] {
       ...inside('oifname'),
       ...leaving,
     ]),
-    nftChain('tunnel_nat', undefined, tunnel),
+    nftChain('tunnel_nat', undefined, [
+      // it goes from node to node, as it is
+      ...(encryptsVxlan(snapshot)
+        ? both((ip, n) => `udp dport ${config.tunnel.port} ${ip} daddr @nodes${n} accept`)
+        : []),
+      ...tunnel,
+    ]),
   ]
 }
 

@@ -2,7 +2,7 @@ import { compareIp, type Family, type Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, containsCidr, containsIp } from '#core/ip/cidr.ts'
 import { CLEAR, RECEIVING } from '#core/transition/level.ts'
 import { CONFIG_OBJECT, nodeObject, type Problem } from './problem.ts'
-import { FAMILIES, type Snapshot } from './snapshot.ts'
+import { FAMILIES, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
 
 /** kube-proxy marks with 0x4000 what it masquerades, kubelet with 0x8000 what it drops (ADR 0004). */
 const KUBERNETES_MARKS = 0xc000
@@ -46,6 +46,14 @@ export function refusals({ config, self }: Snapshot): readonly Problem[] {
       object: CONFIG_OBJECT,
       message: `the mark 0x${bits.toString(16)}/0x${mask.toString(16)} is zero, outside its mask, or touches bits 14 and 15, which belong to kube-proxy and kubelet`,
       remedy: 'Choose a mark such as 0xe00/0xf00',
+    })
+  }
+  if (ipsecShape(config) === 'vxlan-in-esp' && otherMark(config) === 0) {
+    problems.push({
+      code: 'config.mark.too-narrow',
+      object: CONFIG_OBJECT,
+      message: `the mark 0x${bits.toString(16)}/0x${mask.toString(16)} leaves no second one for VXLAN that is to be encrypted`,
+      remedy: 'Choose a mask of two bits or more, such as 0xe00/0xf00',
     })
   }
   const nodeIps = [self.nodeIps[4], self.nodeIps[6]].filter((ip) => ip !== undefined).sort(compareIp)

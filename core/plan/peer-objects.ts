@@ -4,6 +4,7 @@ import {
   type NeighbourPlan,
   type RoutePlan,
   TABLE_ENCRYPT_MARKED,
+  TABLE_OVERLAY,
   TABLE_POD_STEERING,
   TABLE_STEERING,
 } from '#core/host/host-plan.ts'
@@ -14,7 +15,7 @@ import { endpointIp, ipsecEnds, type JudgedPeer, tunnelIp } from './judged-peer.
 import { encryptionMtu, podDeviceMtu, vxlanMtu } from './mtu.ts'
 import { VXLAN_DEVICE } from './names.ts'
 import { hasEncryption } from './own-node.ts'
-import { METRIC, TABLE_MAIN } from './routes.ts'
+import { CLOSING_METRIC, METRIC, TABLE_MAIN } from './routes.ts'
 import {
   encryptionDevice,
   FAMILIES,
@@ -23,6 +24,7 @@ import {
   type PerFamily,
   type PlanConfig,
   type Snapshot,
+  usesVxlan,
 } from './snapshot.ts'
 
 /** Everything in a plan that is there because of one peer; nothing in it depends on another. */
@@ -43,13 +45,14 @@ export function objectsOf(snapshot: Snapshot, judged: JudgedPeer): PeerObjects {
   const clear = judged.path === 'clear'
   const ipsec = ipsecOf(snapshot, judged)
   const inVxlan = ipsec !== undefined && ipsecShape(config) === 'esp-in-vxlan'
+  const throughVxlan = clear || (ipsec !== undefined && usesVxlan(config))
   const objects: PeerObjects = {
     routes: [
       ...(clear ? clearRoutes(snapshot, judged) : judged.path === 'encrypted' ? steeringRoutes(snapshot, judged) : []),
       ...(inVxlan ? markedRoutes(snapshot, ipsec) : []),
     ],
-    neighbours: clear || inVxlan ? neighboursOf(self, judged) : [],
-    fdb: clear || inVxlan ? fdbOf(self, judged) : [],
+    neighbours: throughVxlan ? neighboursOf(self, judged) : [],
+    fdb: throughVxlan ? fdbOf(self, judged) : [],
     wireguard: wireguardOf(snapshot, judged),
     ipsec,
   }
@@ -90,7 +93,31 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
     const source = judged.podsAskHosts && internal !== undefined ? (self.nodeIps[family] ?? internal) : internal
     return route(cidr, source)
   })
-  return [...pods, ...hosts]
+  if (ipsecShape(config) !== 'vxlan-in-esp') return [...pods, ...hosts]
+  return [...pods.flatMap((pod) => overlayRoute(snapshot, judged, pod)), ...hosts, ...datagramRoutes(snapshot, judged)]
+}
+
+/** First into `cilium_vxlan`; what that sends takes {@link datagramRoutes}. */
+function overlayRoute(snapshot: Snapshot, judged: JudgedPeer, pod: RoutePlan): readonly RoutePlan[] {
+  const via = judged.internalIps[cidrFamily(pod.destination)]
+  return via === undefined ? [] : [{ ...pod, device: VXLAN_DEVICE, via, onlink: true, mtu: vxlanMtu(snapshot) }]
+}
+
+/** VXLAN's own packets to that node: into the device, or, when it has gone, nowhere. */
+function datagramRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
+  const ip = tunnelIp(snapshot.self, judged.nodeIps)
+  if (ip === undefined) return []
+  const common = { table: TABLE_OVERLAY, destination: hostCidr(ip) }
+  return [
+    {
+      ...common,
+      type: 'unicast',
+      device: encryptionDevice(snapshot.config),
+      metric: METRIC,
+      mtu: encryptionMtu(snapshot),
+    },
+    { ...common, type: 'unreachable', metric: CLOSING_METRIC },
+  ]
 }
 
 function clearRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {

@@ -1,15 +1,16 @@
 import type { RoutePlan, RulePlan } from '#core/host/host-plan.ts'
-import { TABLE_ENCRYPT_MARKED, TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
+import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
+import type { Family } from '#core/ip/address.ts'
 import { cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { RECEIVING } from '#core/transition/level.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
-import { FAMILIES, ipsecShape, type LocalEndpoint, type Snapshot } from './snapshot.ts'
+import { FAMILIES, ipsecShape, type LocalEndpoint, otherMark, type Snapshot } from './snapshot.ts'
 
 export const TABLE_MAIN = 254
 /** The kernel's own for IPv6, so that both families look alike. */
 export const METRIC = 1024
 /** Worse than anything that somebody would choose. */
-const BLACKHOLE_METRIC = 1_000_000
+export const CLOSING_METRIC = 1_000_000
 /** After `local` (0), long before main (32766). */
 const MARKED_RULE_PRIORITY = 200
 const STEERING_RULE_PRIORITY = 201
@@ -24,10 +25,10 @@ export function blackholes(snapshot: Snapshot): readonly RoutePlan[] {
   return snapshot.config.clusterCidrs
     .filter((cidr) => used.has(cidrFamily(cidr)))
     .flatMap((destination): RoutePlan[] => [
-      { table: TABLE_MAIN, destination, type: 'blackhole', metric: BLACKHOLE_METRIC },
+      { table: TABLE_MAIN, destination, type: 'blackhole', metric: CLOSING_METRIC },
       // what is encrypted already must not fall through to other tables when its device goes
       ...(routesMarked(snapshot)
-        ? [{ table: TABLE_ENCRYPT_MARKED, destination, type: 'unreachable' as const, metric: BLACKHOLE_METRIC }]
+        ? [{ table: TABLE_ENCRYPT_MARKED, destination, type: 'unreachable' as const, metric: CLOSING_METRIC }]
         : []),
     ])
 }
@@ -81,18 +82,24 @@ export function steeringRules(snapshot: Snapshot): readonly RulePlan[] {
   return [...markedRules(snapshot), ...toAll, ...podSteeringRules(snapshot)]
 }
 
-/** For all else of a marked packet (the VXLAN datagram around it carries the mark too) the table has no route: main. */
+/**
+ * For all else of a marked packet (the VXLAN datagram around it carries the mark too) the table has no route: main. With
+ * VXLAN inside ESP it is the datagram that is marked, with another mark (nft-steering.ts).
+ */
 function markedRules(snapshot: Snapshot): readonly RulePlan[] {
-  const { bits, mask } = snapshot.config.mark
-  if (!routesMarked(snapshot)) return []
-  return familiesOf(snapshot).map((family) => ({
+  const { config, self } = snapshot
+  const { bits, mask } = config.mark
+  const rule = (family: Family, mark: number, table: number) => ({
     family,
     priority: MARKED_RULE_PRIORITY,
-    mark: bits,
+    mark,
     mask,
     invert: false,
-    table: TABLE_ENCRYPT_MARKED,
-  }))
+    table,
+  })
+  if (routesMarked(snapshot)) return familiesOf(snapshot).map((family) => rule(family, bits, TABLE_ENCRYPT_MARKED))
+  if (ipsecShape(config) !== 'vxlan-in-esp') return []
+  return [rule(self.nodeIps[4] === undefined ? 6 : 4, otherMark(config), TABLE_OVERLAY)]
 }
 
 /**

@@ -159,6 +159,20 @@ export function ipsecShape({ encryption }: PlanConfig): IpsecShape | undefined {
   return encryption.type === 'ipsec' ? encryption.ipsec.shape : undefined
 }
 
+/** IPsec goes through `cilium_vxlan`, or what that sends goes through IPsec. */
+export function usesVxlan(config: PlanConfig): boolean {
+  const shape = ipsecShape(config)
+  return shape === 'esp-in-vxlan' || shape === 'vxlan-in-esp'
+}
+
+/**
+ * The mark of what has to be routed anew: another one than that of encrypted packets, within the same mask. 0: a mask of a
+ * single bit leaves none.
+ */
+export function otherMark({ mark: { bits, mask } }: PlanConfig): number {
+  return bits ^ (mask & -mask)
+}
+
 export const FAMILIES: readonly Family[] = [4, 6]
 
 /** `spec.encryption.key` of a WireGuard node. */

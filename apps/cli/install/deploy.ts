@@ -6,7 +6,7 @@ import { awaitStatus } from '../commands/status/status.ts'
 import type { CliContext } from '../context.ts'
 import type { ClusterFlags } from '../flags.ts'
 import type { Progress } from '../output/progress.ts'
-import { type Values, withValueAt } from '../values/set.ts'
+import { isMap, type Values, withValueAt } from '../values/set.ts'
 import type { DeployFlags } from './flags.ts'
 import { chooseProfile } from './profile.ts'
 import { checkValues, readValues } from './values.ts'
@@ -40,8 +40,14 @@ export function judged({ profile, progress }: GivenValues, merged: Values): Valu
   checkValues(merged, (line) => progress.say(`ℹ️  ${line}`))
   if (profile === undefined) return merged
   progress.say(`ℹ️  Using the packets and texts of Cilium ${profile.release}`)
-  for (const note of profile.notes) progress.say(`ℹ️  ${note}`)
+  for (const note of encryptionOf(merged).flatMap((type) => profile.notes[type])) progress.say(`ℹ️  ${note}`)
   return withValueAt(merged, 'pellicle.profile', profile.release)
+}
+
+/** None: no encryption is asked for. */
+function encryptionOf({ encryption }: Values): readonly ('wireguard' | 'ipsec')[] {
+  if (!isMap(encryption) || encryption['enabled'] !== true) return []
+  return [encryption['type'] === 'wireguard' ? 'wireguard' : 'ipsec']
 }
 
 export async function helmOf(context: CliContext, cluster: Cluster, flags: ClusterFlags): Promise<Helm> {

@@ -158,8 +158,9 @@ test('IPAM is kubernetes when every node has a pod CIDR', () => {
 })
 
 test('profiles: releases whose shapes are known, and a word where ours differ', () => {
-  assert.deepEqual(chooseProfile('1.14.5'), { release: '1.14.5', notes: [] })
+  assert.deepEqual(chooseProfile('1.14.5'), { release: '1.14.5', notes: { wireguard: [], ipsec: [] } })
   assert.equal(chooseProfile('v1.15').release, '1.15')
-  assert.equal(chooseProfile('1.17.0').notes.length, 1)
+  assert.equal(chooseProfile('1.17.0').notes.wireguard.length, 1)
+  assert.deepEqual(chooseProfile('1.18').notes.ipsec, [])
   assert.equal(chooseProfile('1.20.0-rc.1').release, '1.20.0-rc.1')
 })

@@ -9,8 +9,8 @@ const DOUBLE_ENCAPSULATION = 16
 export interface Profile {
   /** As the chart's `pellicle.profile`, without a leading v. */
   readonly release: string
-  /** Where this program's packets differ from that release's; to be told. */
-  readonly notes: readonly string[]
+  /** Where this program's packets differ from that release's, by kind of encryption; to be told. */
+  readonly notes: Readonly<Record<'wireguard' | 'ipsec', readonly string[]>>
 }
 
 /**
@@ -31,7 +31,7 @@ export function chooseProfile(version: string): Profile {
         `as up to 1.${DOUBLE_ENCAPSULATION - 1}`,
     )
   }
-  return { release: version.replace(/^v/, ''), notes }
+  return { release: version.replace(/^v/, ''), notes: { wireguard: notes, ipsec: [] } }
 }
 
 function refused(sentence: string): Fault {

@@ -4,7 +4,7 @@
 use pellicle_net::rights;
 use serde_json::{Value, json};
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 pub struct Message {
     pub text: Value,
@@ -34,9 +34,18 @@ pub fn answer(socket: RawFd, done: &str) {
     let _ = send(socket, &json!({ "done": done }), &[]);
 }
 
-/// Which of the message's descriptors are the UDP sockets for IPv4 and IPv6.
-pub fn socket_places(message: &Message) -> [Option<usize>; 2] {
-    ["udp4", "udp6"]
+/// What a message calls its UDP sockets for IPv4 and IPv6, and those of IP protocol 50.
+pub const UDP: [&str; 2] = ["udp4", "udp6"];
+pub const RAW: [&str; 2] = ["esp4", "esp6"];
+
+/// −1 where there is none.
+pub fn sockets(message: &Message, names: [&str; 2]) -> [RawFd; 2] {
+    socket_places(message, names).map(|place| place.map_or(-1, |index| message.fds[index].as_raw_fd()))
+}
+
+/// Which of the message's descriptors those are.
+pub fn socket_places(message: &Message, names: [&str; 2]) -> [Option<usize>; 2] {
+    names
         .map(|name| message.text[name].as_u64().map(|index| index as usize))
         .map(|place| place.filter(|index| *index < message.fds.len()))
 }

@@ -9,7 +9,6 @@ use kit::raw::send_from_port_zero;
 use kit::until;
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::process::Stdio;
 
 struct World {
     bed: Bed,
@@ -35,16 +34,7 @@ impl World {
     }
 
     fn iperf(&self, address: &str, more: &[&str]) -> Value {
-        let mut server =
-            self.bed.sides[1].command(&["iperf3", "-s", "-1", "-J"]).stdout(Stdio::null()).spawn().expect("iperf3");
-        let words = [&["iperf3", "-J", "-t", "1", "-c", address][..], more].concat();
-        let report: Value = until("iperf3", || {
-            let output = self.a().command(&words).output().expect("iperf3 starts");
-            let report: Value = serde_json::from_slice(&output.stdout).ok()?;
-            report["error"].is_null().then_some(report)
-        });
-        server.wait().expect("the server ends");
-        report["end"].clone()
+        self.bed.iperf(address, more)
     }
 }
 
@@ -148,7 +138,7 @@ fn endpoints_change_under_traffic(world: &mut World) {
 }
 
 fn what_is_wrong_is_dropped_and_counted(world: &mut World) {
-    let capture = Capture::start(&world.a().namespace, &world.bed.folder.join("one.pcap"));
+    let capture = Capture::start(&world.a().namespace, &world.bed.folder.join("one.pcap"), "udp port 51871");
     assert_eq!(world.a().ping("10.78.0.2", 1, "0.1"), 1);
     let seen = capture.stop();
     let message = seen.iter().find(|(source, _)| *source == 1).expect("our ping").1.clone();
@@ -265,7 +255,7 @@ fn a_keeper_that_does_not_read_misses_only_handshakes(world: &mut World) {
 }
 
 fn a_killed_engine_goes_on(world: &mut World) {
-    let capture = Capture::start(&world.a().namespace, &world.bed.folder.join("kill.pcap"));
+    let capture = Capture::start(&world.a().namespace, &world.bed.folder.join("kill.pcap"), "udp port 51871");
     let (instance, before) = (world.keepers[0].instance.clone(), world.keepers[0].sent());
     let answered = std::thread::scope(|scope| {
         let ping = scope.spawn(|| world.bed.sides[0].ping("10.78.0.2", 400, "0.005"));

@@ -5,6 +5,7 @@ pub mod address;
 pub mod clock;
 pub mod control;
 pub mod daemon;
+pub mod esp;
 pub mod event;
 pub mod memory;
 pub mod privilege;

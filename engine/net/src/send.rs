@@ -24,15 +24,7 @@ pub fn send(socket: RawFd, route: &Route, bytes: &[u8], segment: usize) -> io::R
     if segment != 0 && segment < bytes.len() {
         control.push(libc::SOL_UDP, libc::UDP_SEGMENT, segment as u16);
     }
-    let four = route.destination.family == 4;
-    if route.tos != 0 {
-        let (level, kind) =
-            if four { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) };
-        control.push(level, kind, i32::from(route.tos));
-    }
-    if route.source.family != 0 {
-        source(&mut control, &route.source);
-    }
+    describe(&mut control, route);
     let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: all zero is an empty msghdr; every pointer outlives the call.
     unsafe {
@@ -51,6 +43,77 @@ pub fn send(socket: RawFd, route: &Route, bytes: &[u8], segment: usize) -> io::R
                 other => return other.map(drop),
             }
         }
+    }
+}
+
+/// TOS and source address.
+#[inline]
+fn describe(control: &mut Control, route: &Route) {
+    if route.tos != 0 {
+        let four = route.destination.family == 4;
+        let (level, kind) =
+            if four { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) };
+        control.push(level, kind, i32::from(route.tos));
+    }
+    if route.source.family != 0 {
+        source(control, &route.source);
+    }
+}
+
+/// Many packets of one route by one system call (sendmmsg), for sockets whose kernel side cuts nothing.
+#[derive(Default)]
+pub struct Many {
+    slices: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+// SAFETY: the pointers in it are only used within `send`, which sets them first.
+unsafe impl Send for Many {}
+
+impl Many {
+    /// Sends `bytes` as packets of `segment` bytes (the last may be shorter): how many calls it took, and how many packets
+    /// the kernel refused. Waits when the socket's buffer is full.
+    pub fn send(&mut self, socket: RawFd, route: &Route, bytes: &[u8], segment: usize) -> (usize, usize) {
+        let (address, length) = SocketAddress::new(&route.destination);
+        let mut control = Control::default();
+        describe(&mut control, route);
+        self.slices.clear();
+        self.slices.extend(
+            bytes
+                .chunks(segment.max(1))
+                .map(|packet| libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() }),
+        );
+        self.headers.clear();
+        for slice in &mut self.slices {
+            // SAFETY: all zero is an empty mmsghdr.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            let message = &mut header.msg_hdr;
+            message.msg_name = (&raw const address).cast_mut().cast();
+            message.msg_namelen = length;
+            message.msg_iov = &raw mut *slice;
+            message.msg_iovlen = 1;
+            if control.length > 0 {
+                message.msg_control = control.pointer();
+                message.msg_controllen = control.length as _;
+            }
+            self.headers.push(header);
+        }
+        let (mut at, mut calls, mut refused) = (0, 0, 0);
+        while at < self.headers.len() {
+            let rest = &mut self.headers[at..];
+            calls += 1;
+            // SAFETY: every header points to what outlives the call.
+            match checked(unsafe { libc::sendmmsg(socket, rest.as_mut_ptr(), rest.len() as u32, 0) }) {
+                Ok(count) => at += (count as usize).max(1),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    // this one, and the rest is tried
+                    refused += 1;
+                    at += 1;
+                }
+            }
+        }
+        (calls, refused)
     }
 }
 

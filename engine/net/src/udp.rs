@@ -19,6 +19,13 @@ pub struct Features {
     pub gro: bool,
 }
 
+pub(crate) fn large_buffers(fd: i32) -> io::Result<()> {
+    for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+        set_option(fd, libc::SOL_SOCKET, force, BUFFER).or_else(|_| set_option(fd, libc::SOL_SOCKET, plain, BUFFER))?;
+    }
+    Ok(())
+}
+
 /// A socket for one family on `port` (0: the kernel's choice) of every address, sending with the firewall mark.
 pub fn bind(family: u8, port: u16, mark: u32) -> io::Result<(OwnedFd, Features)> {
     let domain = if family == 4 { libc::AF_INET } else { libc::AF_INET6 };
@@ -29,9 +36,7 @@ pub fn bind(family: u8, port: u16, mark: u32) -> io::Result<(OwnedFd, Features)>
     if mark != 0 {
         set_option(fd, libc::SOL_SOCKET, libc::SO_MARK, mark as i32)?;
     }
-    for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
-        set_option(fd, libc::SOL_SOCKET, force, BUFFER).or_else(|_| set_option(fd, libc::SOL_SOCKET, plain, BUFFER))?;
-    }
+    large_buffers(fd)?;
     if family == 4 {
         set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         set_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
@@ -49,6 +54,16 @@ pub fn bind(family: u8, port: u16, mark: u32) -> io::Result<(OwnedFd, Features)>
     // SAFETY: pointer and length describe `address`.
     checked(unsafe { libc::bind(fd, (&raw const address).cast(), length) })?;
     Ok((socket, Features { segment, gro }))
+}
+
+/// "Don't fragment" on everything that leaves, as tunnels of IPsec have it.
+pub fn forbid_fragments(socket: &OwnedFd, family: u8) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    if family == 4 {
+        set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+    } else {
+        set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)
+    }
 }
 
 /// The port that the socket is bound to.

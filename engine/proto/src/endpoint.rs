@@ -56,6 +56,31 @@ impl Endpoint {
     }
 }
 
+/// The outer addresses of a tunnel of IPsec: as endpoints without ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outer {
+    pub source: Endpoint,
+    pub destination: Endpoint,
+}
+
+impl Outer {
+    pub fn decode(reader: &mut Reader) -> Option<Outer> {
+        let family = reader.u8()?;
+        let mut address = || {
+            let address: [u8; 16] = reader.array()?;
+            let fits = family == 6 || family == 4 && address[4..] == [0; 12];
+            fits.then_some(Endpoint { family, port: 0, scope: 0, address })
+        };
+        Some(Outer { source: address()?, destination: address()? })
+    }
+
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.source.family);
+        out.extend_from_slice(&self.source.address);
+        out.extend_from_slice(&self.destination.address);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,9 @@
 //! What the engine tells the keeper (docs/protocol/engine.md, "Engine → keeper"). Every function appends one frame.
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Outer};
 use crate::frame::{begin, finish};
 use crate::prefix::Prefix;
+use crate::request::Direction;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -55,6 +56,22 @@ pub struct SessionReport {
     pub born: u64,
     pub sent: u64,
     pub received: u64,
+}
+
+pub struct AssociationReport {
+    pub direction: Direction,
+    pub peer: u32,
+    pub spi: u32,
+    /// Sent by UDP; of one to receive by: false.
+    pub udp: bool,
+    pub outer: Outer,
+    pub algorithm: u8,
+    pub icv: u8,
+    pub fingerprint: [u8; 8],
+    /// Out: the last one used; in: the highest accepted.
+    pub sequence: u64,
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 fn u32s(out: &mut Vec<u8>, values: &[u32]) {
@@ -156,5 +173,24 @@ pub fn moved(out: &mut Vec<u8>, peer: u32, endpoint: &Endpoint) {
     let at = begin(out, 0x14);
     u32s(out, &[peer]);
     endpoint.encode(out);
+    finish(out, at);
+}
+
+pub fn association(out: &mut Vec<u8>, request: u32, report: &AssociationReport) {
+    let at = begin(out, 0x06);
+    u32s(out, &[request]);
+    out.push(report.direction as u8);
+    u32s(out, &[report.peer, report.spi]);
+    out.push(report.udp.into());
+    report.outer.encode(out);
+    out.extend_from_slice(&[report.algorithm, report.icv]);
+    out.extend_from_slice(&report.fingerprint);
+    u64s(out, &[report.sequence, report.packets, report.bytes]);
+    finish(out, at);
+}
+
+pub fn heard(out: &mut Vec<u8>, peer: u32) {
+    let at = begin(out, 0x15);
+    u32s(out, &[peer]);
     finish(out, at);
 }

@@ -1,6 +1,6 @@
 //! What the keeper asks of the engine (docs/protocol/engine.md, "Keeper → engine").
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Outer};
 use crate::prefix::Prefix;
 use crate::reader::Reader;
 
@@ -50,6 +50,14 @@ pub enum Order<'a> {
     DropWaiting {
         peer: u32,
     },
+    SetSending(NewSending<'a>),
+    SetReceiving(NewReceiving<'a>),
+    RemoveAssociation {
+        direction: Direction,
+        peer: u32,
+        spi: u32,
+        fingerprint: [u8; 8],
+    },
     /// A type or a body that this engine does not know: answered with status 3.
     Malformed(&'static str),
 }
@@ -71,6 +79,48 @@ impl std::fmt::Debug for NewSession {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "NewSession(peer {}, {:?}, {:?}, local {:x})", self.peer, self.place, self.role, self.local)
     }
+}
+
+/// An association to send by (IPsec).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewSending<'a> {
+    pub peer: u32,
+    pub spi: u32,
+    /// ESP in UDP to this port; none: IP protocol 50.
+    pub udp: Option<u16>,
+    pub outer: Outer,
+    pub keys: AssociationKeys<'a>,
+}
+
+/// One to receive by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewReceiving<'a> {
+    pub peer: u32,
+    pub spi: u32,
+    pub outer: Outer,
+    pub keys: AssociationKeys<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct AssociationKeys<'a> {
+    pub algorithm: u8,
+    /// Of the integrity check value, in bytes.
+    pub icv: u8,
+    pub encryption: &'a [u8],
+    pub authentication: &'a [u8],
+}
+
+impl std::fmt::Debug for AssociationKeys<'_> {
+    /// Without the keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "AssociationKeys(algorithm {}, icv {})", self.algorithm, self.icv)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    In = 1,
+    Out = 2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +154,9 @@ impl<'a> Request<'a> {
             0x89 => reader.end(Order::Counters),
             0x8a => peer_only(&mut reader).map(|peer| Order::ClearSessions { peer }),
             0x8b => peer_only(&mut reader).map(|peer| Order::DropWaiting { peer }),
+            0x90 => sending(&mut reader).map(Order::SetSending),
+            0x91 => receiving(&mut reader).map(Order::SetReceiving),
+            0x92 => removal(&mut reader),
             _ => Some(Order::Malformed("unknown type")),
         };
         Request { id, order: order.unwrap_or(Order::Malformed("malformed body")) }
@@ -160,4 +213,47 @@ fn send<'a>(reader: &mut Reader<'a>) -> Option<Order<'a>> {
     let tos = reader.u8()?;
     let fits = destination.family != 0 && (source.family == 0 || source.family == destination.family);
     fits.then_some(Order::Send { source, destination, tos, message: reader.rest() })
+}
+
+fn sending<'a>(reader: &mut Reader<'a>) -> Option<NewSending<'a>> {
+    let (peer, spi, encapsulation, port) = (reader.u32()?, spi(reader)?, reader.u8()?, reader.u16()?);
+    let udp = match (encapsulation, port) {
+        (0, _) => None,
+        (1, 1..) => Some(port),
+        _ => return None,
+    };
+    let sending = NewSending { peer, spi, udp, outer: Outer::decode(reader)?, keys: keys(reader)? };
+    reader.end(sending)
+}
+
+fn receiving<'a>(reader: &mut Reader<'a>) -> Option<NewReceiving<'a>> {
+    let (peer, spi) = (reader.u32()?, spi(reader)?);
+    let receiving = NewReceiving { peer, spi, outer: Outer::decode(reader)?, keys: keys(reader)? };
+    reader.end(receiving)
+}
+
+/// 0 is the mark of what is not ESP (RFC 4303, section 2.1; RFC 3948, section 2.2).
+fn spi(reader: &mut Reader) -> Option<u32> {
+    reader.u32().filter(|spi| *spi != 0)
+}
+
+fn keys<'a>(reader: &mut Reader<'a>) -> Option<AssociationKeys<'a>> {
+    let (algorithm, icv) = (reader.u8()?, reader.u8()?);
+    let mut bytes = || {
+        let length = reader.u8()?;
+        reader.bytes(length.into())
+    };
+    let (encryption, authentication) = (bytes()?, bytes()?);
+    Some(AssociationKeys { algorithm, icv, encryption, authentication })
+}
+
+fn removal<'a>(reader: &mut Reader) -> Option<Order<'a>> {
+    let direction = match reader.u8()? {
+        1 => Direction::In,
+        2 => Direction::Out,
+        _ => return None,
+    };
+    let order =
+        Order::RemoveAssociation { direction, peer: reader.u32()?, spi: reader.u32()?, fingerprint: reader.array()? };
+    reader.end(order)
 }

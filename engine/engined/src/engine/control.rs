@@ -1,7 +1,7 @@
 //! The control thread: the keeper's connection, what packet threads have to say, and the supervisor's orders.
 
+use super::kind::Kind;
 use super::notice::{Notice, PERIOD};
-use super::orders::{carry_out, settle};
 use super::shared::{Errand, Shared};
 use crate::channel;
 use pellicle_net::{accept, clock, wait};
@@ -23,8 +23,8 @@ struct Keeper {
     out: Vec<u8>,
 }
 
-pub struct Control<'a> {
-    shared: &'a Shared,
+pub struct Control<'a, K: Kind> {
+    shared: &'a Shared<K>,
     listener: RawFd,
     channel: RawFd,
     keeper: Option<Keeper>,
@@ -34,8 +34,8 @@ pub struct Control<'a> {
     reminded: u64,
 }
 
-impl<'a> Control<'a> {
-    pub fn new(shared: &'a Shared, listener: RawFd, channel: RawFd, sockets: Vec<OwnedFd>) -> Control<'a> {
+impl<'a, K: Kind> Control<'a, K> {
+    pub fn new(shared: &'a Shared<K>, listener: RawFd, channel: RawFd, sockets: Vec<OwnedFd>) -> Control<'a, K> {
         Control { shared, listener, channel, keeper: None, sockets, reported: 0, reminded: 0 }
     }
 
@@ -93,8 +93,7 @@ impl<'a> Control<'a> {
             let peers = shared.notices.take_dirty();
             if !peers.is_empty() {
                 self.reported = now;
-                let changes: Vec<_> =
-                    peers.iter().map(|peer| (*peer, shared.state.peers()[*peer as usize].activity())).collect();
+                let changes: Vec<_> = peers.iter().map(|peer| (*peer, shared.state.activity(*peer))).collect();
                 self.say(|out| event::activity(out, &changes));
             }
         }
@@ -131,10 +130,11 @@ impl<'a> Control<'a> {
                 }),
                 Notice::Wanted(peer, reason) => self.say(|out| event::wanted(out, peer, reason)),
                 Notice::Confirmed(peer, local) => {
-                    settle(self.shared, peer);
+                    K::confirmed(self.shared, peer);
                     self.say(|out| event::confirmed(out, peer, local));
                 }
                 Notice::Moved(peer, endpoint) => self.say(|out| event::moved(out, peer, &endpoint)),
+                Notice::Heard(peer) => self.say(|out| event::heard(out, peer)),
             }
         }
     }
@@ -164,7 +164,7 @@ impl<'a> Control<'a> {
                 bytes.fill(0);
                 loop {
                     match keeper.frames.frame() {
-                        Ok(Some((kind, body))) => carry_out(shared, &Request::decode(kind, body), &mut keeper.out),
+                        Ok(Some((kind, body))) => K::carry_out(shared, &Request::decode(kind, body), &mut keeper.out),
                         Ok(None) => break true,
                         Err(_) => {
                             eprintln!("level=warning msg=\"the keeper sent no frame; its connection is closed\"");
@@ -220,9 +220,10 @@ impl<'a> Control<'a> {
 
     fn replace_sockets(&mut self, message: channel::Message) {
         let shared = self.shared;
-        let places = channel::socket_places(&message);
-        for (place, current) in shared.udp.iter().enumerate() {
-            current.store(places[place].map_or(-1, |index| message.fds[index].as_raw_fd()), SeqCst);
+        for (names, current) in [(channel::UDP, &shared.udp), (channel::RAW, &shared.raw)] {
+            for (fd, current) in channel::sockets(&message, names).into_iter().zip(current) {
+                current.store(fd, SeqCst);
+            }
         }
         shared.wake_inbound.notify();
         shared.epochs.synchronise();

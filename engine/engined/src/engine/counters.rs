@@ -46,6 +46,19 @@ counters! {
     TunWriteFailed "dropTunWriteFailed"
     HandshakeOverflow "dropHandshakeOverflow"
     PortZero "dropPortZero"
+    // IPsec: names of the kernel (Documentation/networking/xfrm_proc.rst)
+    RawSends "rawSends"
+    RawReceives "rawReceives"
+    XfrmInError "XfrmInError"
+    XfrmInHdrError "XfrmInHdrError"
+    XfrmInNoStates "XfrmInNoStates"
+    XfrmInStateProtoError "XfrmInStateProtoError"
+    XfrmInStateModeError "XfrmInStateModeError"
+    XfrmInStateSeqError "XfrmInStateSeqError"
+    XfrmInTmplMismatch "XfrmInTmplMismatch"
+    XfrmOutNoStates "XfrmOutNoStates"
+    XfrmOutStateSeqError "XfrmOutStateSeqError"
+    XfrmOutError "XfrmOutError"
 }
 
 pub const ROOM: usize = 64;
@@ -71,8 +84,10 @@ impl Counters<'_> {
         self.add(counter, 1);
     }
 
-    pub fn json(&self, more: &[(&str, u64)]) -> String {
-        let own = NAMES.iter().enumerate().map(|(index, name)| (*name, self.0[index].load(Relaxed)));
+    /// Those whose names `counts` has, and `more`.
+    pub fn json(&self, counts: impl Fn(&str) -> bool, more: &[(&str, u64)]) -> String {
+        let own = NAMES.iter().enumerate().filter(|(_, name)| counts(name));
+        let own = own.map(|(index, name)| (*name, self.0[index].load(Relaxed)));
         let items: Vec<String> =
             own.chain(more.iter().copied()).map(|(name, value)| format!("\"{name}\":{value}")).collect();
         format!("{{{}}}", items.join(","))

@@ -5,16 +5,16 @@ use super::notice::{Message, Notice};
 use super::places::Places;
 use super::rcu::{Batch, Thread};
 use super::shared::{Errand, Shared};
+use super::sink::Sink;
 use super::state::SLOTS;
 use pellicle_crypto::{Key, Message as Sealed};
 use pellicle_net::receive::{Arrival, Receiver};
-use pellicle_net::{clock, tun, wait};
-use pellicle_proto::coalesce::Coalescer;
+use pellicle_net::{clock, wait};
 use pellicle_proto::event::Reason;
+use pellicle_proto::ip;
 use pellicle_proto::request::Role;
 use pellicle_proto::session::{REJECT_AFTER_MESSAGES, alive, stale_on_receiving};
 use pellicle_proto::transport::{HEADER, Message as Kind, OVERHEAD, classify};
-use pellicle_proto::{ecn, ip};
 use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
@@ -26,8 +26,7 @@ const ENOUGH: usize = 1 << 16;
 pub struct Inbound<'a> {
     shared: &'a Shared,
     hand: Hand,
-    coalescer: Coalescer,
-    pieces: Vec<libc::iovec>,
+    sink: Sink,
 }
 
 /// Data messages of one session, to be decrypted together.
@@ -50,12 +49,7 @@ struct Receiving {
 
 impl<'a> Inbound<'a> {
     pub fn new(shared: &'a Shared) -> Inbound<'a> {
-        Inbound {
-            shared,
-            hand: Hand::default(),
-            coalescer: Coalescer::new(shared.tun_udp),
-            pieces: Vec::with_capacity(1024),
-        }
+        Inbound { shared, hand: Hand::default(), sink: Sink::new(shared.tun_udp) }
     }
 
     /// Until `shared.stop`.
@@ -107,12 +101,12 @@ impl<'a> Inbound<'a> {
             }
             if bytes >= ENOUGH {
                 self.open(&mut receiver.slab, now, &batch);
-                self.write(&mut receiver.slab);
+                self.sink.write(&mut receiver.slab, shared);
                 bytes = 0;
             }
         }
         self.open(&mut receiver.slab, now, &batch);
-        self.write(&mut receiver.slab);
+        self.sink.write(&mut receiver.slab, shared);
         self.hand.session = None;
         self.hand.arrivals.clear();
         drop(batch);
@@ -129,7 +123,7 @@ impl<'a> Inbound<'a> {
             Kind::Unknown => return shared.count(Counter::UnknownMessage),
         };
         if self.hand.session.as_ref().is_none_or(|session| session.local != receiver) {
-            let Some(slot) = shared.index.read(batch).get(receiver) else {
+            let Some(slot) = shared.tables.read(batch).get(receiver) else {
                 return shared.count(Counter::UnknownSession);
             };
             self.open(slab, now, batch);
@@ -196,8 +190,8 @@ impl<'a> Inbound<'a> {
             return shared.count(Counter::KeepalivesReceived);
         }
         self.packet(slab, message.start..message.start + message.length, peer, arrival.ecn, batch);
-        if self.coalescer.full() {
-            self.write(slab);
+        if self.sink.full() {
+            self.sink.write(slab, shared);
         }
     }
 
@@ -231,37 +225,7 @@ impl<'a> Inbound<'a> {
         if shared.prefixes.read(batch).lookup(header.family, header.source) != Some(peer) {
             return shared.count(Counter::WrongSource);
         }
-        let range = range.start..range.start + header.total;
-        match ecn::decapsulate(header.ecn, outer_ecn) {
-            None => return shared.count(Counter::EcnInvalid),
-            Some(ecn) if ecn != header.ecn => ip::set_ecn(&mut slab[range.clone()], ecn),
-            Some(_) => {}
-        }
-        shared.counters().one_of_mine(Counter::PacketsReceived);
-        if !shared.plain {
-            return self.coalescer.push(slab, range);
-        }
-        shared.count(Counter::TunWrites);
-        if tun::write(shared.tun, &[tun::piece(&slab[range])]).is_err() {
-            shared.count(Counter::TunWriteFailed);
-        }
-    }
-
-    fn write(&mut self, slab: &mut [u8]) {
-        let (shared, pieces) = (self.shared, &mut self.pieces);
-        if self.coalescer.is_empty() {
-            return;
-        }
-        self.coalescer.flush(slab, |header, parts| {
-            let head = header.encode();
-            pieces.clear();
-            pieces.push(tun::piece(&head));
-            pieces.extend(parts.map(tun::piece));
-            shared.count(Counter::TunWrites);
-            if tun::write(shared.tun, pieces).is_err() {
-                shared.count(Counter::TunWriteFailed);
-            }
-        });
+        self.sink.deliver(shared, slab, range, &header, outer_ecn);
     }
 
     #[cold]

@@ -1,5 +1,11 @@
 //! From a receiver index to a session: open addressing, made anew when a session comes or goes, read without lock.
 
+impl Default for Index {
+    fn default() -> Self {
+        Index::new(&[])
+    }
+}
+
 pub struct Index {
     entries: Vec<Option<(u32, u32)>>,
 }

@@ -26,6 +26,8 @@ pub enum Notice {
     Wanted(u32, Reason),
     Confirmed(u32, u32),
     Moved(u32, Endpoint),
+    /// The first authenticated packet of a peer came.
+    Heard(u32),
 }
 
 pub struct Notices {
@@ -57,7 +59,7 @@ impl Notices {
         let room = match notice {
             Notice::Handshake(_) => ROOM,
             Notice::Wanted(..) | Notice::Moved(..) => 2 * ROOM,
-            Notice::Confirmed(..) => usize::MAX,
+            Notice::Confirmed(..) | Notice::Heard(_) => usize::MAX,
         };
         if queue.len() >= room {
             return false;

@@ -1,26 +1,26 @@
 //! Carrying out what the keeper asks. Each function returns when its effects hold for every later packet.
 
 use super::counters::Counter;
+use super::kind::Kind;
 use super::outbound::note_sent;
 use super::places::Places;
+use super::prefixes::{allow, disallow, disallow_all};
 use super::runs::Runs;
 use super::seal::Sealer;
 use super::shared::{Errand, Shared};
-use super::state::SLOTS;
+use super::state::{SLOTS, State};
 use pellicle_crypto::Key;
 use pellicle_net::clock;
 use pellicle_net::send::{Route, send};
 use pellicle_proto::endpoint::Endpoint;
 use pellicle_proto::event::{self, SessionReport, Status};
-use pellicle_proto::prefix::Prefix;
 use pellicle_proto::request::{NewSession, Order, Place, Request};
 use pellicle_proto::session::{REJECT_AFTER_MESSAGES, alive};
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::*;
 
-type Outcome = Result<(), (Status, &'static str)>;
+pub type Outcome = Result<(), (Status, &'static str)>;
 
-const NO_PEER: (Status, &str) = (Status::NoSuchObject, "no such peer");
+pub const NO_PEER: (Status, &str) = (Status::NoSuchObject, "no such peer");
 
 /// Appends the answer, and what belongs to it, to `out`.
 pub fn carry_out(shared: &Shared, request: &Request, out: &mut Vec<u8>) {
@@ -39,7 +39,7 @@ pub fn carry_out(shared: &Shared, request: &Request, out: &mut Vec<u8>) {
         }
         Order::Counters => {
             let waiting = shared.errands.waiting.load(SeqCst) as u64;
-            let text = shared.counters().json(&[("waiting", waiting)]);
+            let text = shared.counters().json(State::counts, &[("waiting", waiting)]);
             return event::reply(out, request.id, Status::Done, &text);
         }
         Order::ClearSessions { peer } => existing(shared, *peer).map(|()| {
@@ -47,6 +47,9 @@ pub fn carry_out(shared: &Shared, request: &Request, out: &mut Vec<u8>) {
             drop_waiting(shared, *peer);
         }),
         Order::DropWaiting { peer } => existing(shared, *peer).map(|()| drop_waiting(shared, *peer)),
+        Order::SetSending(_) | Order::SetReceiving(_) | Order::RemoveAssociation { .. } => {
+            Err((Status::Malformed, "this is a device of WireGuard"))
+        }
         Order::Malformed(why) => Err((Status::Malformed, *why)),
     };
     let (status, text) = outcome.err().unwrap_or((Status::Done, ""));
@@ -87,16 +90,7 @@ fn place_endpoint(shared: &Shared, peer: u32, endpoint: &Endpoint) {
 }
 
 fn remove_peer(shared: &Shared, peer: u32) {
-    let mut had = false;
-    for slot in shared.state.prefixes() {
-        if slot.get().is_some_and(|(_, owner)| owner == peer) {
-            slot.clear();
-            had = true;
-        }
-    }
-    if had {
-        shared.rebuild_prefixes();
-    }
+    disallow_all(shared, peer);
     clear_sessions(shared, peer);
     let slot = &shared.state.peers()[peer as usize];
     slot.used.store(0, Release);
@@ -105,39 +99,6 @@ fn remove_peer(shared: &Shared, peer: u32) {
     slot.set_public_key(&[0; 32]);
     slot.forget_activity();
     shared.notices.unwant(peer);
-}
-
-fn allow(shared: &Shared, peer: u32, prefixes: &[Prefix]) -> Outcome {
-    let mut outcome = Ok(());
-    let (mut known, mut free) = (HashMap::new(), Vec::new());
-    for slot in shared.state.prefixes() {
-        match slot.get() {
-            Some((prefix, _)) => drop(known.insert(prefix, slot)),
-            None => free.push(slot),
-        }
-    }
-    for prefix in prefixes {
-        let own = known.get(prefix).copied();
-        match own.or_else(|| free.pop()).or_else(|| shared.state.another_prefix()) {
-            Some(slot) => {
-                slot.set(prefix, peer);
-                known.insert(*prefix, slot);
-            }
-            None => outcome = Err((Status::Full, "no room for more allowed prefixes")),
-        }
-    }
-    shared.rebuild_prefixes();
-    outcome
-}
-
-fn disallow(shared: &Shared, peer: u32, prefixes: &[Prefix]) {
-    let prefixes: HashSet<_> = prefixes.iter().collect();
-    for slot in shared.state.prefixes() {
-        if slot.get().is_some_and(|(found, owner)| owner == peer && prefixes.contains(&found)) {
-            slot.clear();
-        }
-    }
-    shared.rebuild_prefixes();
 }
 
 fn set_session(shared: &Shared, new: &NewSession) -> Outcome {
@@ -244,7 +205,7 @@ fn clear_sessions(shared: &Shared, peer: u32) {
     settle(shared, peer);
 }
 
-fn drop_waiting(shared: &Shared, peer: u32) {
+pub fn drop_waiting<K: Kind>(shared: &Shared<K>, peer: u32) {
     shared.await_errand(shared.ask(Errand::Drop(peer)));
 }
 

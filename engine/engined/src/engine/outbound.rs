@@ -3,17 +3,15 @@
 
 use super::counters::Counter;
 use super::places::Places;
-use super::rcu::{Batch, Thread};
+use super::rcu::Batch;
 use super::runs::Runs;
 use super::seal::Sealer;
 use super::shared::{Errand, Shared};
-use super::start::CHANNEL;
 use super::state::SLOTS;
+use super::tap::Sender;
 use super::waiting::Waiting;
-use crate::channel::{self, GONE};
 use pellicle_crypto::Key;
 use pellicle_net::send::Route;
-use pellicle_net::{clock, tun, wait};
 use pellicle_proto::endpoint::Endpoint;
 use pellicle_proto::event::Reason;
 use pellicle_proto::request::{Place, Role};
@@ -23,15 +21,10 @@ use pellicle_proto::virtio::{self, VirtioHeader};
 use pellicle_proto::{ecn, ip};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
-/// Packets of one batch: after so many the others get to change tables.
-const BATCH: usize = 64;
-
 pub struct Outbound<'a> {
     shared: &'a Shared,
     runs: Runs,
     waiting: Waiting,
-    /// The device was deleted under us: nothing comes from it any more.
-    gone: bool,
 }
 
 /// Where a peer is, and our address to send from.
@@ -75,87 +68,7 @@ impl Sending {
 
 impl<'a> Outbound<'a> {
     pub fn new(shared: &'a Shared) -> Outbound<'a> {
-        Outbound { shared, runs: Runs::new(), waiting: Waiting::default(), gone: false }
-    }
-
-    /// Until `shared.stop`.
-    pub fn run(&mut self) {
-        let mut buffer = vec![0; virtio::SIZE + 65_536];
-        while !self.shared.stop.load(SeqCst) {
-            if self.shared.errands.pending.load(SeqCst) {
-                self.errands();
-            }
-            if self.batch(&mut buffer) {
-                continue;
-            }
-            let tun = if self.gone { -1 } else { self.shared.tun };
-            if let Ok([_, true]) = wait::readable([tun, self.shared.wake_outbound.fd()], None) {
-                self.shared.wake_outbound.clear();
-            }
-        }
-    }
-
-    /// False when the device had nothing more.
-    fn batch(&mut self, buffer: &mut [u8]) -> bool {
-        let shared = self.shared;
-        if self.gone {
-            return false;
-        }
-        let batch = shared.epochs.enter(Thread::Outbound);
-        let now = clock::now();
-        let mut more = true;
-        // an all-zero virtio header stands where the device gives none
-        let missing = if shared.plain { virtio::SIZE } else { 0 };
-        for _ in 0..BATCH {
-            let length = match tun::read(shared.tun, &mut buffer[missing..]) {
-                Ok(length) => length,
-                Err(error) => {
-                    self.gone |= tun::is_gone(&error);
-                    more = false;
-                    break;
-                }
-            };
-            shared.count(Counter::TunReads);
-            self.packet(&buffer[..missing + length], now, &batch);
-            if self.runs.enough() {
-                break;
-            }
-        }
-        self.runs.flush(shared);
-        drop(batch);
-        if self.gone {
-            channel::answer(CHANNEL, GONE);
-        }
-        more
-    }
-
-    /// `frame`: virtio header and packet.
-    fn packet(&mut self, frame: &[u8], now: u64, batch: &Batch) {
-        let shared = self.shared;
-        let Some((virtio, packet)) = frame.split_first_chunk::<{ virtio::SIZE }>() else { return };
-        let Some(header) = ip::parse(packet) else { return shared.count(Counter::NotIpOut) };
-        let Some(peer) = shared.prefixes.read(batch).lookup(header.family, header.destination) else {
-            return shared.count(Counter::NoPeer);
-        };
-        let slot = &shared.state.peers()[peer as usize];
-        let path = slot.path();
-        if path.0.family == 0 {
-            return shared.count(Counter::NoEndpoint);
-        }
-        if !self.waiting.is_empty() && self.waiting.has(peer) {
-            self.flush_waiting(peer, now);
-        }
-        let split = VirtioHeader::decode(virtio)
-            .and_then(|virtio| Split::new(&virtio, &packet[..header.total]))
-            .filter(|split| split.count() <= 65_536);
-        let Some(split) = split else { return shared.count(Counter::BadOffload) };
-        match Sending::of(shared, peer, now) {
-            Some(session) => self.send(peer, &session, &split, header.ecn, path, now),
-            None => {
-                self.waiting.push(peer, frame, shared);
-                shared.notices.want(peer, Reason::Waiting, now);
-            }
-        }
+        Outbound { shared, runs: Runs::new(), waiting: Waiting::default() }
     }
 
     #[inline]
@@ -192,30 +105,59 @@ impl<'a> Outbound<'a> {
         }
     }
 
-    fn errands(&mut self) {
-        let shared = self.shared;
-        let errands = shared.take_errands();
-        let batch = shared.epochs.enter(Thread::Outbound);
-        let now = clock::now();
-        for errand in &errands {
-            match errand {
-                Errand::Flush(peer) => self.flush_waiting(*peer, now),
-                Errand::Drop(peer) => {
-                    let gone = self.waiting.take(*peer, shared);
-                    shared.counters().add(Counter::WaitingGivenUp, gone.len() as u64);
-                }
-                Errand::Remind => self.remind(now),
-            }
-        }
-        self.runs.flush(shared);
-        drop(batch);
-        shared.errands.done.fetch_add(errands.len() as u64, SeqCst);
-    }
-
     /// What still waits is still wanted, for a keeper that came back.
     fn remind(&self, now: u64) {
         for peer in self.waiting.peers() {
             self.shared.notices.want(peer, Reason::Waiting, now);
+        }
+    }
+}
+
+impl Sender for Outbound<'_> {
+    /// `frame`: virtio header and packet.
+    fn packet(&mut self, frame: &[u8], now: u64, batch: &Batch) {
+        let shared = self.shared;
+        let Some((virtio, packet)) = frame.split_first_chunk::<{ virtio::SIZE }>() else { return };
+        let Some(header) = ip::parse(packet) else { return shared.count(Counter::NotIpOut) };
+        let Some(peer) = shared.prefixes.read(batch).lookup(header.family, header.destination) else {
+            return shared.count(Counter::NoPeer);
+        };
+        let slot = &shared.state.peers()[peer as usize];
+        let path = slot.path();
+        if path.0.family == 0 {
+            return shared.count(Counter::NoEndpoint);
+        }
+        if !self.waiting.is_empty() && self.waiting.has(peer) {
+            self.flush_waiting(peer, now);
+        }
+        let split = VirtioHeader::decode(virtio)
+            .and_then(|virtio| Split::new(&virtio, &packet[..header.total]))
+            .filter(|split| split.count() <= 65_536);
+        let Some(split) = split else { return shared.count(Counter::BadOffload) };
+        match Sending::of(shared, peer, now) {
+            Some(session) => self.send(peer, &session, &split, header.ecn, path, now),
+            None => {
+                self.waiting.push(peer, frame, shared);
+                shared.notices.want(peer, Reason::Waiting, now);
+            }
+        }
+    }
+
+    #[inline]
+    fn enough(&self) -> bool {
+        self.runs.enough()
+    }
+
+    fn flush(&mut self) {
+        self.runs.flush(self.shared);
+    }
+
+    fn errand(&mut self, errand: &Errand, now: u64, _batch: &Batch) {
+        match errand {
+            Errand::Flush(peer) => self.flush_waiting(*peer, now),
+            Errand::Drop(peer) => self.waiting.give_up(*peer, self.shared),
+            Errand::Remind => self.remind(now),
+            Errand::Dummy(_) => {}
         }
     }
 }

@@ -49,6 +49,12 @@ impl Drop for Batch<'_> {
 /// A value that is replaced as a whole, by one writer.
 pub struct Cell<T>(AtomicPtr<T>);
 
+impl<T: Default> Default for Cell<T> {
+    fn default() -> Self {
+        Cell::new(T::default())
+    }
+}
+
 impl<T> Cell<T> {
     pub fn new(value: T) -> Cell<T> {
         Cell(AtomicPtr::new(Box::into_raw(Box::new(value))))

@@ -1,7 +1,8 @@
-//! What the three threads of the engine share.
+//! What the three threads of an engine share, whichever kind of device it serves.
 
 use super::counters::{Counter, Counters};
 use super::index::Index;
+use super::kind::Kind;
 use super::notice::Notices;
 use super::places::Places;
 use super::rcu::{Cell, Epochs};
@@ -14,14 +15,17 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
-pub struct Shared {
-    pub state: State,
+pub struct Shared<K: Kind = State> {
+    pub state: K,
     pub prefixes: Cell<PrefixTable>,
-    pub index: Cell<Index>,
+    /// What is made from the shared memory, for packets to be found by.
+    pub tables: K::Tables,
     pub epochs: Epochs,
     pub tun: i32,
     /// For IPv4 and IPv6; −1 where the machine has none.
     pub udp: [AtomicI32; 2],
+    /// IP protocol 50, in the same order; −1 where there is none.
+    pub raw: [AtomicI32; 2],
     pub mtu: AtomicU32,
     pub tun_udp: bool,
     /// The device's packets have no virtio headers: no super packets either.
@@ -44,6 +48,8 @@ pub enum Errand {
     Drop(u32),
     /// Say again that sessions are wanted.
     Remind,
+    /// A packet without content, so that the peer hears us.
+    Dummy(u32),
 }
 
 #[derive(Default)]
@@ -56,15 +62,16 @@ pub struct Errands {
     pub waiting: AtomicUsize,
 }
 
-impl Shared {
-    pub fn new(state: State, tun: i32, udp: [i32; 2], mtu: u32, tun_udp: bool, segment: bool) -> io::Result<Shared> {
+impl<K: Kind> Shared<K> {
+    pub fn new(state: K, tun: i32, udp: [i32; 2], mtu: u32, tun_udp: bool, segment: bool) -> io::Result<Shared<K>> {
         let max_peers = state.max_peers();
         let shared = Shared {
             prefixes: Cell::new(PrefixTable::default()),
-            index: Cell::new(Index::new(&[])),
+            tables: state.tables(),
             epochs: Epochs::default(),
             tun,
             udp: udp.map(AtomicI32::new),
+            raw: [const { AtomicI32::new(-1) }; 2],
             mtu: AtomicU32::new(mtu),
             tun_udp,
             plain: false,
@@ -77,7 +84,7 @@ impl Shared {
             endpoint_writer: Mutex::new(()),
             state,
         };
-        shared.rebuild_index();
+        K::fill_tables(&shared);
         shared.rebuild_prefixes();
         Ok(shared)
     }
@@ -97,39 +104,6 @@ impl Shared {
     pub fn socket(&self, family: u8) -> Option<i32> {
         let fd = self.udp[usize::from(family == 6)].load(Acquire);
         (fd >= 0).then_some(fd)
-    }
-
-    /// The kernel chooses the address to send to this peer from, until it writes to one.
-    pub fn any_source(&self, peer: &Peer) {
-        let _writer = self.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        peer.set_path(&peer.endpoint(), &Endpoint::NONE);
-    }
-
-    /// No peer is answered from this address any more, until it writes to it again.
-    #[cold]
-    pub fn forget_source(&self, source: &Endpoint) {
-        let _writer = self.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for peer in self.state.peers() {
-            let (endpoint, own) = peer.path();
-            if own == *source {
-                peer.set_path(&endpoint, &Endpoint::NONE);
-            }
-        }
-    }
-
-    pub fn rebuild_index(&self) {
-        let mut found = Vec::new();
-        for (number, peer) in self.state.peers().iter().enumerate() {
-            let places = Places::load(peer);
-            if peer.used.load(Acquire) == 0 || places == Places::NONE {
-                continue;
-            }
-            for slot in (0..SLOTS).filter(|slot| places.holds(*slot)) {
-                let index = number * SLOTS + slot;
-                found.push((self.state.sessions()[index].local.load(Relaxed), index as u32));
-            }
-        }
-        self.index.replace(Index::new(&found), &self.epochs);
     }
 
     pub fn rebuild_prefixes(&self) {
@@ -163,6 +137,41 @@ impl Shared {
     pub fn take_errands(&self) -> Vec<Errand> {
         self.errands.pending.store(false, SeqCst);
         std::mem::take(&mut *self.errands.list.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+impl Shared {
+    /// The kernel chooses the address to send to this peer from, until it writes to one.
+    pub fn any_source(&self, peer: &Peer) {
+        let _writer = self.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        peer.set_path(&peer.endpoint(), &Endpoint::NONE);
+    }
+
+    /// No peer is answered from this address any more, until it writes to it again.
+    #[cold]
+    pub fn forget_source(&self, source: &Endpoint) {
+        let _writer = self.endpoint_writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for peer in self.state.peers() {
+            let (endpoint, own) = peer.path();
+            if own == *source {
+                peer.set_path(&endpoint, &Endpoint::NONE);
+            }
+        }
+    }
+
+    pub fn rebuild_index(&self) {
+        let mut found = Vec::new();
+        for (number, peer) in self.state.peers().iter().enumerate() {
+            let places = Places::load(peer);
+            if peer.used.load(Acquire) == 0 || places == Places::NONE {
+                continue;
+            }
+            for slot in (0..SLOTS).filter(|slot| places.holds(*slot)) {
+                let index = number * SLOTS + slot;
+                found.push((self.state.sessions()[index].local.load(Relaxed), index as u32));
+            }
+        }
+        self.tables.replace(Index::new(&found), &self.epochs);
     }
 }
 

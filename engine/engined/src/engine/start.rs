@@ -2,8 +2,8 @@
 
 use super::control::Control;
 use super::counters::Counter;
-use super::inbound::Inbound;
-use super::outbound::Outbound;
+use super::ipsec::Memory;
+use super::kind::Kind;
 use super::shared::Shared;
 use super::state::State;
 use crate::channel;
@@ -12,6 +12,7 @@ use pellicle_net::{privilege, seccomp};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Barrier;
+use std::sync::atomic::AtomicI32;
 
 /// Where the supervisor's channel lies in a new engine.
 pub const CHANNEL: RawFd = 3;
@@ -19,15 +20,18 @@ pub const CHANNEL: RawFd = 3;
 /// Runs until the supervisor stops it. Everything that can fail for a lack of rights happens before the first packet.
 pub fn run() -> io::Result<()> {
     let parent = privilege::parent();
-    let mut message = channel::receive(CHANNEL)?.ok_or_else(|| io::Error::other("the supervisor is gone"))?;
+    let message = channel::receive(CHANNEL)?.ok_or_else(|| io::Error::other("the supervisor is gone"))?;
+    if message.text["kind"] == "ipsec" { serve::<Memory>(message, parent) } else { serve::<State>(message, parent) }
+}
+
+fn serve<K: Kind>(mut message: channel::Message, parent: i32) -> io::Result<()> {
     let text = &message.text;
     let number = |name: &str| text[name].as_u64().unwrap_or(0) as u32;
     let [memory, listener, tun, ..] = message.fds.as_slice() else {
         return Err(io::Error::other("the supervisor sent too few descriptors"));
     };
-    let places = channel::socket_places(&message);
-    let udp = places.map(|place| place.map_or(-1, |index| message.fds[index].as_raw_fd()));
-    let state = State::attach(Mapping::new(memory)?).map_err(|_| {
+    let (udp, raw) = (channel::sockets(&message, channel::UDP), channel::sockets(&message, channel::RAW));
+    let state = K::attach(Mapping::new(memory)?).ok_or_else(|| {
         io::Error::other(
             "the shared memory has another layout: end the supervisor and start it anew, sessions are made again",
         )
@@ -37,6 +41,7 @@ pub fn run() -> io::Result<()> {
     let (tun_udp, segment) = (flag("tunUdp"), flag("segment"));
     let mut shared = Shared::new(state, tun.as_raw_fd(), udp, number("mtu"), tun_udp, segment)?;
     shared.plain = flag("tunPlain");
+    shared.raw = raw.map(AtomicI32::new);
     let shared = shared;
     shared.count(Counter::EngineStarts);
     let (listener, tun) = (listener.as_raw_fd(), tun.as_raw_fd());
@@ -50,12 +55,12 @@ pub fn run() -> io::Result<()> {
         spawn("outbound").spawn_scoped(scope, || {
             ready.wait();
             ready.wait();
-            Outbound::new(&shared).run();
+            K::outbound(&shared);
         })?;
         spawn("inbound").spawn_scoped(scope, || {
             ready.wait();
             ready.wait();
-            Inbound::new(&shared).run();
+            K::inbound(&shared);
         })?;
         // Only when both threads run: what the C library does to start them is not on the list.
         ready.wait();

@@ -2,6 +2,7 @@
 //! and 8 MiB in all; the oldest of a peer goes first.
 
 use super::counters::Counter;
+use super::kind::Kind;
 use super::shared::Shared;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::SeqCst;
@@ -36,7 +37,7 @@ impl Waiting {
     }
 
     /// `packet` as read from the TUN device.
-    pub fn push(&mut self, peer: u32, packet: &[u8], shared: &Shared) {
+    pub fn push<K: Kind>(&mut self, peer: u32, packet: &[u8], shared: &Shared<K>) {
         let queue = self.queues.entry(peer).or_default();
         while queue.packets.len() >= PER_PEER
             || queue.bytes + packet.len() > PEER_BYTES
@@ -59,8 +60,14 @@ impl Waiting {
         queue.packets.push_back(packet.into());
     }
 
+    /// Nobody waits for a peer's session any more.
+    pub fn give_up<K: Kind>(&mut self, peer: u32, shared: &Shared<K>) {
+        let gone = self.take(peer, shared);
+        shared.counters().add(Counter::WaitingGivenUp, gone.len() as u64);
+    }
+
     /// All of a peer's packets, oldest first.
-    pub fn take(&mut self, peer: u32, shared: &Shared) -> VecDeque<Box<[u8]>> {
+    pub fn take<K: Kind>(&mut self, peer: u32, shared: &Shared<K>) -> VecDeque<Box<[u8]>> {
         let queue = self.queues.remove(&peer).unwrap_or_default();
         self.bytes -= queue.bytes;
         shared.errands.waiting.fetch_sub(queue.packets.len(), SeqCst);

@@ -4,6 +4,7 @@
 
 use super::device::{ControlSocket, Device, Queue};
 use super::fault::Fault;
+use super::kind::Kind;
 use super::options::Options;
 use super::run::begin;
 use super::settings::Settings;
@@ -132,7 +133,7 @@ fn prepare(wanted: &Wanted) -> Result<(super::run::Supervisor, Signals, Watch), 
         Some((name, queue)) => (name, Some(queue)),
         None => (wanted.name.clone(), None),
     };
-    let settings = Settings { name: name.clone(), mtu: MTU, port: 0, mark: 0 };
+    let settings = Settings { name: name.clone(), kind: Kind::Wireguard, mtu: MTU, port: 0, mark: 0 };
     if Settings::from_flag(&format!("name={name}")).is_err() {
         return Err(format!("{name:?} is no name for a device: 1 to 15 letters, digits and _-.=+"));
     }

@@ -3,15 +3,15 @@
 use super::child::Child;
 use super::erase::erase;
 use super::fault::Fault;
+use super::kind::Kind;
 use super::options::Options;
 use super::paths::{listen, private_folder, random};
 use super::settings::Settings;
-use super::sockets::{Features, Sockets, bind};
+use super::sockets::{Features, Sockets, bind, forbid_fragments, open};
 use crate::channel;
 use crate::engine::start::CHANNEL;
-use crate::engine::state::State;
 use pellicle_net::memory::{self, Mapping};
-use pellicle_net::{clock, rights, tun, udp, wait};
+use pellicle_net::{clock, rights, tun, wait};
 use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -82,15 +82,15 @@ impl Device {
     ) -> Result<Device, Fault> {
         let mut settings = settings.clone();
         let name = &settings.name;
-        let (sockets, features, port) = bind(settings.port, settings.mark)?;
+        let (sockets, features, port) = open(settings.kind, settings.port, settings.mark)?;
         settings.port = port;
         let folder = folder(options, name);
         let system = |what: &'static str| move |error: io::Error| Fault::system(what, &error);
         private_folder(&folder).map_err(system("the device's folder"))?;
-        let size = State::size(options.max_peers as usize);
-        let memory = memory::create(c"pellicle-state", size).map_err(system("shared memory"))?;
+        let memory = memory::create(c"pellicle-state", settings.kind.size(options.max_peers))
+            .map_err(system("shared memory"))?;
         let mapping = Mapping::new(&memory).map_err(system("shared memory"))?;
-        State::format(mapping, options.max_peers, random().map_err(system("random numbers"))?);
+        settings.kind.format(mapping, options.max_peers, random().map_err(system("random numbers"))?);
         let listener = listen(&folder.join("engine.sock")).map_err(system("engine.sock"))?;
         let Queue { fd, offload, plain } = queue()?;
         let features = Features { tun_tcp: offload.tcp, tun_udp: offload.udp, tun_plain: plain, ..features };
@@ -132,7 +132,7 @@ impl Device {
     /// Keeps the keys out of swap for as long as we live: the mapping is meant to stay.
     pub fn lock_keys(&mut self) -> io::Result<()> {
         let mapping = Mapping::new(&self.memory)?;
-        let (offset, length) = State::key_pages(self.max_peers as usize);
+        let (offset, length) = self.settings.kind.key_pages(self.max_peers);
         self.features.locked = mapping.lock(offset, length);
         std::mem::forget(mapping);
         Ok(())
@@ -159,7 +159,7 @@ impl Device {
             self.engine.ended(now);
         }
         if self.keeper.due.is_some_and(|due| due <= now) {
-            if options.keeper.is_empty() {
+            if options.keeper.is_empty() || !self.settings.kind.has_keeper() {
                 self.keeper.due = None;
                 self.keeper_ready = true;
             } else if let Err(error) = self.start_keeper(options, now) {
@@ -180,7 +180,7 @@ impl Device {
         let fd = theirs.as_raw_fd();
         self.engine.start(command, now, move || rights::pass(fd, CHANNEL))?;
         let mut fds = vec![self.memory.as_raw_fd(), self.listener.as_raw_fd(), self.tun.as_raw_fd()];
-        let mut text = json!({ "op": "start", "mtu": self.settings.mtu, "user": options.user, "group": options.user,
+        let mut text = json!({ "op": "start", "kind": self.settings.kind.word(), "mtu": self.settings.mtu, "user": options.user, "group": options.user,
             "tunUdp": self.features.tun_udp, "tunPlain": self.features.tun_plain, "segment": self.features.segment });
         self.add_sockets(&mut text, &mut fds);
         channel::send(ours.as_raw_fd(), &text, &fds)?;
@@ -189,11 +189,14 @@ impl Device {
         Ok(())
     }
 
-    fn add_sockets(&self, text: &mut Value, fds: &mut Vec<RawFd>) {
-        for (name, socket) in ["udp4", "udp6"].iter().zip(&self.sockets) {
-            if let Some(socket) = socket {
-                text[*name] = json!(fds.len());
-                fds.push(socket.as_raw_fd());
+    /// Says in `text` where the sockets lie in `fds`.
+    pub fn add_sockets(&self, text: &mut Value, fds: &mut Vec<RawFd>) {
+        for (names, pair) in [(channel::UDP, &self.sockets.udp), (channel::RAW, &self.sockets.raw)] {
+            for (name, socket) in names.iter().zip(pair) {
+                if let Some(socket) = socket {
+                    text[*name] = json!(fds.len());
+                    fds.push(socket.as_raw_fd());
+                }
             }
         }
     }
@@ -325,16 +328,17 @@ impl Device {
     /// Another port means other sockets; another mark is set on those that are there.
     pub fn listen(&mut self, port: u16, mark: u32) -> Result<(), Fault> {
         if mark != self.settings.mark {
-            for socket in self.sockets.iter().flatten() {
-                udp::set_mark(socket, mark).map_err(|error| Fault::system("the firewall mark", &error))?;
-            }
+            self.sockets.set_mark(mark).map_err(|error| Fault::system("the firewall mark", &error))?;
             self.settings.mark = mark;
         }
         if port != 0 && port == self.settings.port {
             return Ok(());
         }
         let (sockets, _, port) = bind(port, mark)?;
-        self.sockets = sockets;
+        if self.settings.kind == Kind::Ipsec {
+            forbid_fragments(&sockets)?;
+        }
+        self.sockets.udp = sockets;
         self.settings.port = port;
         let (mut text, mut fds) = (json!({ "op": "sockets" }), Vec::new());
         self.add_sockets(&mut text, &mut fds);
@@ -350,6 +354,9 @@ impl Device {
     }
 
     pub fn stop_keeper(&mut self) {
+        if !self.settings.kind.has_keeper() {
+            return;
+        }
         self.keeper.signal(libc::SIGTERM);
         self.keeper.finish(PATIENCE);
         self.keeper_ready = false;
@@ -361,7 +368,7 @@ impl Device {
         self.stop_keeper();
         self.stop_engine();
         if let Ok(mapping) = Mapping::new(&self.memory) {
-            let (offset, length) = State::key_pages(self.max_peers as usize);
+            let (offset, length) = self.settings.kind.key_pages(self.max_peers);
             // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
             unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
         }

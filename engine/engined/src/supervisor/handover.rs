@@ -7,7 +7,7 @@ use super::options::Options;
 use super::paths::{private_folder, random};
 use super::run::Supervisor;
 use super::settings::Settings;
-use super::sockets::Features;
+use super::sockets::{Features, Sockets};
 use crate::channel;
 use pellicle_net::{rights, wait};
 use serde_json::json;
@@ -51,12 +51,7 @@ fn give_device(socket: &OwnedFd, device: &Device) -> io::Result<()> {
     let mut text =
         json!({ "device": device.settings.json(), "features": device.features.json(), "maxPeers": device.max_peers });
     let mut fds = vec![device.memory.as_raw_fd(), device.listener.as_raw_fd(), device.tun.as_raw_fd()];
-    for (name, udp) in ["udp4", "udp6"].iter().zip(&device.sockets) {
-        if let Some(udp) = udp {
-            text[*name] = json!(fds.len());
-            fds.push(udp.as_raw_fd());
-        }
-    }
+    device.add_sockets(&mut text, &mut fds);
     channel::send(socket.as_raw_fd(), &text, &fds)
 }
 
@@ -104,16 +99,17 @@ pub fn take(options: &Options) -> io::Result<Option<Inheritance>> {
 fn take_device(message: channel::Message) -> io::Result<Device> {
     let bad = || io::Error::other("the old supervisor gave an incomplete device");
     let settings = Settings::parse(&message.text["device"]).map_err(|fault| io::Error::other(fault.message))?;
-    let places = channel::socket_places(&message);
+    let names = [channel::UDP, channel::RAW];
+    let places = names.map(|names| channel::socket_places(&message, names));
     let features = Features::parse(&message.text["features"]);
     let max_peers = message.text["maxPeers"].as_u64().ok_or_else(bad)? as u32;
     let mut fds: Vec<Option<OwnedFd>> = message.fds.into_iter().map(Some).collect();
-    let sockets = places.map(|place| place.and_then(|index| fds[index].take()));
+    let [udp, raw] = places.map(|places| places.map(|place| place.and_then(|index| fds[index].take())));
     let mut next = fds.into_iter().flatten();
     let (memory, listener, tun) =
         (next.next().ok_or_else(bad)?, next.next().ok_or_else(bad)?, next.next().ok_or_else(bad)?);
-    let memory = readable(memory, max_peers, random()?, &settings.name)?;
-    let mut device = Device::adopt(settings, tun, sockets, memory, listener, features, max_peers);
+    let memory = readable(memory, settings.kind, max_peers, random()?, &settings.name)?;
+    let mut device = Device::adopt(settings, tun, Sockets { udp, raw }, memory, listener, features, max_peers);
     device.lock_keys()?;
     Ok(device)
 }

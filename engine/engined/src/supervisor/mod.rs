@@ -9,6 +9,7 @@ mod erase;
 mod fault;
 mod handover;
 mod inherited;
+mod kind;
 mod operations;
 mod options;
 mod paths;

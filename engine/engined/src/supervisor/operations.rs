@@ -62,6 +62,13 @@ pub fn find<'a>(supervisor: &'a mut Supervisor, name: &str) -> Result<&'a mut De
 /// A device that is there already gets what differs.
 pub fn add(supervisor: &mut Supervisor, wanted: &Settings) -> Result<Answer, Fault> {
     match find(supervisor, &wanted.name) {
+        Ok(device) if device.settings.kind != wanted.kind => {
+            return Err(Fault::new(
+                "device.invalid",
+                format!("{} is a device of {}", wanted.name, device.settings.kind.word()),
+                "remove it first, or choose another name",
+            ));
+        }
         Ok(device) => {
             if device.settings.mtu != wanted.mtu {
                 device.set_mtu(wanted.mtu)?;

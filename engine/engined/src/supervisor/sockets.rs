@@ -1,13 +1,27 @@
 //! The UDP sockets of a device, and what the kernel turned out to have.
 
 use super::fault::Fault;
-use pellicle_net::udp;
+use super::kind::Kind;
+use pellicle_net::{esp, udp};
 use serde_json::{Value, json};
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Sockets for IPv4 and IPv6; none where the machine has no such family.
-pub type Sockets = [Option<OwnedFd>; 2];
+/// For IPv4 and IPv6; none where the machine has no such family.
+pub type Pair = [Option<OwnedFd>; 2];
+
+#[derive(Default)]
+pub struct Sockets {
+    pub udp: Pair,
+    /// Of IP protocol 50: of devices of IPsec, where the machine lets us.
+    pub raw: Pair,
+}
+
+impl Sockets {
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        self.udp.iter().chain(&self.raw).flatten().try_for_each(|socket| udp::set_mark(socket, mark))
+    }
+}
 
 #[derive(Clone, Copy, Default)]
 pub struct Features {
@@ -18,12 +32,18 @@ pub struct Features {
     pub segment: bool,
     pub gro: bool,
     pub locked: bool,
+    /// IP protocol 50 can be spoken; undefined of WireGuard.
+    pub raw_esp: Option<bool>,
 }
 
 impl Features {
     pub fn json(self) -> Value {
-        json!({ "tunTcpOffload": self.tun_tcp, "tunUdpOffload": self.tun_udp, "tunPlain": self.tun_plain, "udpSegment": self.segment,
-            "udpGro": self.gro, "keysLocked": self.locked })
+        let mut value = json!({ "tunTcpOffload": self.tun_tcp, "tunUdpOffload": self.tun_udp, "tunPlain": self.tun_plain,
+            "udpSegment": self.segment, "udpGro": self.gro, "keysLocked": self.locked });
+        if let Some(raw_esp) = self.raw_esp {
+            value["rawEsp"] = json!(raw_esp);
+        }
+        value
     }
 
     pub fn parse(value: &Value) -> Features {
@@ -35,12 +55,50 @@ impl Features {
             segment: flag("udpSegment"),
             gro: flag("udpGro"),
             locked: flag("keysLocked"),
+            raw_esp: value["rawEsp"].as_bool(),
         }
     }
 }
 
+/// What a device of this kind wants.
+pub fn open(kind: Kind, port: u16, mark: u32) -> Result<(Sockets, Features, u16), Fault> {
+    let (udp, features, port) = bind(port, mark)?;
+    if kind == Kind::Wireguard {
+        return Ok((Sockets { udp, raw: Pair::default() }, features, port));
+    }
+    forbid_fragments(&udp)?;
+    let raw = raw_esp(mark);
+    let features = Features { raw_esp: Some(raw.iter().any(Option::is_some)), ..features };
+    Ok((Sockets { udp, raw }, features, port))
+}
+
+/// As tunnels of IPsec have it: who sends too much hears so.
+pub fn forbid_fragments(sockets: &Pair) -> Result<(), Fault> {
+    for (socket, family) in sockets.iter().zip([4, 6]) {
+        if let Some(socket) = socket {
+            udp::forbid_fragments(socket, family).map_err(|error| Fault::system("the UDP socket", &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Without the right to open them ESP in UDP still works; what asks for protocol 50 is refused.
+fn raw_esp(mark: u32) -> Pair {
+    [4, 6].map(|family| match esp::open(family, mark) {
+        Ok(socket) => Some(socket),
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
+        Err(error) => {
+            eprintln!(
+                "level=warning msg=\"no raw socket of IPv{family}: only ESP in UDP works (CAP_NET_RAW is needed for IP protocol 50)\" error={:?}",
+                error.to_string()
+            );
+            None
+        }
+    })
+}
+
 /// Sockets of both families on one port.
-pub fn bind(port: u16, mark: u32) -> Result<(Sockets, Features, u16), Fault> {
+pub fn bind(port: u16, mark: u32) -> Result<(Pair, Features, u16), Fault> {
     let taken = |error: &io::Error| error.raw_os_error() == Some(libc::EADDRINUSE);
     let absent = |error: &io::Error| error.raw_os_error() == Some(libc::EAFNOSUPPORT);
     let fault = |error: &io::Error| {

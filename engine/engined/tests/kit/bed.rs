@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 pub const PORT: u16 = 51871;
 pub const DEVICE: &str = "pe-wg";
@@ -49,7 +49,8 @@ pub fn run(words: &[&str]) -> Output {
 }
 
 impl Bed {
-    pub fn new() -> Bed {
+    /// Without devices.
+    pub fn bare() -> Bed {
         let number = std::process::id();
         let folder = std::env::temp_dir().join(format!("pe-{number}"));
         let names = [format!("pe-{number}-a"), format!("pe-{number}-b")];
@@ -71,17 +72,41 @@ impl Bed {
             let supervisor = supervise(&namespace, &run_dir, &["--linger"]);
             Side { namespace, run_dir, supervisor }
         });
-        let bed = Bed { folder, sides };
-        for (index, side) in bed.sides.iter().enumerate() {
-            let added = side.ask(&json!({ "id": 1, "op": "device.add",
-                "device": { "name": DEVICE, "kind": "wireguard", "mtu": 1420, "listenPort": PORT, "mark": 0xe00 } }));
-            assert_eq!(added, json!({ "id": 1, "ok": true, "listenPort": PORT }));
-            let last = index + 1;
-            side.ip(&["addr", "add", &format!("10.78.0.{last}/24"), "dev", DEVICE]);
-            side.ip(&["addr", "add", &format!("fd78::{last}/64"), "dev", DEVICE, "nodad"]);
-            side.ip(&["link", "set", DEVICE, "gso_max_size", "59000"]);
-        }
+        Bed { folder, sides }
+    }
+
+    /// With a device on each side.
+    pub fn new() -> Bed {
+        let bed = Bed::bare();
+        let device = json!({ "name": DEVICE, "kind": "wireguard", "mtu": 1420, "listenPort": PORT, "mark": 0xe00 });
+        bed.add(&device);
         bed
+    }
+
+    pub fn add(&self, device: &Value) {
+        let name = device["name"].as_str().expect("a name");
+        for (index, side) in self.sides.iter().enumerate() {
+            let added = side.ask(&json!({ "id": 1, "op": "device.add", "device": device }));
+            assert_eq!(added, json!({ "id": 1, "ok": true, "listenPort": device["listenPort"] }));
+            let last = index + 1;
+            side.ip(&["addr", "add", &format!("10.78.0.{last}/24"), "dev", name]);
+            side.ip(&["addr", "add", &format!("fd78::{last}/64"), "dev", name, "nodad"]);
+            side.ip(&["link", "set", name, "gso_max_size", "59000"]);
+        }
+    }
+
+    /// From the first side to an address of the second one: the `end` of iperf3's report.
+    pub fn iperf(&self, address: &str, more: &[&str]) -> Value {
+        let mut server =
+            self.sides[1].command(&["iperf3", "-s", "-1", "-J"]).stdout(Stdio::null()).spawn().expect("iperf3");
+        let words = [&["iperf3", "-J", "-t", "1", "-c", address][..], more].concat();
+        let report: Value = until("iperf3", || {
+            let output = self.sides[0].command(&words).output().expect("iperf3 starts");
+            let report: Value = serde_json::from_slice(&output.stdout).ok()?;
+            report["error"].is_null().then_some(report)
+        });
+        server.wait().expect("the server ends");
+        report["end"].clone()
     }
 }
 

@@ -10,7 +10,10 @@ pub struct Capture {
 }
 
 impl Capture {
-    pub fn start(namespace: &str, path: &Path) -> Capture {
+    /// `filter` in tcpdump's words.
+    pub fn start(namespace: &str, path: &Path, filter: &str) -> Capture {
+        // one of an earlier capture would look like the new one's beginning
+        let _ = std::fs::remove_file(path);
         let child = Command::new("ip")
             .args([
                 "netns",
@@ -27,7 +30,7 @@ impl Capture {
                 "-w",
             ])
             .arg(path)
-            .arg("udp port 51871")
+            .arg(filter)
             .stderr(Stdio::null())
             .spawn()
             .expect("tcpdump starts");
@@ -36,7 +39,17 @@ impl Capture {
     }
 
     /// The UDP payloads over IPv4 with the last byte of their source address.
-    pub fn stop(mut self) -> Vec<(u8, Vec<u8>)> {
+    pub fn stop(self) -> Vec<(u8, Vec<u8>)> {
+        let udp = |frame: &Vec<u8>| frame.len() > 42 && frame[12..14] == [8, 0];
+        let payload = |frame: Vec<u8>| {
+            let end = (14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))).min(frame.len());
+            (frame[29], frame[42..end].to_vec())
+        };
+        self.frames().into_iter().filter(udp).map(payload).collect()
+    }
+
+    /// Everything from the Ethernet header on.
+    pub fn frames(mut self) -> Vec<Vec<u8>> {
         std::thread::sleep(std::time::Duration::from_millis(300));
         // SAFETY: our own child (ip has become tcpdump by exec), not yet waited for.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
@@ -48,10 +61,7 @@ impl Capture {
             let length = u32::from_le_bytes(rest[8..12].try_into().expect("4")) as usize;
             let Some(frame) = rest.get(16..16 + length) else { break };
             rest = &rest[16 + length..];
-            if frame.len() > 42 && frame[12..14] == [8, 0] {
-                let end = (14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))).min(frame.len());
-                found.push((frame[29], frame[42..end].to_vec()));
-            }
+            found.push(frame.to_vec());
         }
         found
     }

@@ -1,5 +1,8 @@
-//! What the end-to-end test stands on: two namespaces with a supervisor each, and a keeper with fixed keys.
+//! What the end-to-end tests stand on: two namespaces with a supervisor each, and a keeper with fixed keys. Each test uses
+//! a part of it.
+#![allow(dead_code)]
 
+pub mod agent;
 pub mod bed;
 pub mod capture;
 pub mod keeper;

@@ -21,6 +21,13 @@ export interface HealthTimes {
 
 const TIMES: HealthTimes = { period: 15_000, timeout: 5000, atOnce: 16, perNode: 20 }
 
+export interface HealthOptions {
+  readonly times?: Partial<HealthTimes>
+  readonly ask?: Ask
+  /** False: answers nobody (tests). */
+  readonly serve?: boolean
+}
+
 /** What is asked of a node: its internal IP, by one's own. */
 type Ask = (ip: Ip, from: Ip, timeout: number) => Promise<boolean>
 
@@ -32,6 +39,7 @@ export class Health {
   readonly #log: Log
   readonly #times: HealthTimes
   readonly #ask: Ask
+  readonly #serves: boolean
   readonly #servers = new Map<Ip, ApiServer>()
   readonly #failing = new Map<string, number>()
   #snapshot: Snapshot | undefined
@@ -39,7 +47,8 @@ export class Health {
   #last: HealthStatus | undefined
   #closed = false
 
-  constructor(log: Log, options: { readonly times?: Partial<HealthTimes>; readonly ask?: Ask } = {}) {
+  constructor(log: Log, options: HealthOptions = {}) {
+    this.#serves = options.serve ?? true
     this.#log = log
     this.#times = { ...TIMES, ...options.times }
     this.#ask = options.ask ?? askByHttp
@@ -50,7 +59,7 @@ export class Health {
     if (this.#closed) return
     const first = this.#snapshot === undefined
     this.#snapshot = snapshot
-    await this.#serve(snapshot.self.internalIps)
+    if (this.#serves) await this.#serve(snapshot.self.internalIps)
     if (first) this.#schedule(1000)
   }
 

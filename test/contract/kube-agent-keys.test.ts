@@ -1,0 +1,128 @@
+/** Where an agent's IPsec keys come from, against a real API server and a folder as kubelet writes it. */
+import assert from 'node:assert/strict'
+import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type KeyReading, KeySource } from '#apps/agent/key-source.ts'
+import { formatKeptKeys, KEPT_SECRET, secretOf } from '#core/api/ipsec-secrets.ts'
+import { SECRETS } from '#core/api/resources.ts'
+import type { KubeClient } from '#io/kube/client.ts'
+import { SILENT } from '#io/telemetry/log.ts'
+import { apiSuite, until } from '#test/kit/api-suite.ts'
+
+let client: KubeClient
+const realTest = apiSuite((made) => {
+  client = made.client
+})
+
+const KEY = (id: number) =>
+  `${id}+ rfc4106(gcm(aes)) ${`a1b2c3d4e5f60718293a4b5c6d7e8f90${id}2345671`.slice(0, 40)} 128`
+let count = 0
+
+async function withSource(
+  body: (under: {
+    source: KeySource
+    secret: string
+    follow(file?: string): Promise<void>
+    changes(): number
+  }) => Promise<void>,
+): Promise<void> {
+  let changes = 0
+  const source = new KeySource(client, SILENT, () => void changes++)
+  const secret = `keys-${++count}`
+  const follow = (file?: string) => source.follow({ namespace: 'default', secret, field: 'keys', file, watched: true })
+  try {
+    await body({ source, secret, follow, changes: () => changes })
+  } finally {
+    await source.close()
+  }
+}
+
+const write = (name: string, texts: Record<string, string>) =>
+  client.apply(SECRETS, { ...secretOf(name, texts), apiVersion: 'v1', kind: 'Secret' } as never, {
+    fieldManager: 'test',
+    force: true,
+    namespace: 'default',
+  })
+const ids = (source: KeySource) => source.reading.current?.map(({ id }) => id).join()
+
+realTest('a missing Secret is told with what to create; then it counts, and a wrong one does not', () =>
+  withSource(async ({ source, secret, follow }) => {
+    await follow()
+    await until(() => source.reading.complete)
+    const { problem, current } = source.reading
+    assert.equal(current, undefined)
+    assert.match(problem?.message ?? '', new RegExp(`no Secret ${secret} in namespace default`))
+    assert.match(
+      problem?.remedy ?? '',
+      new RegExp(`kubectl -n default create secret generic ${secret} --from-literal=keys=`),
+    )
+    await write(secret, { keys: KEY(3) })
+    await until(() => ids(source) === '3')
+    assert.equal(source.reading.problem, undefined)
+    await write(secret, { keys: '4 rfc4106(gcm(aes)) deadbeefzz 128' })
+    await until(() => source.reading.problem !== undefined)
+    assert.equal(ids(source), '3')
+    const told = (source.reading as KeyReading).problem
+    assert.match(told?.message ?? '', /^Secret default\/keys-\d+, line 1, field 3: unable to decode/)
+    assert.doesNotMatch(`${told?.message} ${told?.stack}`, /deadbeef/)
+    await write(secret, { key: KEY(4) })
+    await until(() => /no field "keys" \(fields: key\)/.test(source.reading.problem?.message ?? ''))
+    await write(secret, { keys: `${KEY(4)}\n` })
+    await until(() => ids(source) === '4' && source.reading.problem === undefined)
+    await client.delete(SECRETS, secret, { namespace: 'default' })
+    await until(() => source.reading.problem !== undefined)
+    assert.equal(ids(source), '4', 'the last good one stays in force')
+  }),
+)
+
+realTest('what the operator keeps is read beside it', () =>
+  withSource(async ({ source, secret, follow }) => {
+    await write(secret, { keys: KEY(4) })
+    await client.apply(
+      SECRETS,
+      {
+        apiVersion: 'v1',
+        kind: 'Secret',
+        metadata: { name: KEPT_SECRET },
+        type: 'Opaque',
+        data: formatKeptKeys({ texts: [KEY(3), KEY(4)], retired: [] }),
+      } as never,
+      { fieldManager: 'test', force: true, namespace: 'default' },
+    )
+    await follow()
+    await until(() => source.reading.complete && source.reading.kept.length === 2)
+    assert.deepEqual(
+      source.reading.kept.map(({ id }) => id),
+      [3, 4],
+    )
+    assert.equal(source.reading.operator, true)
+    await client.delete(SECRETS, KEPT_SECRET, { namespace: 'default' })
+    await until(() => source.reading.kept.length === 0)
+  }),
+)
+
+realTest('a file counts where there is no Secret, also when kubelet swaps it', () =>
+  withSource(async ({ source, follow }) => {
+    const folder = await mkdtemp(join(tmpdir(), 'pa-keys-'))
+    /** As kubelet's atomic writer: a folder for each version, `..data` points to it. */
+    const put = async (version: number, text: string) => {
+      await mkdir(join(folder, `..v${version}`))
+      await writeFile(join(folder, `..v${version}`, 'keys'), text)
+      await symlink(`..v${version}`, join(folder, '..data_tmp'))
+      await rename(join(folder, '..data_tmp'), join(folder, '..data'))
+    }
+    try {
+      await put(1, KEY(3))
+      await symlink('..data/keys', join(folder, 'keys'))
+      await follow(join(folder, 'keys'))
+      await until(() => ids(source) === '3')
+      assert.equal(source.reading.operator, false)
+      assert.equal(source.reading.problem, undefined)
+      await put(2, KEY(4))
+      await until(() => ids(source) === '4')
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  }),
+)

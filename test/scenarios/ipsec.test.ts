@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Capture } from '#test/kit/capture.ts'
+import { createKey, keyText, patchKey, rotatedTo, xfrmErrors } from '#test/kit/ipsec.ts'
+import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
+import { overruns } from '#test/kit/overruns.ts'
+import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
+
+// One life of IPsec in a real cluster: without a key it waits and says what to do, with one every pair speaks encrypted, a
+// new key loses nothing, a wrong one is told and not taken, agents and engines come and go, and off leaves nothing behind.
+const NAME = 'esp'
+const MARKER = 'MARKER-BY-IPSEC!'
+const DBG = 'kubectl -n kube-system exec ds/cilium -c cilium-agent -- cilium-dbg'
+
+test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) => {
+  await using lab = await labFor(t, NAME)
+  if (lab === undefined) return
+  const nodes = ['control-plane', 'worker', 'worker2', 'worker3']
+  await lab.sh('cilium install --set encryption.enabled=true --set encryption.type=ipsec', 300)
+
+  await t.test('without a key agents run and say what to create, where', async () => {
+    await lab.sh('kubectl -n default create secret generic cilium-ipsec-keys --from-literal=keys=misplaced')
+    await eventually('agents name the Secret', 60, async () => {
+      const log = await lab.sh('kubectl -n kube-system logs ds/cilium -c cilium-agent --tail=200')
+      return /no Secret cilium-ipsec-keys in namespace kube-system.*kubectl -n kube-system create secret/.test(log)
+        ? true
+        : undefined
+    })
+    await lab.sh('kubectl -n default delete secret cilium-ipsec-keys')
+  })
+
+  await createKey(lab, 3)
+  await lab.sh('cilium status --wait', 300)
+  await runPods(lab, Object.fromEntries(nodes.map((name) => [name, `${NAME}-${name}`])))
+  const pods = await Promise.all(nodes.map(async (name) => ({ name, pod: await findPod(lab, name) })))
+  const service = await exposePod(lab, 'worker2')
+  await rotatedTo(lab, 3)
+
+  await t.test('every pair speaks, and nothing of it is in clear', async (t) => {
+    await using wire = await Capture.start(lab, 'underlay')
+    await using esp = await Capture.start(lab, 'underlay', { filter: ['udp', 'port', '4500'] })
+    for (const from of pods) {
+      for (const to of pods) if (from !== to) await sendMarker(lab, from.name, from.pod, to.pod, MARKER, [service])
+    }
+    assert.equal(await wire.count(MARKER), 0)
+    await esp.stop()
+    const text = await lab.sh(`tcpdump -nr ${esp.file} 2>/dev/null | grep -c 'ESP(spi=0x00000003,seq=0x'`)
+    t.diagnostic(`${text.trim()} ESP packets in UDP`)
+    assert.ok(Number(text) > 100)
+  })
+
+  await t.test('status is what there is', async () => {
+    const status = await lab.sh(`${DBG} status --verbose`)
+    assert.match(status, /^Encryption: +IPsec$/m)
+    const encrypt = await lab.sh(`${DBG} encrypt status`)
+    assert.match(encrypt, /^Decryption interface\(s\): eth0$/m)
+    assert.match(encrypt, /^Keys in use: 6 +$/m)
+    assert.match(encrypt, /^Max Seq\. Number: 0x[0-9a-f]+\/0xffffffffffffffff$/m)
+    const dump = JSON.parse(await lab.sh(`${DBG} encrypt dump-xfrm`)) as { fingerprint: string; key?: string }[]
+    assert.equal(dump.length, 6)
+    assert.ok(dump.every(({ key }) => key === undefined))
+    await eventually('every agent answers every other', 60, async () =>
+      /^Cluster health: +4\/4 reachable/m.test(await lab.sh(`${DBG} status`)) ? true : undefined,
+    )
+  })
+
+  const probed = async (what: string, work: () => Promise<void>) => {
+    await t.test(what, async (t) => {
+      const [a, b] = [pods[1], pods[2]]
+      assert.ok(a !== undefined && b !== undefined)
+      await using _echo = await startEcho(lab, b.pod, 7777)
+      const full = async () => await overruns(lab, [a.pod, b.pod])
+      const before = await full()
+      const probe = new Probe(lab, a.pod, b.pod, 7777, { text: MARKER })
+      await work()
+      const { sent, lost } = await probe.stop()
+      const dropped = (await full()) - before
+      t.diagnostic(`${what}: ${lost} of ${sent} packets lost (full queues dropped ${dropped})`)
+      assert.ok(sent > 0 && lost <= dropped, `${lost} lost`)
+    })
+  }
+  await using closed = await Capture.start(lab, 'underlay')
+  await probed('a rotation by patch loses nothing', async () => {
+    const began = performance.now()
+    await patchKey(lab, keyText(4))
+    await rotatedTo(lab, 4)
+    t.diagnostic(`patch to old key removed: ${((performance.now() - began) / 1000).toFixed(1)} s`)
+  })
+  await probed('a wrong text is told and not taken', async () => {
+    await patchKey(lab, '5 rfc4106(gcm(aes)) nothex 128')
+    await eventually('status tells of the text', 30, async () =>
+      /unable to decode AEAD key/.test(await lab.sh(`${DBG} status`)) ? true : undefined,
+    )
+    const events = await lab.sh('kubectl -n kube-system get events')
+    assert.match(events, /IPsecKeyInvalid/)
+    assert.doesNotMatch(events, /nothex/)
+    await patchKey(lab, keyText(5))
+    await rotatedTo(lab, 5)
+  })
+  await probed('a rolling update of the agents loses nothing', async () => {
+    await lab.sh(
+      'kubectl -n kube-system rollout restart ds/cilium && kubectl -n kube-system rollout status ds/cilium --timeout=180s',
+      240,
+    )
+  })
+  await t.test('nothing failed, and nothing was in clear', async () => {
+    assert.deepEqual(await xfrmErrors(lab), {})
+    assert.equal(await closed.count(MARKER), 0)
+  })
+
+  await probed('off loses nothing and leaves nothing', async () => {
+    await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
+    await eventually('no node has the device', 120, async () =>
+      (await devices(lab, nodes)).every((there) => !there) ? true : undefined,
+    )
+    const words = await lab.sh(
+      `kubectl get ciliumnodes -o jsonpath='{.items[*].metadata.annotations.pellicle\\.io/ipsec-keys}'`,
+    )
+    assert.equal(words.trim(), '')
+  })
+})
+
+async function devices(lab: Lab, nodes: readonly string[]): Promise<boolean[]> {
+  const look = 'ip link show pellicle_ipsec >/dev/null 2>&1 && echo yes || echo no'
+  const answers = await Promise.all(nodes.map((node) => lab.node(`${NAME}-${node}`, look)))
+  return answers.map((answer) => answer.trim() === 'yes')
+}

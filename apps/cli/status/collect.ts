@@ -8,8 +8,12 @@ import { currentRelease } from '#io/helm/release.ts'
 import type { KubeClient, Selection } from '#io/kube/client.ts'
 import { hasCode } from '#io/kube/errors.ts'
 import { exec } from '#io/kube/exec.ts'
+import type { Cluster } from '../cluster.ts'
 import { mapLimit } from '../concurrency.ts'
-import type { AgentAnswer, ClusterObjects, PodObject } from './objects.ts'
+import { checkKey } from '../ipsec/key-check.ts'
+import { placeOf } from '../ipsec/secret.ts'
+import { readRotation } from '../ipsec/wait.ts'
+import type { AgentAnswer, ClusterObjects, KeyObjects, PodObject } from './objects.ts'
 
 export interface CollectOptions {
   readonly namespace: string
@@ -68,6 +72,8 @@ export async function collectObjects(client: KubeClient, options: CollectOptions
       agents.set(pod.metadata.name, await askAgent(client, pod.metadata.name, namespace, signal))
     })
   }
+  const ipsec = config?.data?.['enable-ipsec']?.trim() === 'true'
+  const keys = ipsec ? await guard(readKeys({ client, namespace }, config?.data, signal), undefined) : undefined
   signal.throwIfAborted()
   return {
     namespace,
@@ -76,10 +82,21 @@ export async function collectObjects(client: KubeClient, options: CollectOptions
     pods,
     ciliumNodes,
     config,
+    keys,
     agents,
     chartVersion: release?.chart.version,
     collectionErrors,
   }
+}
+
+async function readKeys(
+  cluster: Cluster,
+  config: Readonly<Record<string, string>> | undefined,
+  signal: AbortSignal,
+): Promise<KeyObjects> {
+  const check = await checkKey(cluster, placeOf(config), signal)
+  const rotation = check.state === 'good' ? await readRotation(cluster, check.key, [], signal) : undefined
+  return { check, rotation }
 }
 
 /** `cilium status -o json` in one agent. */

@@ -5,7 +5,7 @@ import type { ClusterObjects } from './objects.ts'
 
 /** How far the cluster is on the way that the configuration asks for. */
 export interface EncryptionState {
-  readonly wanted: 'wireguard' | 'none'
+  readonly wanted: 'wireguard' | 'ipsec' | 'none'
   /** One sentence. */
   readonly phase: string
   /** Node → what it publishes; null: nothing yet. */
@@ -25,31 +25,56 @@ const WORDS: Readonly<Record<Level, string>> = { 0: 'clear', 1: 'receiving', 2: 
  * `--wait` waits for it: agents are ready before their cluster is.
  */
 export function judgeEncryption(objects: ClusterObjects): EncryptionJudgement {
-  const wanted = objects.config?.data?.['enable-wireguard']?.trim() === 'true' ? 'wireguard' : 'none'
-  const goal = wanted === 'wireguard' ? CLOSED : CLEAR
+  const wanted = wantedOf(objects.config?.data)
+  const name = NAMES[wanted]
+  const goal = wanted === 'none' ? CLEAR : CLOSED
   const levels: Record<string, Level | null> = {}
-  const errors: string[] = []
+  const keyless: string[] = []
   for (const node of objects.ciliumNodes) {
-    const announced = readCiliumNode(node)
-    levels[announced.name] = announced.announcement?.level ?? null
-    if (wanted === 'wireguard' && announced.announcement?.level === CLOSED && announced.publicKey === undefined) {
-      errors.push(`node ${announced.name} has published no public key: its pods cannot be reached`)
-    }
+    const { name: nodeName, announcement, publicKey, ipsec } = readCiliumNode(node)
+    levels[nodeName] = announcement?.level ?? null
+    const hasKey = wanted === 'wireguard' ? publicKey !== undefined : (ipsec?.receives.length ?? 0) > 0
+    if (wanted !== 'none' && !hasKey) keyless.push(nodeName)
+  }
+  const errors = wanted === 'ipsec' ? keyErrors(objects, keyless) : []
+  for (const node of wanted === 'wireguard' ? keyless : []) {
+    if (levels[node] === CLOSED) errors.push(`node ${node} has published no public key: its pods cannot be reached`)
   }
   const set = objects.daemonSets.find(({ metadata }) => metadata.name === AGENT_DAEMONSET)
   const expected = Math.max(set?.status?.desiredNumberScheduled ?? 0, Object.keys(levels).length)
   const behind = Object.entries(levels).filter(([, level]) => (level ?? CLEAR) !== goal)
   const done = Object.keys(levels).length - behind.length
   if (done >= expected) {
-    const phase = wanted === 'none' ? 'Disabled' : `Wireguard on all ${expected} nodes`
+    const rotation = objects.keys?.rotation
+    const rotating = rotation === undefined || rotation.done || keyless.length > 0 ? '' : `; ${rotation.text}`
+    const phase = wanted === 'none' ? 'Disabled' : `${name} on all ${expected} nodes${rotating}`
     return { state: { wanted, phase, levels }, errors, warnings: [] }
   }
-  const where = behind.map(([name, level]) => `${name}: ${level === null ? 'nothing published' : WORDS[level]}`)
+  const where = behind.map(([node, level]) => `${node}: ${level === null ? 'nothing published' : WORDS[level]}`)
   const unseen = expected - Object.keys(levels).length
   if (unseen > 0) where.push(`${unseen} without a CiliumNode`)
   // with encryption off and nothing to take back, a missing node is the agents' affair, not encryption's
-  const change =
-    wanted === 'wireguard' ? 'Turning Wireguard on' : behind.length > 0 ? 'Turning encryption off' : 'Starting'
+  const change = wanted !== 'none' ? `Turning ${name} on` : behind.length > 0 ? 'Turning encryption off' : 'Starting'
   const phase = `${change}: ${done} of ${expected} nodes done (${where.join(', ')})`
   return { state: { wanted, phase, levels }, errors, warnings: [phase] }
+}
+
+const NAMES = { wireguard: 'Wireguard', ipsec: 'IPsec', none: '' } as const
+
+function wantedOf(config: Readonly<Record<string, string>> | undefined): EncryptionState['wanted'] {
+  if (config?.['enable-wireguard']?.trim() === 'true') return 'wireguard'
+  return config?.['enable-ipsec']?.trim() === 'true' ? 'ipsec' : 'none'
+}
+
+/**
+ * A Secret that is missing is an error only while a node waits for it: keys may also lie in files of the nodes. A text
+ * that is no key is always one, though the key before it goes on.
+ */
+function keyErrors({ keys }: ClusterObjects, keyless: readonly string[]): string[] {
+  const check = keys?.check
+  if (check?.state === 'wrong') return [check.sentence]
+  if (keyless.length === 0) return []
+  const waiting = `${keyless.join(', ')} ${keyless.length === 1 ? 'waits' : 'wait'} for an IPsec key`
+  if (check?.state === 'missing') return [`${waiting}: ${check.sentence}. Create it: ${check.command}`]
+  return [`${waiting}, and no pod there reaches another node until its agent has it: see its log`]
 }

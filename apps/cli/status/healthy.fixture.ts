@@ -29,6 +29,7 @@ export function healthy(): ClusterObjects {
     ],
     ciliumNodes: [ciliumNode('a', 0), ciliumNode('b', 1)],
     config: { metadata: { name: 'cilium-config' }, data: { 'enable-wireguard': 'true' } },
+    keys: undefined,
     agents: new Map([
       ['cilium-a', { ok: true, status: REPORTED }],
       ['cilium-b', { ok: true, status: REPORTED }],

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
+import type { KeyFingerprint } from '#core/ipsec/key.ts'
+import { formatIpsecWords, IPSEC_WORDS_ANNOTATION } from '#core/ipsec/words.ts'
 import { WaitingClock } from '#test/kit/cli.ts'
+import type { KeyCheck } from '../ipsec/key-check.ts'
 import { painter } from '../output/colour.ts'
 import { computeStatus, problemsOf, type StatusDocument } from './document.ts'
 import { agentPod, healthy, REPORTED } from './healthy.fixture.ts'
@@ -68,7 +71,7 @@ test('the JSON document has the keys of Cilium’s CLI', () => {
   assert.deepEqual(document.errors, {})
 })
 
-const WRONG: readonly [string, (objects: ClusterObjects) => ClusterObjects, RegExp][] = [
+const WRONG: [string, (objects: ClusterObjects) => ClusterObjects, RegExp][] = [
   [
     'nothing installed',
     (o) => ({ ...o, daemonSets: [], deployments: [], pods: [], agents: new Map() }),
@@ -159,6 +162,56 @@ const WRONG: readonly [string, (objects: ClusterObjects) => ClusterObjects, RegE
     /node a has published no public key/,
   ],
 ]
+
+const KEY = { id: 3, fingerprint: '0123456789abcdef' as KeyFingerprint }
+
+function byIpsec(o: ClusterObjects, check: KeyCheck, keyed: readonly string[] = ['a', 'b']): ClusterObjects {
+  const words = formatIpsecWords({ receives: [KEY], sends: [KEY] })
+  const rotation = { done: false, older: [2], waitingFor: ['b'], text: '1 of 2 nodes receive key 3, waiting for b' }
+  return {
+    ...o,
+    config: { metadata: { name: 'cilium-config' }, data: { 'enable-ipsec': 'true' } },
+    keys: { check, rotation: check.state === 'good' ? rotation : undefined },
+    ciliumNodes: o.ciliumNodes.map((node) => {
+      const says = keyed.includes(node.metadata.name) ? { [IPSEC_WORDS_ANNOTATION]: words } : {}
+      return {
+        ...node,
+        metadata: { ...node.metadata, annotations: { 'pellicle.io/encryption-level': '3.1', ...says } },
+      }
+    }),
+  }
+}
+
+WRONG.push(
+  [
+    'agents that wait for an IPsec key',
+    (o) =>
+      byIpsec(
+        o,
+        { state: 'missing', sentence: 'there is no Secret cilium-ipsec-keys', command: 'kubectl create …' },
+        [],
+      ),
+    /a, b wait for an IPsec key: there is no Secret cilium-ipsec-keys\. Create it: kubectl create/,
+  ],
+  [
+    'a text that is no key, while the one before it goes on',
+    (o) => byIpsec(o, { state: 'wrong', sentence: 'Secret x: IPsec key has unsupported format', command: '' }),
+    /Secret x: IPsec key has unsupported format/,
+  ],
+  [
+    'one node without the key',
+    (o) => byIpsec(o, { state: 'good', key: KEY }, ['a']),
+    /b waits for an IPsec key, and no pod there reaches/,
+  ],
+)
+
+test('IPsec: a rotation is told and is no trouble; keys in files need no Secret', () => {
+  const rotating = computeStatus(byIpsec(healthy(), { state: 'good', key: KEY }))
+  assert.equal(rotating.pellicle_encryption.phase, 'IPsec on all 2 nodes; 1 of 2 nodes receive key 3, waiting for b')
+  assert.deepEqual(problemsOf(rotating), { errors: [], warnings: [] })
+  const files = computeStatus(byIpsec(healthy(), { state: 'missing', sentence: '', command: '' }))
+  assert.deepEqual(problemsOf(files), { errors: [], warnings: [] })
+})
 
 for (const [name, spoil, expected] of WRONG) {
   test(`told: ${name}`, () => {

@@ -6,6 +6,7 @@ import { completeValues } from '../../install/complete.ts'
 import { deploy, judged, valuesOf } from '../../install/deploy.ts'
 import type { DeployFlags } from '../../install/flags.ts'
 import { examine } from '../../install/foreign.ts'
+import { warnAboutKey } from '../../install/ipsec-key.ts'
 import { lookAround } from '../../install/surroundings.ts'
 import { Progress } from '../../output/progress.ts'
 
@@ -19,6 +20,7 @@ export async function install(this: CliContext, flags: DeployFlags): Promise<Err
   const cluster = await connectCluster(this, flags)
   await requireFree(this, cluster, flags, progress)
   const complete = await completeValues(this, cluster.client, values, progress)
+  await warnAboutKey(cluster, complete, progress, this.signal)
   if (!flags.dryRun) await takeCleanupBack(cluster.client, this.signal)
   return await deploy(this, cluster, flags, complete, progress)
 }

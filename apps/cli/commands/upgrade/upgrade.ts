@@ -5,6 +5,7 @@ import { takeCleanupBack } from '../../install/cleanup-request.ts'
 import { completeValues } from '../../install/complete.ts'
 import { deploy, judged, valuesOf } from '../../install/deploy.ts'
 import { examine } from '../../install/foreign.ts'
+import { warnAboutKey } from '../../install/ipsec-key.ts'
 import { lookAround } from '../../install/surroundings.ts'
 import { Progress } from '../../output/progress.ts'
 import { mergeValues, type Values } from '../../values/set.ts'
@@ -30,6 +31,7 @@ export async function upgrade(this: CliContext, flags: UpgradeFlags): Promise<Er
   const earlier = flags.resetValues ? {} : (around.release.values as Values)
   const values = judged(given, mergeValues(earlier, given.given))
   const complete = await completeValues(this, cluster.client, values, progress)
+  await warnAboutKey(cluster, complete, progress, this.signal)
   if (!flags.dryRun) await takeCleanupBack(cluster.client, this.signal)
   return await deploy(this, cluster, flags, complete, progress)
 }

@@ -1,11 +1,12 @@
 import type { NftTablePlan } from '#core/host/host-plan.ts'
-import type { Family } from '#core/ip/address.ts'
-import { CLOSED, SENDING } from '#core/transition/level.ts'
+import { SENDING } from '#core/transition/level.ts'
 import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
-import { HOST_DEVICE, HOST_PEER_DEVICE, POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
+import { POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
+import { sourceNat } from './nft-nat.ts'
+import { both, carriesEsp, carriesHosts, encryptsVxlan, hex, INSIDE, inside, isClosed } from './nft-parts.ts'
 import { drop, NFT, nftBody, nftChain, nftCounters, nftSet } from './nft-text.ts'
-import { familiesOf, ofFamily } from './own-node.ts'
+import { ofFamily } from './own-node.ts'
 import { encryptionDevice, FAMILIES, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
 
 /**
@@ -63,35 +64,6 @@ function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[
         : []),
     ]
   })
-}
-
-const both = (rule: (ip: 'ip' | 'ip6', family: Family) => string) =>
-  FAMILIES.map((family) => rule(NFT[family].ip, family))
-
-/** Devices inside the node; what uses them is not on the wire. */
-const INSIDE = ['lo', `${POD_DEVICE_PREFIX}*`, HOST_DEVICE, HOST_PEER_DEVICE]
-
-function inside(direction: 'iifname' | 'oifname'): string[] {
-  return INSIDE.map((name) => `${direction} "${name}" accept`)
-}
-
-function isClosed(snapshot: Snapshot): boolean {
-  return snapshot.self.announcement.level === CLOSED
-}
-
-/** Nothing of this node's own goes to other nodes in clear, but to opted-out ones. */
-function carriesHosts(snapshot: Snapshot): boolean {
-  return isClosed(snapshot) && snapshot.config.encryption.nodeEncryption && !snapshot.self.optedOut
-}
-
-/** Closed, and `cilium_vxlan` is there for what is encrypted and for nothing else. */
-function carriesEsp(snapshot: Snapshot): boolean {
-  return isClosed(snapshot) && hasVxlan(snapshot) && ipsecShape(snapshot.config) === 'esp-in-vxlan'
-}
-
-/** What `cilium_vxlan` sends is what is encrypted. */
-function encryptsVxlan(snapshot: Snapshot): boolean {
-  return ipsecShape(snapshot.config) === 'vxlan-in-esp'
 }
 
 /** What carries the rest between nodes, from a packet's first look at it. */
@@ -204,7 +176,7 @@ function leave(snapshot: Snapshot): string {
     ...inside('oifname'),
     ...(closed && encryptsVxlan(snapshot)
       ? [
-          `oifname "${VXLAN_DEVICE}" accept`,
+          hasVxlan(snapshot) ? `oifname "${VXLAN_DEVICE}" accept` : undefined,
           ...both((ip, n) => `udp dport ${config.tunnel.port} ${ip} daddr @nodes${n} ${drop('would_leave_in_clear')}`),
         ]
       : []),
@@ -277,53 +249,4 @@ function overlay(snapshot: Snapshot): string[] {
       both((ip, n) => `udp dport ${tunnel.port} ${ip} daddr @overlay${n} ${change}`),
     ),
   ]
-}
-
-/** A mark of kube-proxy that the first NAT makes void would stay on the packet and on what encapsulates it. */
-const CLEAR_MARKS = 'meta mark set meta mark & 0xffff3fff'
-
-function sourceNat(snapshot: Snapshot): string[] {
-  const { config, self } = snapshot
-  const families = familiesOf(snapshot)
-  const leaving = families.flatMap((n) => {
-    const { ip } = NFT[n]
-    return [
-      // To nodes whatever `masquerade` says: an answer to a pod's own address would be refused in clear. By snat, since the
-      // kernel ends masqueraded connections when they leave by another device, as they do when encryption is turned on.
-      self.nodeIps[n] === undefined
-        ? undefined
-        : `${ip} saddr @own${n} ${ip} daddr @nodes${n} ${CLEAR_MARKS} snat ${ip} to ${self.nodeIps[n]}`,
-      config.masquerade[n] ? `${ip} saddr @own${n} ${ip} daddr != @cluster${n} ${CLEAR_MARKS} masquerade` : undefined,
-    ]
-  })
-  const tunnel = FAMILIES.flatMap((n) => {
-    const { ip } = NFT[n]
-    const [node, internal] = [self.nodeIps[n], self.internalIps[n]]
-    return [
-      // Pods speak to nodes as their node with and without `nodeEncryption`, so a connection outlives a change of it. For
-      // both, "snat" also where it changes nothing: kube-proxy's masquerading, which comes next, would.
-      node === undefined || self.optedOut ? undefined : `${ip} daddr @hosts${n} ${CLEAR_MARKS} snat ${ip} to ${node}`,
-      `${ip} saddr @own${n} accept`,
-      internal === undefined ? undefined : `${ip} saddr != @own${n} ${CLEAR_MARKS} snat ${ip} to ${internal}`,
-    ]
-  })
-  return [
-    nftChain('source_nat', 'type nat hook postrouting priority srcnat - 5; policy accept;', [
-      `oifname "${encryptionDevice(config)}" goto tunnel_nat`,
-      hasVxlan(snapshot) ? `oifname "${VXLAN_DEVICE}" goto tunnel_nat` : undefined,
-      ...inside('oifname'),
-      ...leaving,
-    ]),
-    nftChain('tunnel_nat', undefined, [
-      // it goes from node to node, as it is
-      ...(encryptsVxlan(snapshot)
-        ? both((ip, n) => `udp dport ${config.tunnel.port} ${ip} daddr @nodes${n} accept`)
-        : []),
-      ...tunnel,
-    ]),
-  ]
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16)}`
 }

@@ -1,0 +1,52 @@
+import { hasVxlan } from './links.ts'
+import { VXLAN_DEVICE } from './names.ts'
+import { both, encryptsVxlan, inside } from './nft-parts.ts'
+import { NFT, nftChain } from './nft-text.ts'
+import { familiesOf } from './own-node.ts'
+import { encryptionDevice, FAMILIES, type Snapshot } from './snapshot.ts'
+
+/** A mark of kube-proxy that the first NAT makes void would stay on the packet and on what encapsulates it. */
+const CLEAR_MARKS = 'meta mark set meta mark & 0xffff3fff'
+
+/** By which address packets leave, where it is not their own. */
+export function sourceNat(snapshot: Snapshot): string[] {
+  const { config, self } = snapshot
+  const families = familiesOf(snapshot)
+  const leaving = families.flatMap((n) => {
+    const { ip } = NFT[n]
+    return [
+      // To nodes whatever `masquerade` says: an answer to a pod's own address would be refused in clear. By snat, since the
+      // kernel ends masqueraded connections when they leave by another device, as they do when encryption is turned on.
+      self.nodeIps[n] === undefined
+        ? undefined
+        : `${ip} saddr @own${n} ${ip} daddr @nodes${n} ${CLEAR_MARKS} snat ${ip} to ${self.nodeIps[n]}`,
+      config.masquerade[n] ? `${ip} saddr @own${n} ${ip} daddr != @cluster${n} ${CLEAR_MARKS} masquerade` : undefined,
+    ]
+  })
+  const tunnel = FAMILIES.flatMap((n) => {
+    const { ip } = NFT[n]
+    const [node, internal] = [self.nodeIps[n], self.internalIps[n]]
+    return [
+      // Pods speak to nodes as their node with and without `nodeEncryption`, so a connection outlives a change of it. For
+      // both, "snat" also where it changes nothing: kube-proxy's masquerading, which comes next, would.
+      node === undefined || self.optedOut ? undefined : `${ip} daddr @hosts${n} ${CLEAR_MARKS} snat ${ip} to ${node}`,
+      `${ip} saddr @own${n} accept`,
+      internal === undefined ? undefined : `${ip} saddr != @own${n} ${CLEAR_MARKS} snat ${ip} to ${internal}`,
+    ]
+  })
+  return [
+    nftChain('source_nat', 'type nat hook postrouting priority srcnat - 5; policy accept;', [
+      `oifname "${encryptionDevice(config)}" goto tunnel_nat`,
+      hasVxlan(snapshot) ? `oifname "${VXLAN_DEVICE}" goto tunnel_nat` : undefined,
+      ...inside('oifname'),
+      ...leaving,
+    ]),
+    nftChain('tunnel_nat', undefined, [
+      // it goes from node to node, as it is
+      ...(encryptsVxlan(snapshot)
+        ? both((ip, n) => `udp dport ${config.tunnel.port} ${ip} daddr @nodes${n} accept`)
+        : []),
+      ...tunnel,
+    ]),
+  ]
+}

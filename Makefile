@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 NODE := node_modules/.bin/node
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test lint fix image bench clean
+.PHONY: help setup demo lab test lint fix image release bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,11 @@ fix: setup ## format, sort imports, bring generated files up to date
 image: setup ## the container image as an OCI archive in build/images/
 	@$(NODE) tools/image/main.ts
 
-bench: setup ## throughput beside the peers, in the same run
-	@$(NODE) bench/main.ts
+release: setup ## `pellicle wireguard` without Node, for Debian, Ubuntu, Alpine …, in build/release/
+	@$(NODE) tools/release/main.ts
+
+bench: setup ## throughput beside the peers, in the same run; BENCH=--quick: in three minutes
+	@$(NODE) bench/main.ts $(BENCH)
 
 clean: ## remove what was built in this folder (not the cache of Kubernetes programs)
 	@rm -rf build node_modules engine/target

@@ -34,7 +34,7 @@ export async function makeDebianTree(target: string, tree: DebianTree): Promise<
   const options = [
     `--variant=${tree.variant}`,
     `--format=${tree.format}`,
-    `--include=${tree.packages.join()}`,
+    ...(tree.packages.length === 0 ? [] : [`--include=${tree.packages.join()}`]),
     ...(tree.architecture === undefined ? [] : [`--architectures=${tree.architecture}`]),
     ...(proxies ?? []).map((line) => `--aptopt=${line.replace(/;$/, '').replace(/ "(.*)"$/, ' "$1"')}`),
     ...(tree.options ?? []),

@@ -11,7 +11,7 @@ export interface Suite {
 }
 
 export const SUITES: readonly Suite[] = [
-  { name: 'unit', files: ['{core,io,apps,tools}/**/*.test.ts'], concurrency: 2, seconds: 120 },
+  { name: 'unit', files: ['{core,io,apps,tools,bench}/**/*.test.ts'], concurrency: 2, seconds: 120 },
   { name: 'contract', files: ['test/{kit,contract}/**/*.test.ts'], concurrency: 1, seconds: 180 },
   { name: 'engine', cargo: 'engine', concurrency: 1, seconds: 600 },
   { name: 'interop', files: ['test/interop/**/*.test.ts'], concurrency: 1, seconds: 600 },

@@ -8,7 +8,7 @@ mod supervisor;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: pellicle-engine supervise --run-dir DIR [--take-over] [--linger]
-         [--keeper-command COMMAND] [--uapi-dir DIR] [--device name=NAME,mtu=1420,port=51820,mark=0]...
+         [--keeper-command COMMAND] [--uapi-dir DIR] [--device name=NAME,kind=wireguard,mtu=1420,port=51820,mark=0]...
          [--max-peers N] [--engine-user UID]
        pellicle-engine wireguard [--keeper-command COMMAND] [-f|--foreground] INTERFACE
        pellicle-engine version";

@@ -1,6 +1,7 @@
 //! Without words: bytes per second of one thread by algorithm, packets of 1,400 bytes. `cargo run --release --example esp`
 //! `seal|open ALGORITHM ICV ENCRYPTION AUTHENTICATION extended|short SPI SEQUENCE PACKET`, all but numbers in hex: one
-//! packet, for test/interop (its keys are seen by whoever lists processes). Of `seal` the packet has its rooms; `open` says `forged` or prints text and trailer.
+//! packet, for test/interop (its keys are seen by whoever lists processes). Of `seal` the packet has its rooms; `open`
+//! says `forged` or prints text and trailer.
 use pellicle_crypto::esp::{Algorithm, Association, HEADER, Packet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -216,7 +216,7 @@ mod tests {
         fn trailers_there_and_back(text in 0usize..2000, block in prop_oneof![Just(4usize), Just(16)], ipv6 in any::<bool>()) {
             let inner = if ipv6 { Inner::Ipv6 } else { Inner::Ipv4 };
             let mut padded = vec![0xee; padded_length(text, block)];
-            prop_assert!(padded.len() % block == 0 && padded.len() - text - TRAILER < block);
+            prop_assert!(padded.len().is_multiple_of(block) && padded.len() - text - TRAILER < block);
             write_trailer(&mut padded, text, inner);
             prop_assert_eq!(read_trailer(&padded), Some((text, inner as u8)));
         }

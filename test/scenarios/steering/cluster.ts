@@ -61,9 +61,15 @@ export class SteeringCluster {
   readonly #nodes: Node[] = []
   readonly #children: ChildProcess[] = []
   readonly #namespaces: string[] = []
+  readonly #older: Partial<PlanConfig>
 
-  static async make(count: number): Promise<SteeringCluster> {
-    const cluster = new SteeringCluster()
+  private constructor(older: Partial<PlanConfig>) {
+    this.#older = older
+  }
+
+  /** `older`: what the pods were made under, before anything is encrypted. */
+  static async make(count: number, older: Partial<PlanConfig> = {}): Promise<SteeringCluster> {
+    const cluster = new SteeringCluster(older)
     try {
       await cluster.#make(count)
     } catch (error) {
@@ -112,7 +118,7 @@ export class SteeringCluster {
     // pods are older than encryption
     const snapshot = this.#snapshot(n, {
       levels: [0, 0, 0],
-      config: { encryption: { ...CONFIG.encryption, enabled: false } },
+      config: { encryption: { ...CONFIG.encryption, ...this.#older.encryption, enabled: false } },
     })
     const endpoint = endpointOf(n, 10)
     const hostMac = '0a:00:00:00:00:01' as Mac

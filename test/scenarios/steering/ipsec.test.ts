@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import { ipsecConfig } from '#test/kit/snapshots.ts'
-import { both, type Change, lacking, SteeringCluster, withoutBlackholes, withoutLines } from './cluster.ts'
+import { both, type Change, lacking, SteeringCluster, withoutLines } from './cluster.ts'
 
 /** docs/adr/0004-steering.md for IPsec, each measure also taken out. Addresses are in cluster.ts. */
 const skip = lacking() ?? false
@@ -20,6 +20,8 @@ const POD2 = '10.244.2.10'
 const POD2_6 = 'fd00:10:244:2::a'
 const NODE1 = '172.18.0.3'
 const NODE2 = '172.18.0.4'
+/** Blackholes, and what is unreachable. */
+const withoutClosing: Change = (host) => ({ ...host, routes: host.routes.filter(({ type }) => type === 'unicast') })
 const noDrops = withoutLines(/in_clear drop/)
 const closed = (shape: IpsecShape, without?: Change, nodeEncryption = false) => ({
   levels: [3, 3] as const,
@@ -31,13 +33,14 @@ const closed = (shape: IpsecShape, without?: Change, nodeEncryption = false) => 
 const onClosed =
   (change: Change): Change =>
   (host) =>
-    host.tables.some(({ body }) => body.includes('into_vxlan')) ? change(host) : host
+    host.tables.some(({ body }) => body.includes('would_leave_in_clear')) ? change(host) : host
 
 /** By shape: what a capture of the wire shows, and how much a pod may send at once. */
 const SHAPES = [
   { shape: 'udp', onWire: /172\.18\.0\.3\.4500 > 172\.18\.0\.4\.4500: UDP-encap: ESP/, mtu: 1390 },
   { shape: 'esp', onWire: /172\.18\.0\.3 > 172\.18\.0\.4: ESP\(spi=0x00000003/, mtu: 1390 },
   { shape: 'esp-in-vxlan', onWire: /IP 10\.244\.1\.1 > 10\.244\.2\.1: ESP\(spi=0x00000003/, mtu: 1342 },
+  { shape: 'vxlan-in-esp', onWire: /172\.18\.0\.3 > 172\.18\.0\.4: ESP\(spi=0x00000003/, mtu: 1340 },
 ] as const
 
 for (const { shape, onWire, mtu } of SHAPES) {
@@ -114,9 +117,9 @@ for (const { shape, onWire, mtu } of SHAPES) {
   test(`${shape}: a pod that nobody knows, or no device: nothing leaves in clear`, { skip }, async () => {
     for (const [without, leaves] of [
       [undefined, false],
-      [withoutBlackholes, false],
+      [withoutClosing, false],
       [noDrops, false],
-      [both(withoutBlackholes, noDrops), true],
+      [both(withoutClosing, noDrops), true],
     ] as const) {
       await cluster.be(closed(shape, without))
       const unknown = await cluster.watch('wire', 'br0', () => {
@@ -180,13 +183,9 @@ test('esp-in-vxlan: a closed node lets nothing but ESP into cilium_vxlan', { ski
 })
 
 test('esp-in-vxlan: without cilium_vxlan encrypted packets look for no other way', { skip }, async () => {
-  const noUnreachable: Change = (host) => ({
-    ...host,
-    routes: host.routes.filter(({ type }) => type === 'unicast'),
-  })
   for (const [without, strays] of [
     [undefined, false],
-    [both(noUnreachable, noDrops), true],
+    [both(withoutClosing, noDrops), true],
   ] as const) {
     await cluster.be(closed('esp-in-vxlan', without))
     cluster.run('n1', 'ip link set cilium_vxlan down')
@@ -207,4 +206,42 @@ test('esp-in-vxlan: rp_filter as some distributions set it takes nothing, the pl
   assert.equal(cluster.ping('p1', POD2), 0)
   await cluster.be(closed('esp-in-vxlan'))
   assert.equal(cluster.ping('p1', POD2), 3)
+})
+
+test('vxlan-in-esp: what cilium_vxlan sends is encrypted, and nothing else of hosts', { skip }, async () => {
+  await cluster.be(closed('vxlan-in-esp'))
+  const inner = await cluster.watch('n1', DEVICE, () => cluster.ping('p1', POD2))
+  assert.match(inner.lines, /172\.18\.0\.3\.\d+ > 172\.18\.0\.4\.8472: (OTV|VXLAN)/)
+  const wire = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('n1', NODE2), 3))
+  assert.match(wire.lines, /172\.18\.0\.3 > 172\.18\.0\.4: ICMP echo request/)
+})
+
+test('vxlan-in-esp: a closed node takes VXLAN by the device alone, and sends it by nothing else', {
+  skip,
+}, async () => {
+  for (const [without, arrives] of [
+    [undefined, false],
+    [onClosed(withoutLines(/8472 .*entered_in_clear drop/)), true],
+  ] as const) {
+    await cluster.be({ ...closed('vxlan-in-esp', without), levels: [3, 0] })
+    const seen = await cluster.watch('p1', 'eth0', () => cluster.ping('p2', POD1))
+    assert.equal(seen.marked, arrives)
+  }
+  const noOverlayRoutes: Change = (host) => ({ ...host, routes: host.routes.filter(({ table }) => table !== 203) })
+  for (const [without, leaves] of [
+    [noOverlayRoutes, false],
+    [both(noOverlayRoutes, noDrops), true],
+  ] as const) {
+    await cluster.be(closed('vxlan-in-esp', without))
+    const seen = await cluster.watch('wire', 'br0', () => cluster.ping('p1', POD2))
+    assert.equal(seen.marked, leaves)
+  }
+})
+
+test('vxlan-in-esp: its own packets keep their address', { skip }, async () => {
+  await cluster.be(closed('vxlan-in-esp', withoutLines(/^ {2}udp dport 8472 ip6? daddr @nodes. accept/)))
+  // a connection of VXLAN's that conntrack does not know yet
+  assert.equal(cluster.ping('p1', '10.244.2.1'), 0)
+  await cluster.be(closed('vxlan-in-esp'))
+  assert.equal(cluster.ping('p2', '10.244.1.1'), 3)
 })

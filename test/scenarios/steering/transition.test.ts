@@ -1,20 +1,14 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { PlanConfig } from '#core/plan/snapshot.ts'
 import type { Level } from '#core/transition/level.ts'
 import { firstAnnouncement, nextLevel } from '#core/transition/next-level.ts'
-import { CONFIG } from '#test/kit/snapshots.ts'
+import { CONFIG, ipsecConfig } from '#test/kit/snapshots.ts'
 import { lacking, SteeringCluster } from './cluster.ts'
 
 /** Encryption turned on and off under traffic, by the rules of core/transition, with plans applied for real. */
 const skip = lacking() ?? false
-let cluster: SteeringCluster
-before(async () => {
-  if (skip === false) cluster = await SteeringCluster.make(2)
-})
-after(async () => {
-  await cluster?.close()
-})
 
 /** Lets the nodes decide in turn until nobody moves; gives every state on the way. */
 function* way(from: readonly Level[], wanted: boolean): Generator<readonly Level[]> {
@@ -32,39 +26,59 @@ function* way(from: readonly Level[], wanted: boolean): Generator<readonly Level
   }
 }
 
-for (const nodeEncryption of [false, true]) {
-  test(`turning on and off loses no packet${nodeEncryption ? ', of hosts neither' : ''}`, { skip }, async (t) => {
-    const config = { encryption: { ...CONFIG.encryption, nodeEncryption } }
-    await cluster.be({ levels: [0, 0], config })
-    assert.equal(cluster.ping('p1', '10.244.2.10'), 3)
-    const mtu = Number(/ mtu (\d+)/.exec(cluster.run('p1', 'ip link show eth0'))?.[1])
-    const streams = [
-      cluster.stream('p1', '10.244.2.10'),
-      cluster.stream('p2', 'fd00:10:244:1::a'),
-      cluster.stream('n2', '10.244.1.10'),
-      cluster.stream('p1', '172.18.0.4'),
-      cluster.stream('n1', '172.18.0.4'),
-      // as large as the pod may send, which was there before encryption was asked for, and never cut
-      cluster.stream('p1', '10.244.2.10', '-M', 'do', '-s', String(mtu - 28)),
-      cluster.stream('n1', '10.244.2.10', '-s', '1600'),
-    ]
-    const seen: string[] = []
-    for (const [from, wanted] of [
-      [[0, 0], true],
-      [[3, 3], false],
-    ] as const) {
-      for (const levels of way(from, wanted)) {
-        seen.push(levels.join(''))
-        await cluster.be({ levels, config })
-        await sleep(200)
-      }
-    }
-    assert.deepEqual(seen, ['10', '11', '21', '22', '32', '33', '23', '22', '12', '11', '01', '00'])
-    for (const { sent, lost } of await Promise.all(streams.map((stop) => stop()))) {
-      t.diagnostic(`${sent} sent, ${lost} lost`)
-      assert.ok(sent > 100)
-      // the one on its way when ping is stopped
-      assert.ok(lost <= 1, `${lost} of ${sent} lost`)
+const WIREGUARD: Partial<PlanConfig> = { encryption: CONFIG.encryption }
+
+for (const [name, older] of [
+  ['WireGuard', WIREGUARD],
+  ['ESP in UDP', ipsecConfig('udp')],
+  ['ESP', ipsecConfig('esp')],
+  ['ESP in VXLAN', ipsecConfig('esp-in-vxlan')],
+  ['VXLAN in ESP', ipsecConfig('vxlan-in-esp')],
+] as const) {
+  describe(name, { skip }, () => {
+    let cluster: SteeringCluster
+    before(async () => {
+      cluster = await SteeringCluster.make(2, older)
+    })
+    after(async () => {
+      await cluster?.close()
+    })
+
+    for (const nodeEncryption of [false, true]) {
+      test(`turning on and off loses no packet${nodeEncryption ? ', of hosts neither' : ''}`, async (t) => {
+        const config = { encryption: { ...CONFIG.encryption, ...older.encryption, nodeEncryption } }
+        await cluster.be({ levels: [0, 0], config })
+        assert.equal(cluster.ping('p1', '10.244.2.10'), 3)
+        const mtu = Number(/default .* mtu (\d+)/.exec(cluster.run('p1', 'ip route show'))?.[1])
+        const streams = [
+          cluster.stream('p1', '10.244.2.10'),
+          cluster.stream('p2', 'fd00:10:244:1::a'),
+          cluster.stream('n2', '10.244.1.10'),
+          cluster.stream('p1', '172.18.0.4'),
+          cluster.stream('n1', '172.18.0.4'),
+          // as large as the pod may send, which was there before encryption was asked for, and never cut
+          cluster.stream('p1', '10.244.2.10', '-M', 'do', '-s', String(mtu - 28)),
+          cluster.stream('n1', '10.244.2.10', '-s', '1600'),
+        ]
+        const seen: string[] = []
+        for (const [from, wanted] of [
+          [[0, 0], true],
+          [[3, 3], false],
+        ] as const) {
+          for (const levels of way(from, wanted)) {
+            seen.push(levels.join(''))
+            await cluster.be({ levels, config })
+            await sleep(200)
+          }
+        }
+        assert.deepEqual(seen, ['10', '11', '21', '22', '32', '33', '23', '22', '12', '11', '01', '00'])
+        for (const { sent, lost } of await Promise.all(streams.map((stop) => stop()))) {
+          t.diagnostic(`${sent} sent, ${lost} lost`)
+          assert.ok(sent > 100)
+          // the one on its way when ping is stopped
+          assert.ok(lost <= 1, `${lost} of ${sent} lost`)
+        }
+      })
     }
   })
 }

@@ -44,6 +44,8 @@ export function keepTexts(view: KeepView): Keeping {
   const counted = view.nodes.filter(({ name }) => !forced.includes(name))
   const oldest = texts[0]
   let waitingFor: readonly string[] = []
+  // what was forced is over
+  if (texts.length < 2 && forced.length > 0) forced = []
   if (oldest !== undefined && texts.length > 1) {
     const newer = texts.slice(1)
     waitingFor = counted

@@ -3,7 +3,6 @@ import type { IpsecAssociation, IpsecDevice, IpsecOpened, IpsecState } from '#co
 import type { DumpedAssociation } from '#core/engine/association.ts'
 import type { EngineRequest } from '#core/engine/request.ts'
 import { Fault } from '#core/fault/fault.ts'
-import type { Ip } from '#core/ip/address.ts'
 import { linuxAlgorithm } from '#core/ipsec/userspace.ts'
 import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
 import { EngineClient, type EngineHello, type EngineState } from '#io/engine/engine-client.ts'
@@ -27,7 +26,7 @@ export class IpsecLink {
   readonly #timer: NodeJS.Timeout
   readonly #derivation = new PairDerivation()
   /** By identity of the slot: whom the last apply was about. */
-  #names = new Map<PublicKey, { readonly node: string; readonly destination: Ip }>()
+  #names = new Map<PublicKey, WantedPeer>()
   /** Slots, with how often each is still to be called. */
   readonly #calling = new Map<number, number>()
   #instance: string | undefined
@@ -69,7 +68,7 @@ export class IpsecLink {
     return {
       name: this.#name,
       bootId,
-      associations: associations.map((one) => associationOf(one, known.get(one.peer)?.node)),
+      associations: associations.map((one) => associationOf(one, known.get(one.peer))),
       peers: peers.map(({ peer, activity }) => ({
         node: known.get(peer)?.node,
         destination: known.get(peer)?.destination,
@@ -103,7 +102,7 @@ export class IpsecLink {
     await this.#askAll(change.receive, wanted, change.slots)
     await this.#askAll(change.send, wanted, change.slots)
     await this.#askAll(change.remove, wanted, change.slots)
-    this.#names = new Map(wanted.map(({ identity, node, destination }) => [identity, { node, destination }]))
+    this.#names = new Map(wanted.map((peer) => [peer.identity, peer]))
     const heard = new Set(
       state.peers.filter(({ activity }) => activity.lastAuthenticated > 0).map(({ publicKey }) => publicKey),
     )
@@ -191,14 +190,15 @@ function identityOf(own: string, { bootId, node }: { readonly bootId: string; re
   return publicKeyOf(new Uint8Array(createHash('sha256').update(`${own}|${bootId}|${node}`).digest()))
 }
 
-function associationOf(one: DumpedAssociation, node: string | undefined): IpsecAssociation {
-  const { direction, spi, outer, encapsulation, algorithm, fingerprint, sequence, packets, bytes } = one
+/** The engine takes what comes to it either way: how a peer sends is known from what was asked for. */
+function associationOf(one: DumpedAssociation, peer: WantedPeer | undefined): IpsecAssociation {
+  const { direction, spi, outer, algorithm, fingerprint, sequence, packets, bytes } = one
   return {
     direction,
-    node,
+    node: peer?.node,
     spi,
     ...outer,
-    encapsulation,
+    encapsulation: direction === 'in' ? (peer?.encapsulation ?? one.encapsulation) : one.encapsulation,
     algorithm: linuxAlgorithm(algorithm),
     fingerprint,
     sequence,

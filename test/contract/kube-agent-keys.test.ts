@@ -23,8 +23,8 @@ async function withSource(
   body: (under: {
     source: KeySource
     secret: string
-    follow(file?: string): Promise<void>
-    changes(): number
+    follow: (file?: string) => Promise<void>
+    changes: () => number
   }) => Promise<void>,
 ): Promise<void> {
   let changes = 0
@@ -44,6 +44,7 @@ const write = (name: string, texts: Record<string, string>) =>
     force: true,
     namespace: 'default',
   })
+const readingOf = (source: KeySource): KeyReading => source.reading
 const ids = (source: KeySource) => source.reading.current?.map(({ id }) => id).join()
 
 realTest('a missing Secret is told with what to create; then it counts, and a wrong one does not', () =>
@@ -63,7 +64,7 @@ realTest('a missing Secret is told with what to create; then it counts, and a wr
     await write(secret, { keys: '4 rfc4106(gcm(aes)) deadbeefzz 128' })
     await until(() => source.reading.problem !== undefined)
     assert.equal(ids(source), '3')
-    const told = (source.reading as KeyReading).problem
+    const told = readingOf(source).problem
     assert.match(told?.message ?? '', /^Secret default\/keys-\d+, line 1, field 3: unable to decode/)
     assert.doesNotMatch(`${told?.message} ${told?.stack}`, /deadbeef/)
     await write(secret, { key: KEY(4) })

@@ -50,7 +50,7 @@ export function entries(other: string | undefined): readonly Entry[] {
     wireguardEntry("wireguard-go, Debian's", 'bnd', debianWireguardGo),
     // they leave root by themselves unless told not to, which our namespaces do not survive
     wireguardEntry('boringtun', 'bnb', boringtun, { env: { WG_SUDO: 'true' } }),
-    wireguardEntry('gotatun', 'bnt', gotatun, { env: { WG_SUDO: '1', WG_LOG_LEVEL: 'error' } }),
+    wireguardEntry('gotatun', 'bnt', gotatun, { env: { WG_SUDO: 'true', WG_LOG_LEVEL: 'error' } }),
     { name: 'strongSwan libipsec', quick: true, open: openStrongswan },
     { name: 'pellicle', quick: true, open: async () => await openOurs('pellicle', 'bno') },
     ...(other === undefined

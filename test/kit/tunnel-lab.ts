@@ -88,8 +88,8 @@ export class TunnelLab {
   /** Another program, e.g. wireguard-go in the foreground; gives its process. */
   async startOther(side: Side, program: string, env: Record<string, string> = {}): Promise<ChildProcess> {
     const child = this.start(side, program, ['-f', side.device], { LOG_LEVEL: 'error', ...env })
-    await this.#ready(side)
-    await this.wg('set', side.device, 'listen-port', `${PORT}`)
+    // with the key, before the device is up, as wg-quick does: gotatun ends when its port changes while packets wait
+    await this.#ready(side, ['listen-port', `${PORT}`])
     return child
   }
 
@@ -225,7 +225,7 @@ export class TunnelLab {
   }
 
   /** Waits for the control socket, then gives the device its key and addresses. */
-  async #ready(side: Side): Promise<void> {
+  async #ready(side: Side, more: readonly string[] = []): Promise<void> {
     for (let attempt = 0; ; attempt++) {
       try {
         await this.wg('show', side.device, 'listen-port')
@@ -236,7 +236,8 @@ export class TunnelLab {
       }
     }
     if ((await this.wg('show', side.device, 'public-key')).trim() === side.publicKey) return
-    await this.wg('set', side.device, 'private-key', await this.#secretFile(`key-${side.device}`, side.privateKey))
+    const key = await this.#secretFile(`key-${side.device}`, side.privateKey)
+    await this.wg('set', side.device, ...more, 'private-key', key)
     const { namespace, device, inner } = side
     await exec('ip', ['-n', namespace, 'link', 'set', device, 'up'])
     await exec('ip', ['-n', namespace, 'addr', 'add', `${inner[4]}/24`, 'dev', device])

@@ -9,7 +9,9 @@ import { encryptionDevice, FAMILIES, type LocalEndpoint, type Snapshot, usesVxla
 
 /** While anything may come or go in clear, and where it is part of what is encrypted. */
 export function hasVxlan(snapshot: Snapshot): boolean {
-  return snapshot.self.announcement.level < CLOSED || (usesVxlan(snapshot.config) && hasEncryption(snapshot))
+  const { config, self } = snapshot
+  if (config.native !== undefined) return false
+  return self.announcement.level < CLOSED || (usesVxlan(config) && hasEncryption(snapshot))
 }
 
 export function links(snapshot: Snapshot): readonly LinkPlan[] {

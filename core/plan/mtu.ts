@@ -46,6 +46,11 @@ export function encryptionMtu(snapshot: Snapshot): number {
   return ipsecShape(snapshot.config) === undefined ? wireguardMtu(snapshot) : ipsecMtu(snapshot)
 }
 
+/** Of what goes between nodes as it is. */
+function clearMtu(snapshot: Snapshot): number {
+  return snapshot.self.underlayMtu - (snapshot.config.native === undefined ? vxlanOverhead(snapshot) : 0)
+}
+
 /** `cilium_vxlan` itself: of what it carries in clear or, with IPsec beneath it, encrypted. */
 export function vxlanMtu(snapshot: Snapshot): number {
   const underneath =
@@ -63,7 +68,7 @@ function vxlanOverhead({ self }: Snapshot): number {
  * lowered when encryption is turned on, the host's end lost every full packet of the pods that were there.
  */
 export function podDeviceMtu(snapshot: Snapshot): number {
-  return Math.min(wireguardMtu(snapshot), snapshot.self.underlayMtu - vxlanOverhead(snapshot))
+  return Math.min(wireguardMtu(snapshot), clearMtu(snapshot))
 }
 
 /**

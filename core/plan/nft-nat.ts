@@ -20,6 +20,11 @@ export function sourceNat(snapshot: Snapshot): string[] {
       self.nodeIps[n] === undefined
         ? undefined
         : `${ip} saddr @own${n} ${ip} daddr @nodes${n} ${CLEAR_MARKS} snat ${ip} to ${self.nodeIps[n]}`,
+      // to pods of other nodes from an address that they answer to by the same way, in clear and encrypted
+      config.native === undefined || self.internalIps[n] === undefined
+        ? undefined
+        : `${ip} saddr != @own${n} ${ip} daddr @cluster${n} ${ip} daddr != @own${n} ${CLEAR_MARKS} snat ${ip} to ${self.internalIps[n]}`,
+      config.native === undefined ? undefined : `${ip} saddr @own${n} ${ip} daddr @native${n} accept`,
       config.masquerade[n] ? `${ip} saddr @own${n} ${ip} daddr != @cluster${n} ${CLEAR_MARKS} masquerade` : undefined,
     ]
   })

@@ -45,6 +45,9 @@ function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[
     const guarded = [...new Set(carried.flatMap((peer) => peer.guarded[family] ?? []))]
     return [
       nftSet(`cluster${family}`, type, true, ofFamily(config.clusterCidrs, family)),
+      ...(config.native === undefined
+        ? []
+        : [nftSet(`native${family}`, type, true, ofFamily(config.native.cidrs, family))]),
       nftSet(`own${family}`, type, true, ofFamily(self.podCidrs, family)),
       nftSet(`nodes${family}`, type, false, ips(peers)),
       nftSet(`hosts${family}`, type, false, guarded),

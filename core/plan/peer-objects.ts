@@ -45,7 +45,7 @@ export function objectsOf(snapshot: Snapshot, judged: JudgedPeer): PeerObjects {
   const clear = judged.path === 'clear'
   const ipsec = ipsecOf(snapshot, judged)
   const inVxlan = ipsec !== undefined && ipsecShape(config) === 'esp-in-vxlan'
-  const throughVxlan = clear || (ipsec !== undefined && usesVxlan(config))
+  const throughVxlan = (clear && config.native === undefined) || (ipsec !== undefined && usesVxlan(config))
   const objects: PeerObjects = {
     routes: [
       ...(clear ? clearRoutes(snapshot, judged) : judged.path === 'encrypted' ? steeringRoutes(snapshot, judged) : []),
@@ -121,6 +121,7 @@ function datagramRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
 }
 
 function clearRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
+  if (snapshot.config.native !== undefined) return nativeRoutes(snapshot, judged)
   const mtu = Math.min(podDeviceMtu(snapshot), vxlanMtu(snapshot))
   return judged.podCidrs.flatMap((destination) => {
     const family = cidrFamily(destination)
@@ -140,6 +141,20 @@ function clearRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan
         mtu,
       },
     ]
+  })
+}
+
+/**
+ * From the internal IP, as through `cilium_vxlan`: a connection of this node's to a pod outlives encryption being turned on.
+ */
+function nativeRoutes({ config, self }: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
+  const device = self.underlayDevice
+  if (config.native?.directNodeRoutes !== true || device === undefined) return []
+  return judged.podCidrs.flatMap((destination) => {
+    const family = cidrFamily(destination)
+    const [via, source] = [judged.nodeIps[family], self.internalIps[family]]
+    if (via === undefined || source === undefined) return []
+    return [{ table: TABLE_MAIN, destination, type: 'unicast' as const, device, via, source, metric: METRIC }]
   })
 }
 

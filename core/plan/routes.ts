@@ -2,7 +2,7 @@ import type { RoutePlan, RulePlan } from '#core/host/host-plan.ts'
 import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
 import type { Family } from '#core/ip/address.ts'
 import { cidrFamily, hostCidr } from '#core/ip/cidr.ts'
-import { RECEIVING } from '#core/transition/level.ts'
+import { CLOSED, RECEIVING } from '#core/transition/level.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
 import { FAMILIES, ipsecShape, type LocalEndpoint, otherMark, type Snapshot } from './snapshot.ts'
 
@@ -21,6 +21,9 @@ const POD_STEERING_RULE_PRIORITY = 202
  * which is also what remains when table 201 is emptied by a device that went away.
  */
 export function blackholes(snapshot: Snapshot): readonly RoutePlan[] {
+  const { config, self } = snapshot
+  // other nodes' pods are reached by whatever the network's routers are reached by
+  if (config.native?.directNodeRoutes === false && self.announcement.level < CLOSED) return []
   const used = new Set(familiesOf(snapshot))
   return snapshot.config.clusterCidrs
     .filter((cidr) => used.has(cidrFamily(cidr)))

@@ -122,12 +122,22 @@ export interface PlanConfig {
   /** Every prefix that pods may ever get, both families. Without one the agent does not start (ADR 0004). */
   readonly clusterCidrs: readonly Cidr[]
   readonly tunnel: { readonly vni: number; readonly port: number }
+  /** Absent: pods' packets in clear go through `cilium_vxlan`. No shape of IPsec that needs that device goes with it. */
+  readonly native?: NativeRouting | undefined
   /** Of packets that are already encrypted; as Cilium's: 0xE00/0xF00. Never bits 14 and 15 (ADR 0004). */
   readonly mark: { readonly bits: number; readonly mask: number }
   /** Which packets the profile puts on the wire: pod packets directly in WireGuard. (Later: VXLAN inside it.) */
   readonly shape: 'direct'
   /** Bytes of one super packet that pods may send, so that one UDP send holds it encrypted (ADR 0004). */
   readonly gsoMaxSize: number
+}
+
+/** `routing-mode: native`: the network between nodes carries pods' packets as they are. */
+export interface NativeRouting {
+  /** What it carries: pods go there as themselves. */
+  readonly cidrs: readonly Cidr[]
+  /** Each node is asked for its pods (all are on one link); else the network's own routers know where they are. */
+  readonly directNodeRoutes: boolean
 }
 
 /** Means something when the type is `ipsec`. */

@@ -24,7 +24,9 @@ export function sysctls(snapshot: Snapshot): readonly SysctlPlan[] {
   }
   // Encrypted packets of a peer come in here while the way back to its address leads into the encryption device; 2
   // still asks that there is any way back.
-  if (config.encryption.nodeEncryption && hasEncryption(snapshot) && self.underlayDevice !== undefined) {
+  // The same where pods' packets come in by it as they are.
+  const carries = (config.encryption.nodeEncryption && hasEncryption(snapshot)) || config.native !== undefined
+  if (carries && self.underlayDevice !== undefined) {
     list.push({ path: `net/ipv4/conf/${self.underlayDevice}/rp_filter`, value: '2' })
   }
   for (const family of familiesOf(snapshot)) {

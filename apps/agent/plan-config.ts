@@ -34,6 +34,7 @@ export function toPlanConfig(config: AgentConfig, remembered?: EncryptionMode): 
     masquerade: config.masquerade,
     clusterCidrs: widest(config.clusterCidrs),
     tunnel: { vni: DEFAULTS.tunnel.vni, port: config.tunnelPort },
+    native: config.native === undefined ? undefined : { ...config.native, cidrs: widest(config.native.cidrs) },
     mark: config.mark.encrypt,
     shape: DEFAULTS.shape,
     gsoMaxSize: DEFAULTS.gsoMaxSize,

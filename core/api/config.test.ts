@@ -80,6 +80,24 @@ test('what the chart writes for IPsec is read, and release and UDP choose the sh
   assert.match(faults[0] ?? '', /WireGuard \(--enable-wireguard\) cannot be used with IPsec \(--enable-ipsec\)/)
 })
 
+test('native routing has prefixes, and leaves IPsec without VXLAN', () => {
+  const data = {
+    ...LEAST,
+    'routing-mode': 'native',
+    'ipv4-native-routing-cidr': '10.244.0.0/16',
+    'auto-direct-node-routes': 'true',
+    'pellicle-profile': '1.17.0',
+  }
+  const parsed = parseConfig(data)
+  assert(parsed.ok)
+  assert.deepEqual(parsed.value.config.native, { cidrs: ['10.244.0.0/16'], directNodeRoutes: true })
+  assert.equal(parsed.value.config.ipsec.shape, 'esp')
+  const asTheyAre = parseConfig({ ...LEAST, 'routing-mode': 'native', 'enable-ipv4-masquerade': 'false' })
+  assert.deepEqual(asTheyAre.ok && asTheyAre.value.config.native, { cidrs: [], directNodeRoutes: false })
+  const tunnel = parseConfig(LEAST)
+  assert.equal(tunnel.ok && tunnel.value.config.native, undefined)
+})
+
 test('without cluster prefixes nothing starts, and the fault says why', () => {
   const parsed = parseConfig({})
   assert(!parsed.ok)
@@ -99,7 +117,8 @@ for (const [name, value, expected] of [
   ['cni-chaining-mode', 'aws-cni', /not built/],
   ['enable-host-firewall', 'true', /no host firewall/],
   ['enable-policy', 'always', /NetworkPolicy is not enforced/],
-  ['routing-mode', 'native', /native routing/],
+  ['routing-mode', 'native', /must be set when routing-mode is native/],
+  ['ipv4-native-routing-cidr', 'fd00::/64', /not all of it is IPv4/],
   ['tunnel-protocol', 'geneve', /Geneve/],
   ['tunnel-port', '0', /whole number/],
   ['mtu', '700', /too little/],
@@ -116,7 +135,7 @@ for (const [name, value, expected] of [
     const faults = faultsOf({ [name]: value })
     assert.equal(faults.length, 1, faults.join('\n'))
     assert.match(faults[0] ?? '', expected)
-    assert.ok(faults[0]?.startsWith(`${name}:`))
+    assert.ok(faults[0]?.startsWith(`${name === 'routing-mode' ? 'ipv4-native-routing-cidr' : name}:`))
     assert.ok(!faults[0]?.endsWith('| undefined'))
   })
 }

@@ -42,7 +42,9 @@ export interface AgentConfig {
   readonly ipv4: boolean
   readonly ipv6: boolean
   readonly masquerade: { readonly 4: boolean; readonly 6: boolean }
-  readonly routingMode: 'tunnel'
+  readonly routingMode: 'tunnel' | 'native'
+  /** `routing-mode: native`: what the network between nodes carries, and whether each node is the way to its pods. */
+  readonly native: { readonly cidrs: readonly Cidr[]; readonly directNodeRoutes: boolean } | undefined
   readonly tunnelProtocol: 'vxlan'
   readonly tunnelPort: number
   readonly ipam: 'kubernetes' | 'cluster-pool'
@@ -108,6 +110,9 @@ export const CONFIG_KEYS = {
   'enable-ipv4-masquerade': key(BOOL, true),
   'enable-ipv6-masquerade': key(BOOL, true),
   'routing-mode': key(oneOf('tunnel', 'native'), 'tunnel'),
+  'ipv4-native-routing-cidr': key(CIDRS, []),
+  'ipv6-native-routing-cidr': key(CIDRS, []),
+  'auto-direct-node-routes': key(BOOL, false),
   'tunnel-protocol': key(oneOf('vxlan', 'geneve'), 'vxlan'),
   'tunnel-port': key(integer(1, 65535), 8472),
   ipam: key(oneOf('kubernetes', 'cluster-pool'), 'kubernetes'),
@@ -165,6 +170,9 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
   const clusterCidrs = read('pellicle-cluster-cidrs')
   const keepalive = read('wireguard-persistent-keepalive')
   const ipam = read('ipam')
+  const routingMode = read('routing-mode')
+  const masquerade = { 4: read('enable-ipv4-masquerade'), 6: read('enable-ipv6-masquerade') }
+  const carried = { 4: read('ipv4-native-routing-cidr'), 6: read('ipv6-native-routing-cidr') }
   const pool = {
     4: { cidrs: read('cluster-pool-ipv4-cidr'), maskSize: read('cluster-pool-ipv4-mask-size') },
     6: { cidrs: read('cluster-pool-ipv6-cidr'), maskSize: read('cluster-pool-ipv6-mask-size') },
@@ -185,7 +193,6 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     'WireGuard (--enable-wireguard) cannot be used with IPsec (--enable-ipsec)',
     'Set one of them to false',
   )
-  refuse('routing-mode', read('routing-mode') === 'native', 'native routing is not built yet', 'Set it to tunnel')
   refuse('tunnel-protocol', read('tunnel-protocol') === 'geneve', 'Geneve is not built', 'Set it to vxlan')
   refuse(
     'pellicle-datapath',
@@ -214,6 +221,19 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     if (on && clusterCidrs.length > 0 && !clusterCidrs.some((cidr) => cidrFamily(cidr) === family)) {
       complain('pellicle-cluster-cidrs', `it has no IPv${family} prefix while enable-ipv${family} is true`, 'Add one')
     }
+    const range = `ipv${family}-native-routing-cidr` as const
+    refuse(
+      range,
+      routingMode === 'native' && on && masquerade[family] && carried[family].length === 0,
+      `it must be set when routing-mode is native and enable-ipv${family}-masquerade is true`,
+      'Set it to the prefix that the network between nodes carries, such as that of all pods',
+    )
+    refuse(
+      range,
+      carried[family].some((cidr) => cidrFamily(cidr) !== family),
+      `not all of it is IPv${family}`,
+      `Write IPv${family} prefixes`,
+    )
     const { cidrs, maskSize } = pool[family]
     const name = `cluster-pool-ipv${family}-cidr` as const
     if (ipam === 'cluster-pool' && on && cidrs.length === 0) complain(name, 'cluster-pool needs it', 'Set it')
@@ -239,6 +259,7 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
         profile,
         udpEncapsulation,
         encryptedOverlay: read('enable-ipsec-encrypted-overlay'),
+        native: routingMode === 'native',
       }),
     },
     nodeEncryption: read('encrypt-node'),
@@ -246,8 +267,12 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     persistentKeepalive: Math.floor(keepalive / 1000),
     ipv4,
     ipv6,
-    masquerade: { 4: read('enable-ipv4-masquerade'), 6: read('enable-ipv6-masquerade') },
-    routingMode: 'tunnel',
+    masquerade,
+    routingMode,
+    native:
+      routingMode === 'native'
+        ? { cidrs: [...carried[4], ...carried[6]], directNodeRoutes: read('auto-direct-node-routes') }
+        : undefined,
     tunnelProtocol: 'vxlan',
     tunnelPort: read('tunnel-port'),
     ipam,

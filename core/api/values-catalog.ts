@@ -74,8 +74,6 @@ export const OWN_REASONS: Readonly<Record<string, string>> = {
   'encryption.mountPath': 'Cilium has removed it; it is encryption.ipsec.mountPath',
   'encryption.secretName': 'Cilium has removed it; it is encryption.ipsec.secretName',
   'encryption.interface': 'Cilium has removed it; it is encryption.ipsec.interface',
-  ipv4NativeRoutingCIDR: 'it only matters for native routing, which is not built yet',
-  ipv6NativeRoutingCIDR: 'it only matters for native routing, which is not built yet',
 }
 
 /** Of the values that we have, those that change nothing: told where they are not the default. */

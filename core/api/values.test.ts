@@ -163,6 +163,14 @@ test("one line is told for a whole subtree of Cilium's", () => {
   )
 })
 
+test('native routing needs to know what the network carries', () => {
+  const fields = (values: object) => judgeValues({ ...values }).faults.map((fault) => fault.field)
+  assert.deepEqual(fields({ routingMode: 'native' }), ['ipv4NativeRoutingCIDR'])
+  assert.deepEqual(fields({ routingMode: 'native', enableIPv4Masquerade: false }), [])
+  const given = { routingMode: 'native', ipv4NativeRoutingCIDR: '10.0.0.0/8', autoDirectNodeRoutes: true }
+  assert.deepEqual(judgeValues(given), { faults: [], notes: [] })
+})
+
 test('a value of Cilium that means nothing here is told only where somebody chose it', () => {
   assert.deepEqual(judgeValues({ encryption: { ipsec: { keyRotationDuration: '5m' } } }).notes, [])
 })

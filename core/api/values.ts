@@ -61,6 +61,9 @@ export const valuesSchema = z
     imagePullSecrets: z.array(anyObject),
     ipam: z.looseObject({ mode: z.enum(['kubernetes', 'cluster-pool']) }).partial(),
     routingMode: z.enum(['tunnel', 'native', '']),
+    ipv4NativeRoutingCIDR: z.union([cidr, z.literal('')]),
+    ipv6NativeRoutingCIDR: z.union([cidr, z.literal('')]),
+    autoDirectNodeRoutes: z.boolean(),
     tunnelProtocol: z.enum(['vxlan', 'geneve', '']),
     tunnelPort: port,
     MTU: port,
@@ -200,6 +203,16 @@ function contradictions(values: Values): Fault[] {
       'it promises encryption while encryption.enabled is not set',
       'Add --set encryption.enabled=true',
     )
+  }
+  if (values.routingMode === 'native' && values.enableIPv4Masquerade !== false && ipv4?.enabled !== false) {
+    if ((values.ipv4NativeRoutingCIDR ?? '') === '') {
+      add(
+        'ipv4NativeRoutingCIDR',
+        // as Cilium's chart says it
+        'ipv4NativeRoutingCIDR must be set when routingMode is native',
+        'Add --set ipv4NativeRoutingCIDR= with the prefix that the network between nodes carries',
+      )
+    }
   }
   if (ipv4?.enabled === false && ipv6?.enabled !== true) {
     add('ipv4.enabled', 'without IPv4 and IPv6 pods would have no address', 'Add --set ipv6.enabled=true')

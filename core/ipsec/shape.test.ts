@@ -18,6 +18,9 @@ test('the shape follows release, overlay and UDP', () => {
     ['1.20.0-rc.1', 'false', false, 'vxlan-in-esp'],
     ['1.18', 'true', false, 'udp'],
   ] as const) {
-    assert.equal(ipsecShapeFor({ profile, udpEncapsulation, encryptedOverlay }), expected, `${profile}`)
+    const wishes = { profile, udpEncapsulation, encryptedOverlay }
+    assert.equal(ipsecShapeFor(wishes), expected, `${profile}`)
+    const native = ipsecShapeFor({ ...wishes, native: true })
+    assert.equal(native, expected === 'udp' ? 'udp' : 'esp', `${profile} native`)
   }
 })

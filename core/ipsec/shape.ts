@@ -16,6 +16,8 @@ export interface ShapeWishes {
   readonly udpEncapsulation: UdpEncapsulation
   /** `enable-ipsec-encrypted-overlay`: VXLAN inside ESP already with Cilium 1.16 and 1.17. */
   readonly encryptedOverlay: boolean
+  /** `routing-mode: native`: there is no VXLAN that anything could go through. */
+  readonly native?: boolean
 }
 
 /** From here on Cilium encrypts what VXLAN sends, and before VXLAN carried what was encrypted. */
@@ -23,10 +25,11 @@ const OVERLAY_ALWAYS = 18
 const OVERLAY_POSSIBLE = 16
 
 /** UDP where it was asked for; else what the release does; without a release the fast one. */
-export function ipsecShapeFor({ profile, udpEncapsulation, encryptedOverlay }: ShapeWishes): IpsecShape {
+export function ipsecShapeFor({ profile, udpEncapsulation, encryptedOverlay, native }: ShapeWishes): IpsecShape {
   if (udpEncapsulation === 'true') return 'udp'
   const minor = /^v?1\.(\d+)/.exec(profile ?? '')?.[1]
   if (minor === undefined) return udpEncapsulation === 'auto' ? 'udp' : 'esp'
+  if (native === true) return 'esp'
   const overlay = Number(minor) >= OVERLAY_ALWAYS || (encryptedOverlay && Number(minor) >= OVERLAY_POSSIBLE)
   return overlay ? 'vxlan-in-esp' : 'esp-in-vxlan'
 }

@@ -48,6 +48,9 @@ test('Helm by hand refuses under extraConfig what install refuses', options, asy
 test('Helm by hand refuses what is not built', options, async () => {
   await assert.rejects(template('--set', 'pellicle.datapath=kernel'), { message: /kernel datapath is not built/ })
   await assert.rejects(template('--set', 'cni.chainingMode=aws-cni'), { message: /chainingMode/ })
+  await assert.rejects(template('--set', 'routingMode=native'), {
+    message: /ipv4NativeRoutingCIDR must be set when routingMode is native/,
+  })
   await template('--set', 'cni.chainingMode=none,pellicle.datapath=userspace')
 })
 
@@ -115,7 +118,11 @@ test('every key that the chart writes is known as one', options, async () => {
   const common = 'encryption.enabled=true,encryption.nodeEncryption=true,MTU=1500,pellicle.profile=1.14.5'
   const wireguard = await template('--set', `${common},encryption.type=wireguard`)
   const ipsec = await template('--set', `${common},encryption.type=ipsec,encryption.ipsec.interface=eth0`)
-  const written = new Set([wireguard, ipsec].flatMap((objects) => Object.keys(dataOf(objects))))
+  const native = await template(
+    '--set',
+    'routingMode=native,ipv4NativeRoutingCIDR=10.0.0.0/8,ipv6NativeRoutingCIDR=fd00::/8,autoDirectNodeRoutes=true',
+  )
+  const written = new Set([wireguard, ipsec, native].flatMap((objects) => Object.keys(dataOf(objects))))
   assert.deepEqual([...written].sort(), Object.keys(CHART_KEYS).sort())
   assert.deepEqual(
     Object.keys(REFUSED_KEYS).filter((key) => Object.hasOwn(CHART_KEYS, key)),

@@ -229,7 +229,13 @@ export class NodeAgent {
     // while it is being turned off the configuration does not say it any more
     const mode = modeOf(config) ?? this.#state.value.mode
     if (mode?.type !== 'ipsec') return await this.#keys.close()
-    const { secret, keyFile, keyWatcher } = config.ipsec
+    const { secret, keyFile, keyWatcher, interface: device } = config.ipsec
+    if (device !== undefined && !(await exists(`/sys/class/net/${device}`))) {
+      // Cilium's words; nothing else follows: encrypted packets are taken from whichever device they come by
+      this.#options.log.warn(`Device ${device} does not exist`, {
+        remedy: 'name one that the node has, or none: --set encryption.ipsec.interface=ethX',
+      })
+    }
     const { namespace } = this.#options
     await this.#keys.follow({ namespace, secret: secret.name, field: secret.field, file: keyFile, watched: keyWatcher })
   }

@@ -86,6 +86,7 @@ export function makeStatus(inputs: StatusInputs): AgentStatus {
       'network-policy': 'not enforced',
       problems: [
         ...(applied?.plan.problems ?? []).map(({ object, message, remedy }) => `${object}: ${message}. ${remedy}`),
+        ...(inputs.rotation?.problems ?? []).map(({ object, message, remedy }) => `${object}: ${message}. ${remedy}`),
         ...stalled(inputs),
       ],
       peers: peerStatuses(inputs),

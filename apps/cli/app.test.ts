@@ -57,7 +57,7 @@ for (const [line, expected] of [
   ['--version 1.21.0', /newer than what this program knows, 1\.20/],
   ['--version 2.0.0', /newer/],
   ['--version latest', /no release such as 1\.14\.5/],
-  ['--ipv4-native-routing-cidr 10.0.0.0/8', /native routing is not built yet/],
+  ['--set routingMode=native', /ipv4NativeRoutingCIDR must be set when routingMode is native/],
 ] as const) {
   test(`refused before anything is asked: install ${line}`, async () => {
     const { code, stdout, stderr } = await runPellicle(['install', ...line.split(' ')], { env: NOWHERE })

@@ -1,4 +1,3 @@
-import { Fault } from '#core/fault/fault.ts'
 import { Helm } from '#io/helm/helm.ts'
 import { locateHelm } from '#io/helm/locate.ts'
 import type { Cluster } from '../cluster.ts'
@@ -15,17 +14,13 @@ import { checkValues, readValues } from './values.ts'
  * What the command line says; nothing outside is asked yet, so that a slip costs nothing.
  */
 export async function valuesOf(flags: DeployFlags, progress: Progress): Promise<GivenValues> {
-  if (flags.ipv4NativeRoutingCidr !== undefined) {
-    throw new Fault('install.refused', '--ipv4-native-routing-cidr: native routing is not built yet', {
-      field: '--ipv4-native-routing-cidr',
-      remedy: 'Leave it out: pods of different nodes talk through a tunnel',
-    })
-  }
-  const given = await readValues({
+  const read = await readValues({
     set: flags.set ?? [],
     setString: flags.setString ?? [],
     values: flags.values ?? [],
   })
+  const cidr = flags.ipv4NativeRoutingCidr
+  const given = cidr === undefined ? read : withValueAt(read, 'ipv4NativeRoutingCIDR', cidr)
   return { given, profile: flags.version === undefined ? undefined : chooseProfile(flags.version), progress }
 }
 

@@ -60,10 +60,9 @@ export const deployFlags: FlagParametersForType<DeployFlags, CliContext> = {
   ipv4NativeRoutingCidr: {
     kind: 'parsed',
     parse: text,
-    brief: 'Refused: native routing is not built yet',
+    brief: 'What the network carries with routingMode=native, as ipv4NativeRoutingCIDR',
     placeholder: 'cidr',
     optional: true,
-    hidden: true,
   },
 }
 

@@ -4,8 +4,9 @@ import { type KeyFingerprint, type KeyRef, MAX_KEY_ID } from './key.ts'
 export const IPSEC_WORDS_ANNOTATION = 'pellicle.io/ipsec-keys'
 
 /**
- * What a node says about its IPsec keys (design: "Life of a key"). Both lists oldest first. `receives` is written after
- * the states are installed for all peers, `sends` after a barrier: no packet by a key that is not in it leaves any more.
+ * What a node says about its IPsec keys. Both lists oldest first. `receives` is written after the states are installed for
+ * all peers, `sends` after a barrier: from then on no packet leaves by a key that is neither in it nor the newest of
+ * `receives` (core/transition/rotation.ts says what follows from that).
  */
 export interface IpsecWords {
   readonly receives: readonly KeyRef[]

@@ -114,6 +114,7 @@ test('what was given up is not sent by again, though a newcomer has nothing else
   assert.deepEqual([...rotate(view({ ...text, said: ['3a 4b|4b'] }, peers)).send.keys()], ['b'])
   // it may be what others see, though no answer came
   assert.deepEqual([...rotate(view({ ...text, said: ['3a 4b|3a 4b', '3a 4b|4b'] }, peers)).send.keys()], ['b'])
+  assert.deepEqual([...rotate(view({ ...text, said: ['3a 4b|4b', '3a 4b|3a 4b'] }, peers)).send.keys()], ['b'])
   assert.deepEqual([...rotate(view({ ...text, said: ['3a 4b|3a 4b'] }, peers)).send.keys()], ['b', 'late'])
   assert.deepEqual(rotate(view({ ...text, said: ['3a 4b|4b'] }, peers)).waitingFor, ['late'])
 })
@@ -146,6 +147,26 @@ test('a node that everybody has overtaken catches up', () => {
   assert.deepEqual([first.quiet?.key, first.waitingFor], [key('3a'), []])
   const taken = rotate(view({ ...text, installed: '4b', said: ['4b|'] }, { b: '6d|6d' }))
   assert.equal(shown(taken.receive), '4b 6d')
+})
+
+test('a key is let go only when this node and every other can do without it', () => {
+  const text = { kept: '3a 4b', installed: '3a 4b', said: ['3a 4b|4b'], sending: { b: '4b' } }
+  const isLetGo = (own: typeof text, b = '3a 4b|4b') => rotate(view(own, { b })).quiet !== undefined
+  assert.ok(isLetGo(text))
+  assert.ok(!isLetGo({ ...text, sending: { b: '3a' } }), 'sends by it')
+  assert.ok(!isLetGo({ ...text, said: ['3a 4b|3a 4b'] }), 'has said that it sends by it')
+  assert.ok(!isLetGo({ ...text, said: ['3a 4b|3a 4b', '3a 4b|4b'] }), 'may be seen to send by it')
+  assert.ok(!isLetGo({ ...text, said: ['3a|'], sending: { b: '4b' } }), 'has not said that it receives by the new one')
+  for (const b of ['3a 4b|3a 4b', '3a|', '3a 5c|5c']) assert.ok(!isLetGo(text, b), b)
+})
+
+test('a node that starts in the middle has both keys', () => {
+  assert.equal(shown(rotate(view({ kept: '3a 4b', user: '4b' }, { b: '3a|3a' })).receive), '3a 4b')
+  assert.equal(
+    shown(rotate(view({ user: '3a 4b' })).receive),
+    '3a 4b',
+    'two lines of the user, before the operator has run',
+  )
 })
 
 test('who is gone, silent or forced is not waited for; who is only away is', () => {
@@ -218,6 +239,7 @@ test('the operator keeps what is alive, in one order', () => {
     ['3a', '4a', { b: '3a|3a' }, '3a', '', 'same-key'],
     ['4b', '3x', { b: '3a 4b|4b' }, '4b', '', 'same-id'], // somebody still holds the id
     ['3a 4b', '4b', { b: '3a 4b|4b', c: '4b|4b' }, '3a 4b', '', ''],
+    ['3a 4b', '4b', { b: '4b|3a 4b' }, '3a 4b', '', ''],
     ['3a 4b', '4b', { b: '3a 4b|4b', c: undefined }, '3a 4b', '', ''],
     ['3a 4b', '4b', { b: '4b|4b', c: undefined, d: '|' }, '4b', 'a', ''],
     ['3a 4b', '4b', { b: '2z|2z' }, '3a 4b', '', ''], // words from before

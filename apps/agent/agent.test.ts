@@ -404,13 +404,18 @@ test('ipsec: a rotation receives everywhere before anybody sends, and lets the o
   await until(() => allSay(/^receives=4:\S+ sends=4:\S+$/))
   for (const { datapath, state } of cluster.members) {
     const steps = datapath.ipsec.get(IPSEC_DEVICE)?.steps ?? []
+    // said first, then done
+    await until(() => steps.filter((step) => step.startsWith('-in')).length === 2)
     const at = (pattern: RegExp) => steps.map((step, index) => (pattern.test(step) ? index : -1)).filter((n) => n >= 0)
     assert.equal(at(/^\+in .* 4$/).length, 2)
     assert.equal(at(/^-in .* 3$/).length, 2)
     assert.ok(Math.max(...at(/^\+in/)) < Math.min(...at(/^\+out/)), steps.join())
     assert.ok(Math.max(...at(/^\+out/)) < Math.min(...at(/^-in/)), steps.join())
-    assert.deepEqual(state.value.retiredKeys, [ipsecKey(3).fingerprint])
+    await until(() => state.value.retiredKeys?.join() === ipsecKey(3).fingerprint)
   }
+  // decisions are about keys by name: nothing that is told anywhere has their bytes
+  const told = JSON.stringify(cluster.members.map(({ agent }) => [agent.applied, agent.ipsec.rotation]))
+  assert.ok(told.includes(ipsecKey(4).fingerprint) && !told.includes('encryptionKey'))
   // put back: it was used before
   cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
   cluster.nudge()

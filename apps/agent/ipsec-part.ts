@@ -172,16 +172,16 @@ export class IpsecPart {
     const now = performance.now()
     const view: RotationView = {
       sources: {
-        kept: reading.kept,
+        kept: reading.kept.map(refOf),
         retired: reading.operator
           ? reading.retired.map(({ fingerprint }) => fingerprint)
           : (this.#deps.state.value.retiredKeys ?? []),
-        user: reading.problem === undefined ? (reading.current ?? []) : [],
+        user: reading.problem === undefined ? (reading.current ?? []).map(refOf) : [],
         operator: reading.operator,
         unusable: [...this.#known.values()].flatMap(unusable),
       },
       own: {
-        known: [...this.#known.values()],
+        known: [...this.#known.values()].map(refOf),
         said: this.#said,
         installed: this.#installed,
         sending: this.#sending,
@@ -223,7 +223,12 @@ function distinct({ receive, send }: Rotation): readonly KeyRef[] {
 
 function unusable(key: IpsecKey): UnusableKey[] {
   const support = supportedInUserspace(key)
-  return support.supported ? [] : [{ key, missing: support.missing, remedy: support.remedy }]
+  return support.supported ? [] : [{ key: refOf(key), missing: support.missing, remedy: support.remedy }]
+}
+
+/** What may leave here: decisions go into snapshots, plans and status, which hold no key. */
+function refOf({ id, fingerprint }: KeyRef): KeyRef {
+  return { id, fingerprint }
 }
 
 function has(keys: readonly KeyRef[], key: KeyRef): boolean {

@@ -140,6 +140,25 @@ mod tests {
         assert!(!backward.take(0));
     }
 
+    /// As a key's numbers go on when it comes back.
+    #[test]
+    fn resumes_where_it_was() {
+        let window = ReplayWindow::default();
+        for last in [0, 1, 5, 63, 64, 65, WINDOW, WINDOW + 100, (1 << 32) + 7, 1 << 40] {
+            window.resume(last);
+            assert_eq!(window.last(), last);
+            for distance in [1, 2, 63, 64, 65, WINDOW - 1, WINDOW, WINDOW + 1] {
+                if let Some(before) = last.checked_sub(distance) {
+                    assert!(!window.would_take(before) && !window.take(before), "{before} again, of {last}");
+                }
+            }
+            for next in [last, last + 70, last + 1, last + WINDOW, last + 71] {
+                assert!(window.would_take(next) && window.take(next), "{next}, after {last}");
+                assert!(!window.would_take(next) && !window.take(next), "{next} again");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn never_takes_twice_and_takes_what_is_near(steps in prop::collection::vec((0u64..20_000, 0u64..3), 1..600)) {
@@ -148,6 +167,7 @@ mod tests {
             for (distance, kind) in steps {
                 let counter = match kind { 0 => base.saturating_sub(distance), 1 => { base += distance; base }, _ => { base += 1; base } };
                 let expected = !seen.contains(&counter) && (counter + 1).saturating_add(WINDOW) >= last;
+                prop_assert_eq!(window.would_take(counter), expected);
                 prop_assert_eq!(window.take(counter), expected);
                 if expected { seen.insert(counter); last = last.max(counter + 1); }
             }

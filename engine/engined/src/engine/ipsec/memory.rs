@@ -410,3 +410,109 @@ pub fn bytes_to_words(bytes: &[u8], words: &[AtomicU64]) {
         word.store(u64::from_ne_bytes(eight), Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::used::{Use, number};
+    use super::*;
+    use pellicle_net::memory::create;
+
+    fn memory() -> Memory {
+        let file = create(c"pellicle-test", Memory::size(2)).expect("shared memory");
+        Memory::format(Mapping::new(&file).expect("a mapping"), 2, [1; 16])
+    }
+
+    fn key(seed: u8) -> KeyCopy {
+        KeyCopy { algorithm: 1, icv: 16, encryption: vec![seed; 20], authentication: vec![seed; 128] }
+    }
+
+    fn fill_sending(memory: &Memory, index: usize, filled: u32) {
+        let used = number(memory, Use::Sending, &[index as u8; 20]).expect("room");
+        let facts = &memory.sending()[index].facts;
+        facts.set(3, 4500, &Outer::default(), used, memory.sending_keys(index), &key(index as u8));
+        facts.filled.store(filled, Release);
+    }
+
+    fn fill_receiving(memory: &Memory, index: usize, filled: u32) {
+        let used = number(memory, Use::Receiving, &[index as u8; 20]).expect("room");
+        let receiving = &memory.receiving()[index];
+        receiving.facts.set(3, 0, &Outer::default(), used, memory.receiving_keys(index), &key(index as u8));
+        receiving.facts.filled.store(filled, Release);
+    }
+
+    fn empty(keys: &Keys) -> bool {
+        keys.get() == (vec![], vec![]) && keys.bytes.iter().all(|word| word.load(Relaxed) == 0)
+    }
+
+    #[test]
+    fn repair_leaves_no_key_of_a_slot_half_done() {
+        let memory = memory();
+        memory.peers()[0].used.store(1, Relaxed);
+        memory.peers()[0].sending.store(2, Relaxed);
+        // killed before the former one was wiped; a peer that was being removed; one not yet filled, one in use
+        fill_sending(&memory, 0, 1);
+        fill_sending(&memory, 1, 1);
+        fill_sending(&memory, SENDING, 1);
+        fill_receiving(&memory, 0, 1);
+        fill_receiving(&memory, 1, 0);
+        fill_receiving(&memory, RECEIVING, 1);
+        memory.repair();
+        let sending: Vec<usize> = (0..2 * SENDING).filter(|index| !empty(memory.sending_keys(*index))).collect();
+        let receiving: Vec<usize> = (0..2 * RECEIVING).filter(|index| !empty(memory.receiving_keys(*index))).collect();
+        assert_eq!((sending, receiving), (vec![1], vec![0]));
+        let facts = &memory.sending()[1].facts;
+        assert!(facts.keys(memory.sending_keys(1)) == key(1));
+        assert_eq!((facts.spi.load(Relaxed), facts.port.load(Relaxed)), (3, 4500));
+        assert_eq!(memory.peers()[0].sending_slot(), Some(1));
+    }
+
+    #[test]
+    fn a_place_without_an_association_is_none() {
+        let memory = memory();
+        memory.peers()[0].used.store(1, Relaxed);
+        memory.peers()[0].sending.store(1, Relaxed);
+        fill_sending(&memory, 0, 0);
+        memory.repair();
+        assert_eq!(memory.peers()[0].sending_slot(), None);
+        assert!(empty(memory.sending_keys(0)));
+    }
+
+    #[test]
+    fn a_wiped_one_leaves_how_far_it_was_received() {
+        let memory = memory();
+        memory.peers()[0].used.store(1, Relaxed);
+        fill_receiving(&memory, 2, 1);
+        assert!(memory.receiving()[2].window.take(9000));
+        memory.wipe_receiving(2);
+        let used = number(&memory, Use::Receiving, &[2; 20]).expect("known");
+        assert_eq!(memory.used_keys().0[used].next.load(Relaxed), 9001);
+        assert_eq!(memory.receiving()[2].window.last(), 0);
+        // a second wipe, as of a repair after a kill, takes nothing back
+        memory.wipe_receiving(2);
+        assert_eq!(memory.used_keys().0[used].next.load(Relaxed), 9001);
+    }
+
+    #[test]
+    fn parts_do_not_overlap() {
+        for max_peers in [1, 2, 64, 2048, 65_536] {
+            let (offset, length) = Memory::key_pages(max_peers);
+            assert_eq!((offset % 4096, length % 4096), (0, 0));
+            assert!(offset + length + max_prefixes(max_peers) * size_of::<PrefixSlot>() <= Memory::size(max_peers));
+        }
+        let memory = memory();
+        memory.peers().iter().for_each(|peer| peer.set_identity(&[0xff; 32]));
+        for index in 0..2 * SENDING {
+            fill_sending(&memory, index, 1);
+        }
+        for index in 0..2 * RECEIVING {
+            fill_receiving(&memory, index, 1);
+        }
+        assert_eq!(memory.instance(), [1; 16]);
+        for index in 0..2 * SENDING {
+            assert!(memory.sending()[index].facts.keys(memory.sending_keys(index)) == key(index as u8));
+        }
+        for index in 0..2 * RECEIVING {
+            assert!(memory.receiving()[index].facts.keys(memory.receiving_keys(index)) == key(index as u8));
+        }
+    }
+}

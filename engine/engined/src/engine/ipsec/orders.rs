@@ -272,3 +272,19 @@ fn dump(shared: &State, request: u32, out: &mut Vec<u8>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first two of test/vectors/ipsec-frames.json.
+    #[test]
+    fn fingerprints() {
+        let encryption =
+            [0x1c, 0x41, 0x8b, 0xcb, 0xe2, 0xdc, 0x03, 0x26, 0x4d, 0xc8, 0xd3, 0xda, 0x89, 0xc8, 0xa2, 0x7b];
+        let salt = [0xc2, 0xbc, 0x3d, 0x6b];
+        let keys =
+            KeyCopy { algorithm: 1, icv: 16, encryption: [&encryption[..], &salt].concat(), authentication: vec![] };
+        assert_eq!(fingerprint(&keys), 0xc96e_7d69_7b97_7ebb_u64.to_be_bytes());
+    }
+}

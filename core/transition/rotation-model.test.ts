@@ -163,7 +163,10 @@ class Cluster {
 
   #remove(node: Node, key: KeyRef): void {
     node.installed = node.installed.filter((each) => !sameKey(each, key))
-    node.removed.push(key)
+    // what was never said may come again: nobody has sent by it
+    const published = this.history<Published | 'gone'>(`node/${node.name}`)
+    if (published.some((it) => it !== 'gone' && it.boot === node.boot && hasKey(it.words.receives, key)))
+      node.removed.push(key)
     for (const { name } of this.nodes) {
       const last = this.lastSent.get(`${name} ${node.name} ${key.fingerprint}`)
       const isExcused = this.excused.has(name)
@@ -380,7 +383,7 @@ interface Node {
   sees: Map<string, number>
   said: IpsecWords[]
   known: KeyRef[]
-  reported: { installed: readonly KeyRef[]; sending: ReadonlyMap<string, KeyRef> }
+  reported: { installed: readonly KeyRef[] | undefined; sending: ReadonlyMap<string, KeyRef> }
   quiet: Quiet | undefined
   steps: (() => void)[]
   /** Neither reads nor writes arrive; writes arrive and their answers do not. */
@@ -401,7 +404,7 @@ function newNode(name: string): Node {
     sees: new Map(),
     said: [],
     known: [],
-    reported: { installed: [], sending: new Map() },
+    reported: { installed: undefined, sending: new Map() },
     quiet: undefined,
     steps: [],
     isCut: false,

@@ -38,8 +38,8 @@ function view(
   const kept = keys(text.kept ?? '')
   const user = keys(text.user ?? '')
   const list = (text.said ?? []).map(words)
-  const installed = keys(text.installed ?? '')
-  const known = [...kept, ...user, ...installed, ...list.flatMap(({ receives }) => receives)]
+  const installed = text.installed === undefined ? undefined : keys(text.installed)
+  const known = [...kept, ...user, ...(installed ?? []), ...list.flatMap(({ receives }) => receives)]
   const sending = new Map(Object.entries(text.sending ?? {}).map(([name, each]) => [name, key(each)]))
   const { sources, own, ...rest } = more
   return {
@@ -100,7 +100,7 @@ test('one node goes through a rotation step by step', () => {
 })
 
 test('nothing is sent before this node has said something, nor to one that has not', () => {
-  const first = rotate(view({ kept: '3a' }, { b: '3a|3a' }))
+  const first = rotate(view({ kept: '3a', installed: '' }, { b: '3a|3a' }))
   assert.deepEqual([first.step, shown(first.receive), first.send.size], ['apply', '3a', 0])
   const installed = rotate(view({ kept: '3a', installed: '3a' }, { b: '3a|3a' }))
   assert.deepEqual([installed.step, said(installed.words), installed.send.size], ['publish', '3a|', 0])
@@ -122,6 +122,11 @@ test('what was given up is not sent by again, though a newcomer has nothing else
 test('an agent that starts anew goes on where its words were', () => {
   const first = rotate(view({ kept: '3a 4b', said: ['3a 4b|3a 4b'] }, { b: '3a 4b|4b', c: '3a|3a' }))
   assert.deepEqual([first.step, shown(first.receive), shown([...first.send.values()])], ['apply', '3a 4b', '4b 3a'])
+  // what the datapath has from before goes before anything comes: it may have the id of what comes
+  for (const saying of [[], ['3a|3a']]) {
+    const leftover = rotate(view({ kept: '3a 4b', said: saying }, { b: '3a|3a' }))
+    assert.deepEqual([leftover.step, shown(leftover.receive)], ['apply', saying.length === 0 ? '' : '3a'])
+  }
   // retired, and not taken again although the operator still keeps it
   const late = rotate(view({ kept: '3a 4b', said: ['4b|4b'] }, { b: '3a 4b|4b' }))
   assert.equal(shown(late.receive), '4b')
@@ -138,7 +143,7 @@ test('a third key waits, an id that is held is not given away', () => {
   const { quiet } = forgotten
   const over = rotate(view({ ...clash, said: ['|'], sending: {} }, { b: '3x|3x' }, { now: 12_000, quiet }))
   assert.deepEqual([over.step, shown(over.receive)], ['apply', ''])
-  assert.equal(shown(rotate(view({ kept: '3x', said: ['|'] }, { b: '3x|3x' })).receive), '3x')
+  assert.equal(shown(rotate(view({ kept: '3x', installed: '', said: ['|'] }, { b: '3x|3x' })).receive), '3x')
 })
 
 test('a node that everybody has overtaken catches up', () => {
@@ -161,9 +166,9 @@ test('a key is let go only when this node and every other can do without it', ()
 })
 
 test('a node that starts in the middle has both keys', () => {
-  assert.equal(shown(rotate(view({ kept: '3a 4b', user: '4b' }, { b: '3a|3a' })).receive), '3a 4b')
+  assert.equal(shown(rotate(view({ kept: '3a 4b', user: '4b', installed: '' }, { b: '3a|3a' })).receive), '3a 4b')
   assert.equal(
-    shown(rotate(view({ user: '3a 4b' })).receive),
+    shown(rotate(view({ user: '3a 4b', installed: '' })).receive),
     '3a 4b',
     'two lines of the user, before the operator has run',
   )

@@ -71,8 +71,11 @@ export interface RotationOwn {
    * was tried without an answer. Empty before the first.
    */
   readonly said: readonly IpsecWords[]
-  /** {@link Rotation.receive} of the last step that the datapath has acknowledged; empty after a start. */
-  readonly installed: readonly KeyRef[]
+  /**
+   * {@link Rotation.receive} of the last step that the datapath has acknowledged. Undefined after a start: the datapath may
+   * hold anything from before, also a key of an id that has come again; so what was said is applied first, and that alone.
+   */
+  readonly installed: readonly KeyRef[] | undefined
   /** By which packets may leave to each peer, after the datapath's barrier; empty after a start. */
   readonly sending: ReadonlyMap<string, KeyRef>
 }
@@ -128,7 +131,7 @@ export function rotate(view: RotationView): Rotation {
   }
   const words = wordsOf(own, staying)
   const said = own.said.length === 1 ? own.said[0] : undefined
-  const isApplied = sameKeys(receive, own.installed) && sameSending(send, own.sending)
+  const isApplied = own.installed !== undefined && sameKeys(receive, own.installed) && sameSending(send, own.sending)
   const isSaid = said !== undefined && sameKeys(said.receives, words.receives) && sameKeys(said.sends, words.sends)
   return {
     step: !isApplied ? 'apply' : !isSaid ? 'publish' : 'wait',
@@ -148,7 +151,7 @@ function heldKeys({ own, sources }: RotationView): readonly KeyRef[] {
   // words that were tried may hold a key that is not installed any more; after a start there are only words
   const said = own.said.flatMap(({ receives }) => receives)
   const held: KeyRef[] = []
-  for (const key of own.installed.length > 0 ? own.installed : said) {
+  for (const key of own.installed ?? said) {
     if (!hasKey(held, key) && hasKey(own.known, key)) held.push(key)
   }
   if (!sources.operator) return held
@@ -157,6 +160,7 @@ function heldKeys({ own, sources }: RotationView): readonly KeyRef[] {
 
 /** What to receive by as well. A key that is older than one that is held never comes back. */
 function newKeys({ sources, own }: RotationView, held: readonly KeyRef[]): readonly KeyRef[] {
+  if (own.installed === undefined) return []
   let offered: readonly KeyRef[]
   if (held.length === 0) {
     offered = (sources.operator && sources.kept.length > 0 ? sources.kept : sources.user).slice(-MAX_HELD_KEYS)

@@ -95,7 +95,7 @@ async function readKeys(
   signal: AbortSignal,
 ): Promise<KeyObjects> {
   const check = await checkKey(cluster, placeOf(config), signal)
-  const rotation = check.state === 'good' ? await readRotation(cluster, check.key, [], signal) : undefined
+  const rotation = check.state === 'good' ? await readRotation(cluster, check.key, signal) : undefined
   return { check, rotation }
 }
 

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { encodeSecret, FORCED_ANNOTATION, formatForced, KEPT_SECRET } from '#core/api/ipsec-secrets.ts'
+import { encodeSecret } from '#core/api/ipsec-secrets.ts'
 import { CONFIG_MAP } from '#core/api/names.ts'
+import { nearest } from '#core/api/nearest.ts'
 import { CONFIG_MAPS, SECRETS } from '#core/api/resources.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { IpsecKey } from '#core/ipsec/key.ts'
@@ -9,6 +10,7 @@ import { type NewKeyAlgorithm, newKeyText, nextKeyId, nextKeyText } from '#core/
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
+import { readNodes } from '../../install/surroundings.ts'
 import { currentKey, readUserSecret, secretPlace, type UserSecret } from '../../ipsec/secret.ts'
 import { readRotation, waitForRotation } from '../../ipsec/wait.ts'
 import { Progress } from '../../output/progress.ts'
@@ -28,8 +30,8 @@ export async function rotateKey(this: CliContext, flags: RotateKeyFlags): Promis
     const secret = await readUserSecret(cluster, await secretPlace(cluster, this.signal), this.signal)
     const current = currentKey(secret.text)
     const uses = await usesIpsec(cluster, this.signal)
-    if (forced.length > 0 && !uses) throw new Fault('encryption.off', 'IPsec is not on: no node can be waited for')
-    const before = uses ? await readRotation(cluster, current, forced, this.signal) : undefined
+    if (forced.length > 0) await requireNodes(cluster, forced, uses, this.signal)
+    const before = uses ? await readRotation(cluster, current, this.signal) : undefined
     let newest = current
     if (forced.length > 0 && before?.done === false) {
       progress.say(`ℹ️  The rotation to key ${current.id} goes on without ${forced.join(', ')}`)
@@ -40,13 +42,13 @@ export async function rotateKey(this: CliContext, flags: RotateKeyFlags): Promis
       newest = await writeNext(cluster, secret, current, algorithm, this.signal)
       this.process.stdout.write(`IPsec key successfully rotated, new key SPI: ${newest.id}\n`)
     }
-    if (forced.length > 0) await force(cluster, newest, forced, this.signal)
-    if (!flags.wait) return undefined
     if (!uses) {
       progress.say('ℹ️  IPsec is not on in this cluster: no node has to take the key up')
       return undefined
     }
-    return await waitForRotation(this, cluster, { newest, forced, duration: flags.waitDuration, progress })
+    if (!flags.wait && forced.length === 0) return undefined
+    const { wait: toTheEnd, waitDuration: duration } = flags
+    return await waitForRotation(this, cluster, { newest, forced, toTheEnd, duration, progress })
   } catch (error) {
     this.signal.throwIfAborted()
     return new Fault('encryption.rotate-key', `Unable to rotate IPsec key: ${describeFault(error)}`)
@@ -72,14 +74,22 @@ async function writeNext(
   return currentKey(next)
 }
 
-async function force(
-  { client, namespace }: Cluster,
-  newest: IpsecKey,
-  nodes: readonly string[],
+async function requireNodes(
+  { client }: Cluster,
+  names: readonly string[],
+  uses: boolean,
   signal: AbortSignal,
 ): Promise<void> {
-  const annotations = { [FORCED_ANNOTATION]: formatForced(newest, nodes) }
-  await client.patch(SECRETS, KEPT_SECRET, { metadata: { annotations } }, { namespace, signal })
+  if (!uses) throw new Fault('encryption.off', 'IPsec is not on: no node is waited for', { field: '--force' })
+  const there = (await readNodes(client, signal)).map(({ name }) => name)
+  for (const name of names) {
+    if (there.includes(name)) continue
+    const close = nearest(name, there)
+    throw new Fault('encryption.force', `there is no node ${name}`, {
+      field: '--force',
+      remedy: close === undefined ? 'A node that is gone from the cluster is not waited for' : `Did you mean ${close}?`,
+    })
+  }
 }
 
 async function usesIpsec({ client, namespace }: Cluster, signal: AbortSignal): Promise<boolean> {

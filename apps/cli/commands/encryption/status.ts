@@ -74,7 +74,7 @@ async function ipsecFacts(
   if (![...answers.values()].some(({ mode }) => mode === 'IPsec')) return facts
   try {
     const { text } = await readUserSecret(cluster, await secretPlace(cluster, signal), signal)
-    const state = await readRotation(cluster, currentKey(text), [], signal)
+    const state = await readRotation(cluster, currentKey(text), signal)
     return { ...facts, rotation: state.done ? undefined : state.text }
   } catch (error) {
     if (hasCode(error, 'kube.forbidden')) return facts

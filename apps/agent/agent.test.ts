@@ -415,7 +415,7 @@ test('ipsec: a rotation receives everywhere before anybody sends, and lets the o
   }
   // decisions are about keys by name: nothing that is told anywhere has their bytes
   const told = JSON.stringify(cluster.members.map(({ agent }) => [agent.applied, agent.ipsec.rotation]))
-  assert.ok(told.includes(ipsecKey(4).fingerprint) && !told.includes('encryptionKey'))
+  assert.ok(told.includes(ipsecKey(4).fingerprint) && !told.includes('authenticationKey'))
   // put back: it was used before
   cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
   cluster.nudge()

@@ -39,7 +39,7 @@ export class IpsecPart {
   /** Under which everything below was done. */
   #known = new Map<string, IpsecKey>()
   #said: readonly IpsecWords[] = []
-  #installed: readonly KeyRef[] = []
+  #installed: readonly KeyRef[] | undefined
   #sending: ReadonlyMap<string, KeyRef> = new Map()
   #quiet: Quiet | undefined
   #last: Rotation | undefined
@@ -122,7 +122,7 @@ export class IpsecPart {
   async inForce(peers: readonly Peer[]): Promise<boolean> {
     const last = this.#last
     if (last === undefined) return false
-    const gone = this.#installed.filter((key) => !has(last.receive, key))
+    const gone = (this.#installed ?? []).filter((key) => !has(last.receive, key))
     this.#installed = last.receive
     this.#sending = last.send
     if (gone.length > 0) await this.#retire(gone)
@@ -146,7 +146,7 @@ export class IpsecPart {
     this.#callOff?.()
     this.#bootId = bootId
     this.#said = []
-    this.#installed = []
+    this.#installed = undefined
     this.#sending = new Map()
     this.#quiet = undefined
     this.#last = undefined
@@ -161,7 +161,7 @@ export class IpsecPart {
     for (const key of [...kept, ...(current ?? [])]) next.set(idOf(key), this.#known.get(idOf(key)) ?? key)
     for (const [id, key] of this.#known) {
       if (next.has(id)) continue
-      if (has(this.#installed, key)) next.set(id, key)
+      if (has(this.#installed ?? [], key)) next.set(id, key)
       else wipe(key)
     }
     this.#known = next

@@ -11,6 +11,8 @@ import { type Kept, keepTexts } from './rotation-operator.ts'
  * each process sees a prefix of each of them, of other nodes' even an older one after a start; it applies in
  * single steps, publishes in a step of its own, whose answer may be lost; it restarts between any two. A packet flows by
  * whatever a node's engine has in force to a peer it has heard, at every moment.
+ *
+ * Longer than other files: the model, its moves and the mutants that it has to find are read together.
  */
 class Cluster {
   now = 0

@@ -6,6 +6,7 @@ import { boringtun, debianWireguardGo, type Found, gotatun } from '#test/kit/pee
 import { Charon, strongswan } from '#test/kit/strongswan.ts'
 import { TunnelLab } from '#test/kit/tunnel-lab.ts'
 import { type Ends, endsOf } from './ends.ts'
+import { joinByIpsec } from './ipsec.ts'
 
 const exec = promisify(execFile)
 
@@ -52,6 +53,12 @@ export function entries(other: string | undefined): readonly Entry[] {
     wireguardEntry('boringtun', 'bnb', boringtun, { env: { WG_SUDO: 'true' } }),
     wireguardEntry('gotatun', 'bnt', gotatun, { env: { WG_SUDO: 'true', WG_LOG_LEVEL: 'error' } }),
     { name: 'strongSwan libipsec', quick: true, open: openStrongswan },
+    {
+      name: 'pellicle ESP in UDP',
+      quick: true,
+      open: async () => await openOurIpsec('pellicle ESP in UDP', 'bnu', 'udp'),
+    },
+    { name: 'pellicle ESP', quick: true, open: async () => await openOurIpsec('pellicle ESP', 'bne', 'none') },
     { name: 'pellicle', quick: true, open: async () => await openOurs('pellicle', 'bno') },
     ...(other === undefined
       ? []
@@ -120,9 +127,7 @@ async function openWireguard(
   const lab = await TunnelLab.open(prefix)
   try {
     const processes = await start(lab)
-    for (const { namespace, device } of [lab.a, lab.b]) {
-      await exec('ip', ['-n', namespace, 'link', 'set', device, 'gso_max_size', `${GSO_MAX_SIZE}`])
-    }
+    for (const { namespace, device } of [lab.a, lab.b]) await limit(namespace, device)
     await lab.introduce()
     await lab.run(lab.a, 'ping', '-n', '-q', '-c', '1', '-w', '10', lab.b.inner[4])
     return {
@@ -138,6 +143,45 @@ async function openWireguard(
     await lab.close()
     throw error
   }
+}
+
+/** Two engines of ours with AES-GCM-128, keys given by hand: what carries pods' packets when encryption is IPsec. */
+async function openOurIpsec(name: string, prefix: string, encapsulation: 'udp' | 'none'): Promise<Contestant> {
+  const lab = await TunnelLab.open(prefix)
+  let joined: AsyncDisposable | undefined
+  const close = async () => {
+    await joined?.[Symbol.asyncDispose]()
+    await lab.close()
+  }
+  try {
+    const ends = [
+      { side: lab.a, ...(await lab.startIpsec(lab.a)) },
+      { side: lab.b, ...(await lab.startIpsec(lab.b)) },
+    ] as const
+    for (const { namespace, device } of [lab.a, lab.b]) await limit(namespace, device)
+    joined = await joinByIpsec([...ends], encapsulation)
+    await lab.run(lab.a, 'ping', '-n', '-q', '-c', '1', '-w', '10', lab.b.inner[4])
+    const of = async (index: 0 | 1) => {
+      const { side, supervisor } = ends[index]
+      return { engine: (await lab.status(side)).engine.pid, supervisor: supervisor.pid ?? 0 }
+    }
+    return {
+      name,
+      kind: 'ipsec',
+      ours: true,
+      ends: endsOf(lab, lab.b.inner[4]),
+      processes: async () => [await of(0), await of(1)],
+      setWire: async (wire) => await setWire(lab, prefix, wire),
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function limit(namespace: string, device: string): Promise<void> {
+  await exec('ip', ['-n', namespace, 'link', 'set', device, 'gso_max_size', `${GSO_MAX_SIZE}`])
 }
 
 /** ESP in UDP with AES-GCM-128, all in its own user space. */

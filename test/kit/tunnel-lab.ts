@@ -85,6 +85,24 @@ export class TunnelLab {
     return child
   }
 
+  /** Supervisor and engine for IPsec; the engine's client is who asks. Gives the supervisor and the engine's socket. */
+  async startIpsec(side: Side, program = engine): Promise<{ supervisor: ChildProcess; socket: string }> {
+    const runDir = join(this.folder, side.namespace)
+    const device = `name=${side.device},kind=ipsec,mtu=1420,port=4500,mark=0`
+    const supervisor = this.start(side, program, ['supervise', '--run-dir', runDir, '--device', device])
+    for (let attempt = 0; ; attempt++) {
+      const ready = await this.status(side).then(
+        (device) => device?.ready === true,
+        () => false,
+      )
+      if (ready) break
+      if (attempt > 500) throw new Error(`${side.device} is not ready:\n${this.log(side)}`)
+      await sleep(10)
+    }
+    await this.#up(side)
+    return { supervisor, socket: join(runDir, side.device, 'engine.sock') }
+  }
+
   /** Another program, e.g. wireguard-go in the foreground; gives its process. */
   async startOther(side: Side, program: string, env: Record<string, string> = {}): Promise<ChildProcess> {
     const child = this.start(side, program, ['-f', side.device], { LOG_LEVEL: 'error', ...env })
@@ -148,11 +166,12 @@ export class TunnelLab {
   }
 
   /** What the supervisor says of its one device. */
-  async status(side: Side): Promise<{ engine: Child; keeper: Child; listenPort: number }> {
+  async status(side: Side): Promise<{ engine: Child; keeper: Child; listenPort: number; ready: boolean }> {
     const { exchange } = await import('#io/userspace/line-socket.ts')
     const path = join(this.folder, side.namespace, 'supervisor.sock')
     const answer = await exchange(path, '{"id":1,"op":"status"}\n', (text) => text.includes('\n'), 5000)
-    return (JSON.parse(answer) as { devices: [{ engine: Child; keeper: Child; listenPort: number }] }).devices[0]
+    return (JSON.parse(answer) as { devices: [{ engine: Child; keeper: Child; listenPort: number; ready: boolean }] })
+      .devices[0]
   }
 
   /** `kill -9`, then waits until another process of that kind answers. */
@@ -238,7 +257,10 @@ export class TunnelLab {
     if ((await this.wg('show', side.device, 'public-key')).trim() === side.publicKey) return
     const key = await this.#secretFile(`key-${side.device}`, side.privateKey)
     await this.wg('set', side.device, ...more, 'private-key', key)
-    const { namespace, device, inner } = side
+    await this.#up(side)
+  }
+
+  async #up({ namespace, device, inner }: Side): Promise<void> {
     await exec('ip', ['-n', namespace, 'link', 'set', device, 'up'])
     await exec('ip', ['-n', namespace, 'addr', 'add', `${inner[4]}/24`, 'dev', device])
     await exec('ip', ['-n', namespace, 'addr', 'add', `${inner[6]}/64`, 'dev', device, 'nodad'])

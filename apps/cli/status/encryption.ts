@@ -36,12 +36,13 @@ export function judgeEncryption(objects: ClusterObjects): EncryptionJudgement {
     const hasKey = wanted === 'wireguard' ? publicKey !== undefined : (ipsec?.receives.length ?? 0) > 0
     if (wanted !== 'none' && !hasKey) keyless.push(nodeName)
   }
-  const errors = wanted === 'ipsec' ? keyErrors(objects, keyless) : []
+  const set = objects.daemonSets.find(({ metadata }) => metadata.name === AGENT_DAEMONSET)
+  const expected = Math.max(set?.status?.desiredNumberScheduled ?? 0, Object.keys(levels).length)
+  const unseen = expected - Object.keys(levels).length
+  const errors = wanted === 'ipsec' ? keyErrors(objects, keyless, unseen) : []
   for (const node of wanted === 'wireguard' ? keyless : []) {
     if (levels[node] === CLOSED) errors.push(`node ${node} has published no public key: its pods cannot be reached`)
   }
-  const set = objects.daemonSets.find(({ metadata }) => metadata.name === AGENT_DAEMONSET)
-  const expected = Math.max(set?.status?.desiredNumberScheduled ?? 0, Object.keys(levels).length)
   const behind = Object.entries(levels).filter(([, level]) => (level ?? CLEAR) !== goal)
   const done = Object.keys(levels).length - behind.length
   if (done >= expected) {
@@ -51,7 +52,6 @@ export function judgeEncryption(objects: ClusterObjects): EncryptionJudgement {
     return { state: { wanted, phase, levels }, errors, warnings: [] }
   }
   const where = behind.map(([node, level]) => `${node}: ${level === null ? 'nothing published' : WORDS[level]}`)
-  const unseen = expected - Object.keys(levels).length
   if (unseen > 0) where.push(`${unseen} without a CiliumNode`)
   // with encryption off and nothing to take back, a missing node is the agents' affair, not encryption's
   const change = wanted !== 'none' ? `Turning ${name} on` : behind.length > 0 ? 'Turning encryption off' : 'Starting'
@@ -70,11 +70,14 @@ function wantedOf(config: Readonly<Record<string, string>> | undefined): Encrypt
  * A Secret that is missing is an error only while a node waits for it: keys may also lie in files of the nodes. A text
  * that is no key is always one, though the key before it goes on.
  */
-function keyErrors({ keys }: ClusterObjects, keyless: readonly string[]): string[] {
+function keyErrors({ keys }: ClusterObjects, keyless: readonly string[], unseen: number): string[] {
   const check = keys?.check
   if (check?.state === 'wrong') return [check.sentence]
+  // an agent that never had a key may not have published anything yet
+  const whose = [...keyless, ...(unseen > 0 ? [`${unseen} without a CiliumNode`] : [])]
+  const waiting = `${whose.join(', ')} ${keyless.length + unseen === 1 ? 'waits' : 'wait'} for an IPsec key`
+  if (whose.length > 0 && check?.state === 'missing')
+    return [`${waiting}: ${check.sentence}. Create it: ${check.command}`]
   if (keyless.length === 0) return []
-  const waiting = `${keyless.join(', ')} ${keyless.length === 1 ? 'waits' : 'wait'} for an IPsec key`
-  if (check?.state === 'missing') return [`${waiting}: ${check.sentence}. Create it: ${check.command}`]
   return [`${waiting}, and no pod there reaches another node until its agent has it: see its log`]
 }

@@ -194,6 +194,11 @@ WRONG.push(
     /a, b wait for an IPsec key: there is no Secret cilium-ipsec-keys\. Create it: kubectl create/,
   ],
   [
+    'agents that wait for an IPsec key before they publish anything',
+    (o) => ({ ...byIpsec(o, { state: 'missing', sentence: 'there is none', command: 'x' }), ciliumNodes: [] }),
+    /2 without a CiliumNode wait for an IPsec key: there is none\. Create it: x/,
+  ],
+  [
     'a text that is no key, while the one before it goes on',
     (o) => byIpsec(o, { state: 'wrong', sentence: 'Secret x: IPsec key has unsupported format', command: '' }),
     /Secret x: IPsec key has unsupported format/,

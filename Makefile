@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 NODE := node_modules/.bin/node
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test lint fix image release bench clean
+.PHONY: help setup demo lab test test-kernel lint fix image release bench clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install and build what everything else needs (a no-op when nothing is to do)
 	@tools/setup.sh
@@ -18,6 +18,9 @@ lab: setup ## a four-node Kubernetes cluster and a shell in examples/ with kubec
 
 test: setup ## all tests; SUITES=unit,contract,engine,interop,scenarios picks some
 	@$(NODE) tools/test/main.ts $(SUITES)
+
+test-kernel: setup ## the kernel datapath on Debian's kernels, in an emulated machine; KERNELS=6.12,6.1 picks some
+	@$(NODE) tools/kernel/main.ts $(KERNELS)
 
 lint: setup ## types, lint, format, import boundaries, unused code, generated files up to date
 	@tools/lint.sh

@@ -1,5 +1,5 @@
 import { Fault } from '#core/fault/fault.ts'
-import { close, openRead, setNetworkNamespace } from '#io/sys/libc.ts'
+import { close, newNetworkNamespace, openRead, setNetworkNamespace } from '#io/sys/libc.ts'
 import { asFault } from './netlink-socket.ts'
 
 /** The calling thread's own, since a thread may be in another than the process's first. */
@@ -25,9 +25,18 @@ export function inNetworkNamespace<T>(path: string, inside: () => T): T {
 
 /** Like {@link inNetworkNamespace}, with an open descriptor. */
 export function inNamespaceOf<T>(target: number, path: string, inside: () => T): T {
+  return elsewhere(`enter the network namespace ${path}`, () => setNetworkNamespace(target), inside)
+}
+
+/** In a namespace of its own that is gone afterwards, unless a socket that was opened there stays open. */
+export function inScratchNamespace<T>(inside: () => T): T {
+  return elsewhere('make a network namespace', newNetworkNamespace, inside)
+}
+
+function elsewhere<T>(what: string, enter: () => void, inside: () => T): T {
   const own = asFault('open the own network namespace', () => openRead(OWN))
   try {
-    asFault(`enter the network namespace ${path}`, () => setNetworkNamespace(target))
+    asFault(what, enter)
     try {
       const result = inside()
       if (result instanceof Promise) throw new TypeError('a namespace is entered for synchronous work only')

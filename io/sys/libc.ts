@@ -53,7 +53,9 @@ const O_RDONLY_CLOEXEC = 0o2000000
 
 type Call = (...args: readonly unknown[]) => number
 
-let loaded: Readonly<Record<'socket' | 'bind' | 'send' | 'recv' | 'setsockopt' | 'setns' | 'open' | 'close', Call>>
+let loaded: Readonly<
+  Record<'socket' | 'bind' | 'send' | 'recv' | 'setsockopt' | 'setns' | 'unshare' | 'open' | 'close', Call>
+>
 
 function libc(): typeof loaded {
   if (loaded !== undefined) return loaded
@@ -65,6 +67,7 @@ function libc(): typeof loaded {
     recv: lib.func('long recv(int, void *, size_t, int)'),
     setsockopt: lib.func('int setsockopt(int, int, int, const void *, uint32_t)'),
     setns: lib.func('int setns(int, int)'),
+    unshare: lib.func('int unshare(int)'),
     open: lib.func('int open(const char *, int, int)'),
     close: lib.func('int close(int)'),
   }
@@ -131,6 +134,11 @@ export function close(fd: number): void {
 /** Moves the *calling thread* into the network namespace of that descriptor. */
 export function setNetworkNamespace(fd: number): void {
   checked('setns', fd, CLONE_NEWNET)
+}
+
+/** Moves the *calling thread* into a new network namespace, which ends with the last thread and socket in it. */
+export function newNetworkNamespace(): void {
+  checked('unshare', CLONE_NEWNET)
 }
 
 /** One context of libnftables (libnftables(3)); its socket belongs to the namespace that it was made in. */

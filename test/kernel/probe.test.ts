@@ -1,0 +1,18 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { probeIpsec, probeWireguard } from '#io/kernel/probe-kernel.ts'
+
+// The real kernel of the guest (tools/kernel), which has all of it.
+
+test('this kernel has WireGuard and IPsec', () => {
+  assert.deepEqual(probeWireguard(), { usable: true })
+  assert.deepEqual(probeIpsec(), { usable: true })
+  const sha = { authentication: 'hmac(sha256)', authenticationKeyBytes: 32, icvBytes: 16 }
+  assert.deepEqual(probeIpsec({ encryption: 'cbc(aes)', encryptionKeyBytes: 32, ...sha }), { usable: true })
+})
+
+test('an algorithm that it lacks is named', () => {
+  const result = probeIpsec({ encryption: 'rfc4106(gcm(nothing))', encryptionKeyBytes: 20, icvBytes: 16 })
+  assert.ok(!result.usable)
+  assert.match(result.missing, /^the algorithm rfc4106\(gcm\(nothing\)\) \(.*Requested AEAD algorithm not found/)
+})

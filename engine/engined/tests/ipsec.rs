@@ -111,12 +111,15 @@ fn tunnels_of_esp() {
     the_supervisor_knows_the_device(&world);
     nothing_leaves_before_the_peer_is_heard(&mut world);
     traffic_crosses_in_every_shape(&mut world);
+    every_algorithm_works(&mut world);
+    keys_of_one_spi_are_told_apart(&mut world);
     keys_change_under_traffic(&mut world);
     what_is_wrong_is_dropped_and_counted(&mut world);
     a_killed_engine_goes_on(&mut world);
     a_new_supervisor_takes_over(&mut world);
     a_key_that_comes_back_keeps_its_numbers(&mut world);
     another_identity_begins_anew(&mut world);
+    without_raw_sockets_udp_still_works(&mut world);
     the_device_goes(&mut world);
 }
 
@@ -186,6 +189,58 @@ fn traffic_crosses_in_every_shape(world: &mut World) {
         println!("{reads} reads, {sent} packets sent; {received} received, {writes} writes");
         assert!(sent > 2 * reads && received > 2 * writes, "super packets are cut, and joined again");
     }
+    world.nothing_was_dropped();
+}
+
+fn every_algorithm_works(world: &mut World) {
+    let bytes = |length: u8, seed: u8| (0..length).map(|index| index ^ seed).collect::<Vec<u8>>();
+    for (number, (algorithm, icv, encryption, authentication)) in
+        [(1, 16, 28, 0), (1, 12, 36, 0), (2, 16, 36, 0), (3, 12, 16, 32), (4, 24, 24, 48), (5, 32, 32, 64)]
+            .into_iter()
+            .enumerate()
+    {
+        let spi = 20 + number as u32;
+        let keys = [0x10, 0x70].map(|seed| Keys(algorithm, icv, bytes(encryption, seed), bytes(authentication, !seed)));
+        for (side, agent) in world.agents.iter_mut().enumerate() {
+            agent.receive_by(spi, &outer(FOUR[1 - side], FOUR[side]), &keys[1 - side]);
+        }
+        for (shape, more) in [(Shape::Esp, "300"), (UDP, "1372")] {
+            for (side, agent) in world.agents.iter_mut().enumerate() {
+                agent.send_by(spi, shape, &outer(FOUR[side], FOUR[1 - side]), &keys[side]);
+            }
+            world.both_ways(3);
+            let sized = ["ping", "-n", "-q", "-c", "2", "-i", "0.01", "-W", "2", "-s", more, "10.78.0.2"];
+            assert!(world.a().command(&sized).output().expect("ping").status.success(), "{more} bytes, {algorithm}");
+        }
+        let end = world.bed.iperf("10.78.0.2", &["-t", "1"]);
+        let rate = end["sum_received"]["bits_per_second"].as_f64().expect("a rate");
+        println!("TCP by UDP, algorithm {algorithm} with {} bits: {:.2} Gbit/s", u32::from(encryption) * 8, rate / 1e9);
+        (0..2).for_each(|side| world.agents[side].remove(1, spi, &keys[1 - side]));
+        (0..2).for_each(|side| world.agents[side].remove(2, spi, &keys[side]));
+    }
+    (0..2).for_each(|side| send(&mut world.agents, side, Shape::Esp, SIX, 6));
+    world.nothing_was_dropped();
+}
+
+/// A key that was changed in the Secret without another id.
+fn keys_of_one_spi_are_told_apart(world: &mut World) {
+    for side in [0, 1] {
+        for seed in [21, 6 + 30] {
+            receive(&mut world.agents, side, SIX, seed);
+        }
+    }
+    assert_eq!((spi(21), spi(36)), (spi(6), spi(6)));
+    for seed in [21, 36, 6, 21, 36] {
+        (0..2).for_each(|side| send(&mut world.agents, side, Shape::Esp, SIX, seed));
+        world.both_ways(3);
+    }
+    for side in [0, 1] {
+        for seed in [21, 36] {
+            world.agents[side].remove(1, spi(seed), &keys(seed, 1 - side));
+        }
+    }
+    (0..2).for_each(|side| send(&mut world.agents, side, Shape::Esp, SIX, 6));
+    world.both_ways(3);
     world.nothing_was_dropped();
 }
 
@@ -292,6 +347,8 @@ fn last_sent(agent: &mut Keeper) -> u64 {
 fn a_killed_engine_goes_on(world: &mut World) {
     for (shape, filter, headers, seeds) in [(Shape::Esp, "esp", 34, [102, 103]), (UDP, "udp port 4500", 42, [103, 104])]
     {
+        // an engine that ends soon after its start is started after a pause, in which queues overflow
+        std::thread::sleep(Duration::from_secs(5));
         rekey(&mut world.agents, shape, FOUR, seeds);
         let instance = world.agents[0].instance.clone();
         let before = last_sent(&mut world.agents[0]);
@@ -394,6 +451,43 @@ fn another_identity_begins_anew(world: &mut World) {
     assert_eq!(world.agents[1].associations().len(), 5);
     world.agents[1].remove(2, spi(107), &keys(107, 1));
     assert_eq!(world.agents[1].ask(0x87, &PEER.to_le_bytes()).0, 1);
+}
+
+fn without_raw_sockets_udp_still_works(world: &mut World) {
+    let side = &mut world.bed.sides[1];
+    // SAFETY: our own child, not yet waited for.
+    unsafe { libc::kill(side.supervisor.id() as i32, libc::SIGTERM) };
+    side.supervisor.wait().expect("it ends");
+    side.supervisor = std::process::Command::new("setpriv")
+        .args(["--bounding-set=-net_raw", "--", "ip", "netns", "exec", &side.namespace])
+        .args([env!("CARGO_BIN_EXE_pellicle-engine"), "supervise", "--max-peers", "64", "--run-dir"])
+        .arg(&side.run_dir)
+        .spawn()
+        .expect("the supervisor starts");
+    assert_eq!(side.ask(&json!({ "id": 8, "op": "device.add", "device": device() }))["ok"], true);
+    assert_eq!(side.status()["devices"][0]["features"]["rawEsp"], json!(false));
+    for words in [["10.78.0.2/24", "dev"], ["fd78::2/64", "dev"]] {
+        side.ip(&["addr", "add", words[0], words[1], DEVICE, "nodad"]);
+    }
+    world.agents[1].reconnect();
+    for (side, agent) in world.agents.iter_mut().enumerate() {
+        agent.identify(3);
+        allow(agent, side);
+    }
+    (0..2).for_each(|side| receive(&mut world.agents, side, FOUR, 120));
+    let refused = [
+        &PEER.to_le_bytes()[..],
+        &spi(120).to_le_bytes(),
+        &[0, 0, 0],
+        &outer(FOUR[1], FOUR[0]),
+        &keys(120, 1).encode(),
+    ];
+    let (status, why) = world.agents[1].ask(0x90, &refused.concat());
+    assert!(status == 1 && why.contains("CAP_NET_RAW"), "{status}: {why}");
+    // the first side's port is another one by now
+    world.agents[0].send_by(spi(120), UDP, &outer(FOUR[0], FOUR[1]), &keys(120, 0));
+    world.agents[1].send_by(spi(120), Shape::Udp(4501), &outer(FOUR[1], FOUR[0]), &keys(120, 1));
+    world.both_ways(5);
 }
 
 fn the_device_goes(world: &mut World) {

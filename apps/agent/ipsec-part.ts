@@ -45,6 +45,9 @@ export class IpsecPart {
   #last: Rotation | undefined
   #since: number | undefined
   #callOff: (() => void) | undefined
+  readonly #met = new Map<string, { readonly bootId: string | undefined; readonly at: number }>()
+  /** The first look of an agent that finds the device as it had left it. */
+  #isAdopting = false
   /** The device is to be asked for its boot id again. */
   #isStale = true
 
@@ -100,16 +103,19 @@ export class IpsecPart {
     const missing = this.missing()
     if (missing !== undefined) return missing
     if (this.#bootId === undefined || this.#isStale) {
-      const { bootId } = await this.#deps.datapath.openIpsec(settings())
       const first = this.#bootId === undefined
+      const bootId = await this.#open(settings())
       if (bootId !== this.#bootId) {
         this.#begin(bootId)
-        if (first && saidBefore.bootId === bootId && saidBefore.words !== undefined) this.#said = [saidBefore.words]
+        if (first && saidBefore.bootId === bootId && saidBefore.words !== undefined) {
+          this.#said = [saidBefore.words]
+          this.#isAdopting = true
+        }
       }
-      this.#isStale = false
     }
     this.#learn()
     const rotation = this.#rotate(peers)
+    this.#isAdopting = false
     return {
       bootId: this.#bootId as string,
       receive: rotation.receive,
@@ -142,6 +148,18 @@ export class IpsecPart {
     return news
   }
 
+  /** While the datapath is away the rest of a plan can be brought about all the same: pods come and go. */
+  async #open(settings: IpsecSettings): Promise<string> {
+    try {
+      const { bootId } = await this.#deps.datapath.openIpsec(settings)
+      this.#isStale = false
+      return bootId
+    } catch (error) {
+      if (this.#bootId === undefined) throw error
+      return this.#bootId
+    }
+  }
+
   #begin(bootId: string | undefined): void {
     this.#callOff?.()
     this.#bootId = bootId
@@ -149,9 +167,10 @@ export class IpsecPart {
     this.#installed = undefined
     this.#sending = new Map()
     this.#quiet = undefined
+    this.#met.clear()
     this.#last = undefined
     this.#since = undefined
-    this.#isStale = true
+    this.#isStale = bootId === undefined
   }
 
   /** Keys that nobody lists any more stay known for as long as this node receives by them. */
@@ -170,6 +189,8 @@ export class IpsecPart {
   #rotate(peers: readonly Peer[]): Rotation {
     const reading = this.#deps.ipsecKeys()
     const now = performance.now()
+    const names = new Set(peers.map(({ name }) => name))
+    for (const name of this.#met.keys()) if (!names.has(name)) this.#met.delete(name)
     const view: RotationView = {
       sources: {
         kept: reading.kept.map(refOf),
@@ -187,7 +208,9 @@ export class IpsecPart {
         sending: this.#sending,
       },
       // a CiliumNode without its Node is gone from the cluster
-      peers: peers.filter(({ granted }) => granted !== undefined).map(({ name, ipsec }) => ({ name, words: ipsec })),
+      peers: peers
+        .filter(({ granted }) => granted !== undefined)
+        .map((peer) => ({ name: peer.name, words: this.#isNew(peer, now) ? undefined : peer.ipsec })),
       forced: parseForced(reading.forced, reading.kept.at(-1)),
       now,
       quiet: this.#quiet,
@@ -198,11 +221,27 @@ export class IpsecPart {
     this.#since = rotation.phase === 'rotating' ? (this.#since ?? this.#deps.now()) : undefined
     this.#callOff?.()
     this.#callOff = undefined
-    if (rotation.wakeAt !== undefined) {
-      const ms = Math.max(0, Math.ceil(rotation.wakeAt - now))
+    const greetAt = [...this.#met.values()].map(({ at }) => at + GREETING_MS).filter((at) => at > now)
+    const wakeAt = Math.min(rotation.wakeAt ?? Number.POSITIVE_INFINITY, ...greetAt)
+    if (wakeAt !== Number.POSITIVE_INFINITY) {
+      const ms = Math.max(0, Math.ceil(wakeAt - now))
       this.#callOff = (this.#deps.timers ?? REAL_TIMERS).after(ms, () => this.#deps.wake())
     }
     return rotation
+  }
+
+  /**
+   * A node that is new to this one may not know it yet, and would count what it is greeted by as an error. Receiving from it
+   * waits for nothing.
+   */
+  #isNew({ name, bootId, ipsec }: Peer, now: number): boolean {
+    if (ipsec === undefined) return false
+    const met = this.#met.get(name)
+    if (met !== undefined && met.bootId === bootId) return now < met.at + GREETING_MS
+    // one that was there before this agent is no stranger to the device
+    const at = this.#isAdopting ? Number.NEGATIVE_INFINITY : now
+    this.#met.set(name, { bootId, at })
+    return !this.#isAdopting
   }
 
   /** Where no operator remembers it for all, this node does for itself. */
@@ -215,6 +254,8 @@ export class IpsecPart {
 }
 
 const MOST_RETIRED = 1000
+/** From when a node's words are seen until it is sent to first: in that time it has usually seen ours. */
+const GREETING_MS = 300
 
 function distinct({ receive, send }: Rotation): readonly KeyRef[] {
   const used = [...send.values()]

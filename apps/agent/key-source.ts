@@ -61,6 +61,8 @@ export class KeySource {
   #folder: FolderWatch | undefined
   #timer: NodeJS.Timeout | undefined
   #refused: unknown
+  /** Namespaces that have a Secret of that name; undefined: not looked for yet. */
+  #elsewhere: readonly string[] | undefined
   /** What the file holds; undefined: there is none. */
   #fileText: string | undefined
   #fileRead = false
@@ -98,6 +100,7 @@ export class KeySource {
     await this.close()
     this.#names = names
     this.#refused = undefined
+    this.#elsewhere = undefined
     this.#user = this.#watch(names, names.secret)
     this.#kept = this.#watch(names, KEPT_SECRET)
     const { file } = names
@@ -225,7 +228,22 @@ export class KeySource {
       return { ...told(parse(this.#fileText), names.file ?? ''), fromFile: true }
     }
     if (this.#fileFault !== undefined) return { problem: this.#fileFault }
-    return { problem: missing(names, this.#refused) }
+    void this.#lookElsewhere(names)
+    return { problem: missing(names, this.#refused, this.#elsewhere ?? []) }
+  }
+
+  /** A Secret of that name in another namespace is the usual slip; named where this agent is allowed to see it. */
+  async #lookElsewhere(names: KeyNames): Promise<void> {
+    if (this.#elsewhere !== undefined || !this.#isDone(this.#user)) return
+    this.#elsewhere = []
+    try {
+      const selection = { allNamespaces: true, fieldSelector: `metadata.name=${names.secret}` }
+      const { items } = await this.#client.listAll(SECRETS, selection)
+      this.#elsewhere = items.map(({ metadata }) => metadata.namespace ?? '').filter((one) => one !== names.namespace)
+      if (this.#elsewhere.length > 0) this.#look()
+    } catch {
+      // it may not: the sentence says where to look all the same
+    }
   }
 }
 
@@ -247,15 +265,16 @@ function parsedText(text: string): readonly IpsecKey[] | Fault {
 }
 
 /** What to type, in which namespace. */
-function missing({ namespace, secret, field, file }: KeyNames, refused: unknown): Fault {
+function missing({ namespace, secret, field, file }: KeyNames, refused: unknown, elsewhere: readonly string[]): Fault {
   const create =
     `kubectl -n ${namespace} create secret generic ${secret} --from-literal=${field}=` +
     `"3+ rfc4106(gcm(aes)) $(openssl rand -hex 20) 128"`
   const forbidden = refused === undefined ? '' : ' (and this agent may not read it: see its Role)'
+  const other = elsewhere.length === 0 ? '' : ` (there is one in namespace ${elsewhere.join(', ')}, which is not read)`
   const also = file === undefined ? '' : `, nor a file ${file}`
   return new Fault(
     'ipsec.key.missing',
-    `there is no Secret ${secret} in namespace ${namespace}${forbidden}${also}, so this node has no IPsec key`,
+    `there is no Secret ${secret} in namespace ${namespace}${forbidden}${also}${other}, so this node has no IPsec key`,
     { field: `${namespace}/${secret}`, remedy: `Create it: ${create} (or: cilium encryption create-key)` },
   )
 }

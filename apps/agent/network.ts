@@ -67,6 +67,11 @@ export class Network {
       const why = first === undefined ? {} : { field: first.object, remedy: first.remedy }
       throw new Fault(first?.code ?? 'plan.refused', first?.message ?? 'no plan can be made', why)
     }
+    // a route before the tunnel that it leads to would lose packets; what closes is in force since the first time
+    if (this.#applied?.plan.ipsec !== undefined && made.ipsec !== undefined) {
+      // tried again, and told, when the host's part is done
+      await this.#applyIpsec(made, keys).catch(() => undefined)
+    }
     const { waitingFor, changes } = await this.#host.apply(made.host)
     for (const device of [WIREGUARD_DEVICE, IPSEC_DEVICE] as const) {
       if (waitingFor.includes(device)) this.#acknowledged.delete(device)

@@ -77,6 +77,19 @@ realTest('a missing Secret is told with what to create; then it counts, and a wr
   }),
 )
 
+realTest('a Secret in another namespace is named', () =>
+  withSource(async ({ source, secret, follow }) => {
+    await client.apply(SECRETS, { ...secretOf(secret, { keys: KEY(3) }), apiVersion: 'v1', kind: 'Secret' } as never, {
+      fieldManager: 'test',
+      force: true,
+      namespace: 'kube-system',
+    })
+    await follow()
+    await until(() => /there is one in namespace kube-system/.test(source.reading.problem?.message ?? ''))
+    assert.equal(source.reading.current, undefined)
+  }),
+)
+
 realTest('what the operator keeps is read beside it', () =>
   withSource(async ({ source, secret, follow }) => {
     await write(secret, { keys: KEY(4) })

@@ -32,7 +32,7 @@ export interface Contestant {
 
 export type Processes = Readonly<Record<string, number>>
 
-export interface Missing {
+interface Missing {
   readonly missing: string
 }
 

@@ -8,6 +8,9 @@ import { fromDebian } from './peers.ts'
 /**
  * strongSwan with kernel-libipsec (ESP in UDP, all in user space), from Debian, in a network namespace: IKEv2 with a
  * pre-shared key. It runs in a tree of its own and sees nothing of the machine's configuration.
+ *
+ * libipsec has no extended sequence numbers (it answers `aes128gcm16-esn` by NO_PROPOSAL_CHOSEN), and our engine has no
+ * others: the two can be measured beside each other, not talk to each other.
  */
 export interface CharonEnd {
   readonly namespace: string
@@ -26,15 +29,6 @@ export interface CharonOptions {
   readonly esp?: string
   /** Begins by itself (`start`), when there is something to send (`trap`), or is begun by the other end (`none`). */
   readonly begin: 'start' | 'trap' | 'none'
-  /** Have the keys of ESP in the log, for `espKeys`. */
-  readonly revealKeys?: boolean
-}
-
-/** Keys of one direction of a child SA, hexadecimal, as RFC 4106 has them: an AEAD's with its salt. */
-export interface EspKeys {
-  /** Of the end that began the exchange, as a sender. */
-  readonly initiator: string
-  readonly responder: string
 }
 
 const CHARON = 'usr/lib/ipsec/charon'
@@ -72,7 +66,7 @@ export class Charon {
   static async start(tree: string, folder: string, end: CharonEnd, options: CharonOptions): Promise<Charon> {
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const files = { strongswan: join(folder, 'strongswan.conf'), swanctl: join(folder, 'swanctl.conf') }
-    await writeFile(files.strongswan, daemonConfig(options), { mode: 0o600 })
+    await writeFile(files.strongswan, DAEMON_CONFIG, { mode: 0o600 })
     await writeFile(files.swanctl, connectionConfig(end, options), { mode: 0o600 })
     const address = end.inside.split('/', 1)[0] ?? ''
     await exec('ip', ['-n', end.namespace, 'addr', 'replace', address, 'dev', 'lo'])
@@ -116,18 +110,6 @@ exec chroot "$1" /${CHARON}`
     return (await exec('nsenter', enter, { timeout: 20_000 })).stdout
   }
 
-  /** Of the newest child SA; needs `revealKeys`. */
-  espKeys(): EspKeys | undefined {
-    const of = (who: string) => {
-      const dumps = [
-        ...this.#log.matchAll(new RegExp(`${who} key => \\d+ bytes @ \\S+\\n((?:.*\\d: [0-9A-F ]+.*\\n)+)`, 'g')),
-      ]
-      return dumps.at(-1)?.[1]?.split('\n').map(hexOfLine).join('')
-    }
-    const [initiator, responder] = [of('encryption initiator'), of('encryption responder')]
-    return initiator === undefined || responder === undefined ? undefined : { initiator, responder }
-  }
-
   async stop(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
     const ended = new Promise<void>((resolve) => this.#child.once('exit', () => resolve()))
@@ -151,19 +133,16 @@ exec chroot "$1" /${CHARON}`
   }
 }
 
-function daemonConfig({ revealKeys = false }: CharonOptions): string {
-  return `charon {
+const DAEMON_CONFIG = `charon {
   load = ${PLUGINS}
   filelog {
     stderr {
       default = 1
-      chd = ${revealKeys ? 4 : 1}
       flush_line = yes
     }
   }
 }
 `
-}
 
 function connectionConfig({ local, remote, inside, beyond }: CharonEnd, options: CharonOptions): string {
   const { psk, esp = 'aes128gcm16', begin } = options
@@ -200,10 +179,4 @@ secrets {
   }
 }
 `
-}
-
-/** `   0: 01 23 …  text` of strongSwan's dumps. */
-function hexOfLine(line: string): string {
-  const bytes = /\d+: ((?:[0-9A-F]{2} ?)+)/.exec(line)?.[1] ?? ''
-  return bytes.replaceAll(' ', '').toLowerCase()
 }

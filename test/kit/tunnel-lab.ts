@@ -92,7 +92,7 @@ export class TunnelLab {
     const supervisor = this.start(side, program, ['supervise', '--run-dir', runDir, '--device', device])
     for (let attempt = 0; ; attempt++) {
       const ready = await this.status(side).then(
-        (device) => device?.ready === true,
+        (state) => state.ready,
         () => false,
       )
       if (ready) break

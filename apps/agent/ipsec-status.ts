@@ -53,7 +53,8 @@ export function rotationStatus(inputs: StatusInputs): RotationStatus | undefined
   const { applied, ipsecKeys, ipsecDevice, rotation } = inputs
   const self = applied?.snapshot.self.ipsec
   const problem = ipsecKeys?.problem === undefined ? {} : { problem: describeFault(ipsecKeys.problem) }
-  if (ipsecKeys === undefined) return undefined
+  const level = applied?.snapshot.self.announcement.level ?? CLEAR
+  if (ipsecKeys === undefined || (inputs.config?.encryption !== 'ipsec' && level === CLEAR)) return undefined
   if (applied === undefined || self === undefined || rotation === undefined) {
     return { text: 'no key yet', receives: [], sends: [], 'waiting-for': [], nodes: [], ...problem }
   }

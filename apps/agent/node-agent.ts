@@ -203,7 +203,11 @@ export class NodeAgent {
     await this.#queue.start()
     this.#closing.push(() => this.#queue.close())
     this.#closing.push(await watchRunFolder(paths.runFolder, () => this.#agent?.resync()))
-    const resync = setInterval(() => this.#agent?.resync(), RESYNC_MS)
+    const resync = setInterval(() => {
+      // they are not needed any more when encryption has been turned off
+      void this.#followKeys()
+      this.#agent?.resync()
+    }, RESYNC_MS)
     this.#closing.push(() => clearInterval(resync))
     this.#agent.nudge()
     log.info('the agent runs', { version: VERSION, node: nodeName, datapath: datapath.kind })

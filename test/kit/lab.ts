@@ -124,3 +124,12 @@ export async function eventually<T>(what: string, seconds: number, check: () => 
     await new Promise((resolve) => setTimeout(resolve, 250))
   }
 }
+
+/** Waits until every node says that it has that level: 0 is clear, 3 closed. */
+export async function everyLevel(lab: Lab, level: 0 | 3, nodes = 4): Promise<void> {
+  await eventually(`every node is at level ${level}`, 120, async () => {
+    const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-level}{"\\n"}{end}'
+    const levels = (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split('\n')
+    return levels.length === nodes && levels.every((text) => text.startsWith(`${level}.`)) ? true : undefined
+  })
+}

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
-import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
+import { everyLevel, labFor } from '#test/kit/lab.ts'
 import { overruns } from '#test/kit/overruns.ts'
 import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
@@ -41,7 +41,7 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
   await t.test('turning it on loses nothing', async (t) => {
     const probe = new Probe(lab, a, b, 7777)
     await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=wireguard', 300)
-    await everyNode(lab, 'closed')
+    await everyLevel(lab, 3)
     await judge(t, 'turning on', probe)
   })
 
@@ -65,22 +65,10 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
   await t.test('turning it off loses nothing, and the marker is back', async (t) => {
     const probe = new Probe(lab, a, b, 7777)
     await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
-    await everyNode(lab, 'off')
+    await everyLevel(lab, 0)
     await judge(t, 'turning off', probe)
     await using wire = await Capture.start(lab, 'underlay')
     await say('CLEAR-AFTER-ALL!')
     assert.ok((await wire.count('CLEAR-AFTER-ALL!')) > 5)
   })
 })
-
-/** Waits until every agent's status says that phase. */
-async function everyNode(lab: Lab, phase: 'closed' | 'off'): Promise<void> {
-  const level = phase === 'closed' ? '3' : '0'
-  await eventually(`every node is at level ${level}`, 120, async () => {
-    const levels = await lab.sh(
-      'kubectl get ciliumnodes -o jsonpath=\'{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-level}{"\\n"}{end}\'',
-    )
-    const all = levels.trim().split('\n')
-    return all.length === 4 && all.every((text) => text.startsWith(`${level}.`)) ? true : undefined
-  })
-}

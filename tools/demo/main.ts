@@ -3,7 +3,7 @@ import { promisify } from 'node:util'
 import { openProgress } from '#apps/lab/progress/progress.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey, keyText, patchKey, rotatedTo } from '#test/kit/ipsec.ts'
-import { eventually, Lab } from '#test/kit/lab.ts'
+import { everyLevel, Lab } from '#test/kit/lab.ts'
 import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { measureStream } from '#test/kit/stream.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
@@ -20,15 +20,6 @@ const say = (text = '') => console.log(text)
 function claim(holds: boolean, text: string): void {
   say(`  ${holds ? '✓' : '✗'} ${text}`)
   if (!holds) throw new Error(`not so: ${text}`)
-}
-
-/** Waits until every node says that it has that level: 0 is clear, 3 closed. */
-async function everyNode(level: '0' | '3'): Promise<void> {
-  await eventually(`all four nodes are at level ${level}`, 120, async () => {
-    const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-level} {end}'
-    const levels = (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split(' ')
-    return levels.length === 4 && levels.every((text) => text.startsWith(`${level}.`)) ? true : undefined
-  })
 }
 
 async function readLines(file: string, filter: string, count: number): Promise<string[]> {
@@ -61,7 +52,7 @@ say('\nTurning encryption on, with 1,000 UDP packets a second on their way')
 const probe = new Probe(lab, one, two, 7777)
 await progress.step('Upgrading to encryption.type=wireguard', async () => {
   await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=wireguard', 300)
-  await everyNode('3')
+  await everyLevel(lab, 3)
 })
 const loss = await probe.stop()
 claim(loss.sent > 0 && loss.lost === 0, `${loss.lost} of ${loss.sent} packets were lost on the way`)
@@ -97,9 +88,9 @@ say(
   await progress.step('Upgrading to encryption.type=ipsec', async () => {
     await createKey(lab, 3)
     await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
-    await everyNode('0')
+    await everyLevel(lab, 0)
     await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=ipsec', 300)
-    await everyNode('3')
+    await everyLevel(lab, 3)
   })
   await using wire = await Capture.start(lab, 'underlay')
   await progress.step('kubectl patch secret cilium-ipsec-keys, three times', async () => {

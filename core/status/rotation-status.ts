@@ -14,7 +14,7 @@ export interface RotationStatus {
   readonly problem?: string
 }
 
-export interface RotationNodeStatus {
+interface RotationNodeStatus {
   readonly node: string
   readonly receives: readonly string[]
   readonly sends: readonly string[]

@@ -59,7 +59,7 @@ export interface SupervisedDevice {
   readonly mark: number
 }
 
-export type DeviceKind = 'wireguard' | 'ipsec'
+type DeviceKind = 'wireguard' | 'ipsec'
 
 const answerSchema = z.discriminatedUnion('ok', [
   z.looseObject({ ok: z.literal(true) }),

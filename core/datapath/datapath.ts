@@ -138,7 +138,7 @@ export interface IpsecState {
   readonly peers: readonly IpsecPeerState[]
 }
 
-export interface IpsecPeerState {
+interface IpsecPeerState {
   /** Undefined: made by somebody else, or before this agent began. */
   readonly node: string | undefined
   readonly destination: Ip | undefined

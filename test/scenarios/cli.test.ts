@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import { parseAllDocuments } from 'yaml'
 import { CILIUM_NODES, type CiliumNode } from '#core/api/cilium-node.ts'
 import { parseConfig } from '#core/api/config.ts'
+import { secretOf } from '#core/api/ipsec-secrets.ts'
 import { NODES } from '#core/api/node.ts'
 import type { KubeObject, Resource } from '#core/api/object.ts'
 import { CONFIG_MAPS, CRDS, DAEMON_SETS, DEPLOYMENTS, PODS, SECRETS } from '#core/api/resources.ts'
@@ -88,6 +89,26 @@ describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${mis
     assert.equal((await client.listAll(DAEMON_SETS, scope)).items.length, 0)
   })
 
+  test('IPsec without its Secret: the command to type is told, and a Secret in the wrong namespace is named', async () => {
+    const ipsec = ['--set', 'pellicle.clusterCIDRs={10.244.0.0/16}', '--set', 'encryption.enabled=true']
+    const name = 'cilium-ipsec-keys'
+    const none = await cli('install', '--dry-run', ...ipsec)
+    assert.equal(none.code, 0, none.stderr)
+    assert.match(none.stderr, /⚠️ {2}There is no Secret cilium-ipsec-keys in namespace kube-system\. Agents wait/)
+    const create = `kubectl create -n kube-system secret generic ${name} --from-literal=keys="3+ rfc4106(gcm(aes)) $(dd `
+    assert.ok(none.stderr.includes(create), none.stderr)
+    const keys = `3 rfc4106(gcm(aes)) ${crypto.getRandomValues(new Uint8Array(20)).toHex()} 128`
+    await client.create(SECRETS, secretOf(name, { keys }), { namespace: 'default' })
+    const wrong = await cli('install', '--dry-run', ...ipsec)
+    assert.match(wrong.stderr, /there is one in namespace default, where no agent looks/)
+    await client.create(SECRETS, secretOf(name, { keys: `3 rfc4106(gcm(aes)) ${'ab'.repeat(20)} 128` }), scope)
+    assert.match((await cli('install', '--dry-run', ...ipsec)).stderr, /Secret cilium-ipsec-keys .*weak/)
+    await client.delete(SECRETS, name, scope)
+    await client.create(SECRETS, secretOf(name, { keys }), scope)
+    assert.doesNotMatch((await cli('install', '--dry-run', ...ipsec)).stderr, /⚠️/)
+    for (const namespace of ['default', 'kube-system']) await client.delete(SECRETS, name, { namespace })
+  })
+
   test('install: the release is a real Helm’s, and its ConfigMap is one that agents start with', async () => {
     const { code, stderr } = await cli('install', '--version', '1.14.5', ...WIREGUARD)
     assert.equal(code, 0, stderr)
@@ -136,8 +157,8 @@ describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${mis
     assert.equal(data['enable-wireguard'], 'true')
     assert.equal(data['pellicle-profile'], '1.14.5')
     assert.equal((await currentRelease(client, 'cilium', scope))?.revision, 2)
-    const wrong = await cli('upgrade', '--set', 'encryption.type=ipsec')
-    assert.match(wrong.stderr, /ipsec is not built/)
+    const wrong = await cli('upgrade', '--set', 'encryption.type=ztunnel')
+    assert.match(wrong.stderr, /ztunnel is not built/)
     const reset = await cli('upgrade', '--reset-values')
     assert.equal(reset.code, 0, reset.stderr)
     const without = (await client.get(CONFIG_MAPS, 'cilium-config', scope)).data ?? {}

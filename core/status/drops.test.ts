@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { plan } from '#core/plan/plan.ts'
 import { peerOf, snapshotOf } from '#test/kit/snapshots.ts'
 import { DROPS, dropsOf, isUnusual } from './drops.ts'
+import { XFRM } from './xfrm.ts'
 
 test('every counter that a packet can end in has a meaning, and no other has', async () => {
   const names = new Set<string>()
@@ -19,9 +20,9 @@ test('every counter that a packet can end in has a meaning, and no other has', a
   }
   assert.ok(names.has('would_leave_in_clear'))
   const source = await readFile('engine/engined/src/engine/counters.rs', 'utf8')
-  for (const [, name = ''] of source.matchAll(/^ +\w+ "(drop\w+)"$/gm)) names.add(name)
+  for (const [, name = ''] of source.matchAll(/^ +\w+ "((?:drop|Xfrm)\w+)"$/gm)) names.add(name)
   assert.ok(names.has('dropNoPeer'))
-  assert.deepEqual(Object.keys(DROPS).sort(), [...names].sort())
+  assert.deepEqual([...Object.keys(DROPS), ...Object.keys(XFRM)].sort(), [...names].sort())
 })
 
 test('only what dropped something is told, most first, each with what to do', () => {

@@ -67,8 +67,8 @@ export const DROPS: Readonly<Record<string, DropMeaning>> = {
   },
   dropBadOffload: { means: 'a super packet of the kernel that makes no sense', todo: 'Please report it' },
   dropWaitingOverflow: {
-    means: 'more than 128 packets waited for a handshake',
-    todo: 'See Nodes in cilium-dbg status: the peer does not answer; is UDP 51871 open between the nodes?',
+    means: 'more than 128 packets waited for a handshake, or with IPsec for the first word of a node',
+    todo: 'See Nodes in cilium-dbg status: the peer does not answer; is UDP 51871 (IPsec: 4500, or protocol 50) open between the nodes?',
   },
   dropWaitingGivenUp: {
     means: 'the handshake that they waited for was given up after 90 s',
@@ -104,7 +104,10 @@ export const DROPS: Readonly<Record<string, DropMeaning>> = {
     means: 'congestion was marked on a packet that says it cannot be',
     todo: 'A router on the way breaks RFC 6040',
   },
-  dropTunWriteFailed: { means: 'the kernel did not take the decrypted packet', todo: 'Is cilium_wg0 up (ip link)?' },
+  dropTunWriteFailed: {
+    means: 'the kernel did not take the decrypted packet',
+    todo: 'Is cilium_wg0 or pellicle_ipsec up (ip link)?',
+  },
   dropHandshakeOverflow: {
     means: 'more handshake messages than the keeper could take',
     todo: 'The keeper was being restarted, or somebody floods UDP 51871',

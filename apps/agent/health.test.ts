@@ -31,7 +31,7 @@ test('every node is asked by internal IP, a few at once, and who is silent is na
     serve: false,
   })
   try {
-    await health.follow(snapshotOf(1, 3, peers))
+    await health.follow(snapshotOf(1, 3, peers), { ask: true })
     await until(() => health.status !== undefined)
     assert.equal(health.status?.reachable, 40)
     assert.equal(health.status?.total, 41)
@@ -47,6 +47,8 @@ test('every node is asked by internal IP, a few at once, and who is silent is na
     silent = undefined
     await until(() => health.status?.reachable === 41)
     assert.deepEqual(health.status?.unreachable, [])
+    await health.follow(snapshotOf(1, 3, peers), { ask: false })
+    assert.equal(health.status, undefined)
   } finally {
     await health.close()
   }

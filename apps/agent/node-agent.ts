@@ -285,8 +285,9 @@ export class NodeAgent {
       )
       this.#podsUp = true
     }
-    const snapshot = this.#agent?.applied?.snapshot
-    if (snapshot !== undefined) await this.#health.follow(snapshot)
+    const applied = this.#agent?.applied
+    if (applied !== undefined)
+      await this.#health.follow(applied.snapshot, { ask: applied.plan.wireguard === undefined })
     await installCni(paths.cni)
     this.#cniFile = { state: 'Ok', msg: `${paths.cni.configFolder}/${CNI_CONFLIST}` }
   }

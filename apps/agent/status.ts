@@ -167,7 +167,7 @@ function stalled({ transition, levelSince, now }: StatusInputs): string[] {
   ]
 }
 
-/** A pair is unhealthy only when traffic was tried; health.ts tries some every 15 s or so. */
+/** A pair is unhealthy only when traffic was tried: an idle one says nothing (and no probe breaks its silence). */
 function peerStatuses(inputs: StatusInputs): PeerStatus[] {
   const { applied, device, now } = inputs
   if (applied?.plan.ipsec !== undefined) return ipsecPeerStatuses(inputs)

@@ -57,7 +57,7 @@ interface PellicleStatus {
   readonly drops: readonly DropStatus[]
   /** What was put back because somebody else had changed it, since this agent began. */
   readonly rotation?: RotationStatus
-  /** Absent: no round of probes has ended yet. */
+  /** Absent: no round of probes has ended yet, or nobody asks (WireGuard). */
   readonly health?: HealthStatus
   readonly upkeep?: { readonly restored: number; readonly completed: number; readonly lostEvents: number }
 }

@@ -10,9 +10,9 @@ export interface HealthStatus {
 
 const NAMED = 10
 
-/** Cells of `Cluster health:` as Cilium prints them, then a line for each node that does not answer. */
+/** Cells of `Cluster health:` as Cilium prints them, then a line for each node that does not answer; none where nobody asks. */
 export function healthLines(health: HealthStatus | undefined): string[][] {
-  if (health === undefined) return [['Cluster health:', 'Probe not ready']]
+  if (health === undefined) return []
   const { reachable, total, unreachable } = health
   const named = unreachable.slice(0, NAMED).map(({ node, since }) => [`  ${node}`, 'unreachable', `(since ${since})`])
   const more = unreachable.length > NAMED ? [[`  and ${unreachable.length - NAMED} more`]] : []

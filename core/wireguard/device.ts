@@ -164,6 +164,9 @@ export class Device implements PeerContext {
       case 'peer':
       case 'session':
       case 'allowed':
+      // of devices of IPsec
+      case 'association':
+      case 'heard':
         break
     }
   }

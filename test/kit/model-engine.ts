@@ -114,6 +114,10 @@ export class ModelEngine {
       case 'dropWaiting':
         slot.waiting = []
         break
+      case 'setSending':
+      case 'setReceiving':
+      case 'removeAssociation':
+        return 'malformed'
     }
     return 'done'
   }

@@ -84,7 +84,7 @@ say(
   '\nFrom WireGuard to IPsec by way of clear, and the key changed three times, with 1,000 UDP packets a second on their way',
 )
 {
-  const probe = new Probe(lab, one, two, 7777, { text: MARKER })
+  const rotating = new Probe(lab, one, two, 7777, { text: MARKER })
   await progress.step('Upgrading to encryption.type=ipsec', async () => {
     await createKey(lab, 3)
     await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
@@ -99,7 +99,7 @@ say(
       await rotatedTo(lab, id)
     }
   })
-  const { sent, lost } = await probe.stop()
+  const { sent, lost } = await rotating.stop()
   await wire.stop()
   for (const line of await readLines(wire.file, 'udp port 4500', 4)) say(`  ${line}`)
   claim(sent > 0 && lost === 0, `${lost} of ${sent} packets were lost on the way`)

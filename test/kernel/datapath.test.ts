@@ -15,12 +15,16 @@ import { datapathContract } from '#test/contract/datapath.ts'
 const ip = (...args: readonly string[]) => execFileSync('ip', args, { encoding: 'utf8' })
 let made = 0
 
-datapathContract('kernel, in the guest', async () => {
-  const name = `pk-contract${++made}`
-  ip('netns', 'add', name)
-  const datapath = new KernelDatapath({ namespace: `/run/netns/${name}` })
-  return { datapath, device: 'cilium_wg0', end: async () => void ip('netns', 'del', name) }
-})
+datapathContract(
+  'kernel, in the guest',
+  async () => {
+    const name = `pk-contract${++made}`
+    ip('netns', 'add', name)
+    const datapath = new KernelDatapath({ namespace: `/run/netns/${name}` })
+    return { datapath, device: 'cilium_wg0', end: async () => void ip('netns', 'del', name) }
+  },
+  'needs IPsec of the kernel behind the port',
+)
 
 const NODES = ['pk-one', 'pk-two'] as const
 const privateKey = (byte: number) => new Uint8Array(32).fill(byte)

@@ -56,15 +56,39 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
     const encrypt = await lab.sh(`${DBG} encrypt status`)
     assert.match(encrypt, /^Decryption interface\(s\): eth0$/m)
     assert.match(encrypt, /^Keys in use: 6 +$/m)
+    assert.match(encrypt, /^Errors: 0 +$/m)
     assert.match(encrypt, /^Max Seq\. Number: 0x[0-9a-f]+\/0xffffffffffffffff$/m)
     const dump = JSON.parse(await lab.sh(`${DBG} encrypt dump-xfrm`)) as { fingerprint: string; key?: string }[]
     assert.equal(dump.length, 6)
     assert.ok(dump.every(({ key }) => key === undefined))
+    const withKeys = JSON.parse(await lab.sh(`${DBG} encrypt dump-xfrm --show-keys`)) as { key?: string }[]
+    assert.ok(withKeys.every(({ key }) => /^[0-9a-f]{40}$/.test(key ?? '')))
     await eventually('every agent answers every other', 60, async () =>
       /^Cluster health: +4\/4 reachable/m.test(await lab.sh(`${DBG} status`)) ? true : undefined,
     )
   })
 
+  await t.test('what is flushed is made again, and goes on counting where it was', async () => {
+    const pod = (await lab.sh('kubectl -n kube-system get pods -l k8s-app=cilium -o name | head -n1')).trim()
+    const dump = async () => {
+      const text = await lab.sh(`kubectl -n kube-system exec ${pod} -c cilium-agent -- cilium-dbg encrypt dump-xfrm`)
+      const list = JSON.parse(text) as { direction: string; fingerprint: string; sequence: string }[]
+      return new Map(
+        list.flatMap((one) => (one.direction === 'out' ? [[one.fingerprint, BigInt(one.sequence)] as const] : [])),
+      )
+    }
+    const before = await dump()
+    const said = await lab.sh(`kubectl -n kube-system exec ${pod} -c cilium-agent -- cilium-dbg encrypt flush --spi 3`)
+    assert.equal(said, 'Deleted 6 XFRM states.\nDeleted 0 XFRM policies.\n')
+    const after = await eventually('all are there again', 10, async () => {
+      const now = await dump()
+      return now.size === before.size ? now : undefined
+    })
+    for (const [fingerprint, sequence] of before) assert.ok((after.get(fingerprint) ?? -1n) >= sequence, fingerprint)
+  })
+
+  // while they were flushed, packets of others found none
+  const flushed = await xfrmErrors(lab)
   const probed = async (what: string, work: () => Promise<void>) => {
     await t.test(what, async (t) => {
       const [a, b] = [pods[1], pods[2]]
@@ -105,7 +129,7 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
     )
   })
   await t.test('nothing failed, and nothing was in clear', async () => {
-    assert.deepEqual(await xfrmErrors(lab), {})
+    assert.deepEqual(await xfrmErrors(lab), flushed)
     assert.equal(await closed.count(MARKER), 0)
   })
 

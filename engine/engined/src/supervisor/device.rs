@@ -64,12 +64,14 @@ pub fn folder(options: &Options, name: &str) -> PathBuf {
 
 impl Device {
     /// Opens everything. What fails leaves nothing behind.
-    pub fn open(settings: &Settings, options: &Options) -> Result<Device, Fault> {
+    pub fn open(settings: &Settings, options: &Options, up: bool) -> Result<Device, Fault> {
         Device::with(settings, options, || {
             let name = &settings.name;
             let (queue, offload) = tun::open(name).map_err(|error| Fault::system("the TUN device", &error))?;
             tun::set_mtu(name, settings.mtu).map_err(|error| Fault::system("the device's MTU", &error))?;
-            tun::set_up(name, true).map_err(|error| Fault::system("bringing the device up", &error))?;
+            if up {
+                tun::set_up(name, true).map_err(|error| Fault::system("bringing the device up", &error))?;
+            }
             Ok(Queue { fd: queue, offload, plain: false })
         })
     }

@@ -19,7 +19,10 @@ pub fn carry_out(supervisor: &mut Supervisor, request: &Value) -> Result<Answer,
         request["name"].as_str().ok_or_else(|| Fault::new("request.malformed", "name is missing", "name the device"))
     };
     match request["op"].as_str() {
-        Some("device.add") => add(supervisor, &Settings::parse(&request["device"])?),
+        Some("device.add") => {
+            let up = request["device"]["up"].as_bool().unwrap_or(true);
+            add(supervisor, &Settings::parse(&request["device"])?, up)
+        }
         Some("device.listen") => {
             let device = find(supervisor, name()?)?;
             let port = number(request, "listenPort", 65_535, device.settings.port.into())?;
@@ -59,8 +62,9 @@ pub fn find<'a>(supervisor: &'a mut Supervisor, name: &str) -> Result<&'a mut De
     found.ok_or_else(|| Fault::new("device.unknown", format!("there is no device {name}"), "device.add makes it"))
 }
 
-/// A device that is there already gets what differs.
-pub fn add(supervisor: &mut Supervisor, wanted: &Settings) -> Result<Answer, Fault> {
+/// A device that is there already gets what differs. One that is made is brought up, or left to somebody who has
+/// something to set before.
+pub fn add(supervisor: &mut Supervisor, wanted: &Settings, up: bool) -> Result<Answer, Fault> {
     match find(supervisor, &wanted.name) {
         Ok(device) if device.settings.kind != wanted.kind => {
             return Err(Fault::new(
@@ -77,7 +81,7 @@ pub fn add(supervisor: &mut Supervisor, wanted: &Settings) -> Result<Answer, Fau
             device.listen(port, wanted.mark)?;
         }
         Err(_) => {
-            let device = Device::open(wanted, &supervisor.options)?;
+            let device = Device::open(wanted, &supervisor.options, up)?;
             supervisor.devices.push(device);
         }
     }

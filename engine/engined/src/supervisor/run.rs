@@ -45,7 +45,8 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     let signals = Signals::new().map_err(|error| error.to_string())?;
     let mut supervisor = begin(options)?;
     for wanted in supervisor.options.devices.clone() {
-        operations::add(&mut supervisor, &wanted).map_err(|fault| format!("{} ({})", fault.message, fault.remedy))?;
+        operations::add(&mut supervisor, &wanted, true)
+            .map_err(|fault| format!("{} ({})", fault.message, fault.remedy))?;
     }
     eprintln!("level=info msg=\"supervising\" pid={} devices={}", std::process::id(), supervisor.devices.len());
     if !supervisor.serve(&signals) || !supervisor.options.linger {

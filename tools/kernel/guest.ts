@@ -22,7 +22,7 @@ const COMMAND_LINE =
 
 /**
  * Boots the kernel, runs a shell command with this machine's files (changes stay in the guest), and powers off. The guest
- * sees a folder that lasts as `/out`; `files` are put there before.
+ * sees a folder that lasts as `/out`.
  *
  * @throws Fault `guest.died` with the end of its console: no exit status means that the guest itself failed
  */
@@ -84,7 +84,9 @@ export async function runInGuest(
   }
 }
 
-/** How it ended, in words. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/** How it ended, in words. A guest never outlives this process, unless that is killed by force. */
 async function runQemu(args: readonly string[], seconds: number): Promise<string> {
   const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'ignore', 'pipe'] })
   let words = ''
@@ -92,6 +94,8 @@ async function runQemu(args: readonly string[], seconds: number): Promise<string
     words = (words + chunk.toString()).slice(-4096)
   })
   const end = (): boolean => child.kill('SIGKILL')
+  // without a guest there is no result: "died" is told, and then the program ends by itself
+  for (const name of SIGNALS) process.on(name, end)
   let late = false
   const timer = setTimeout(() => {
     late = true
@@ -112,6 +116,7 @@ async function runQemu(args: readonly string[], seconds: number): Promise<string
   } finally {
     clearTimeout(timer)
     process.off('exit', end)
+    for (const name of SIGNALS) process.off(name, end)
   }
 }
 

@@ -69,7 +69,7 @@ async function makeImage(kernel: Kernel, folder: string): Promise<void> {
 }
 
 /** The modules to load first, as paths below `modules/VERSION`, each behind what it needs. Built-in ones are left out. */
-export function bootModules({ modules, version }: GuestImage): readonly string[] {
+function bootModules({ modules, version }: GuestImage): readonly string[] {
   const index = new Map<string, readonly [path: string, needs: readonly string[]]>()
   const nameOf = (path: string) =>
     path

@@ -19,7 +19,7 @@ const SELECTOR = 'src 10.244.1.0/24 dst 10.244.2.0/24'
 const TEMPLATE = 'tmpl src 10.0.0.1 dst 10.0.0.2 proto esp spi 0x3 reqid 1 mode tunnel'
 
 /** Keys here are of no use anywhere. Output of `wg` has the private one: the device is the guest's. */
-export const XFRM_COMMANDS: readonly string[] = [
+const XFRM_COMMANDS: readonly string[] = [
   `ip xfrm state add ${OUT} reqid 1 mode tunnel ${AEAD} flag esn replay-window 1024 output-mark 0xe00 mask 0xf00`,
   `ip xfrm state add ${IN} reqid 1 mode tunnel ${AEAD} flag esn replay-window 1024 mark 0x10d00 mask 0xffff0f00 output-mark 0xd00 mask 0xf00`,
   `ip xfrm state add src fd00::1 dst fd00::2 proto esp spi 0x4 reqid 2 mode tunnel ${CBC} replay-window 32`,
@@ -52,7 +52,7 @@ export const XFRM_COMMANDS: readonly string[] = [
 const PEER = (byte: number) => Buffer.alloc(32, byte).toString('base64')
 const MANY = Array.from({ length: 420 }, (_, i) => `10.${100 + (i >> 8)}.${i & 255}.0/24`).join()
 
-export const WIREGUARD_COMMANDS: readonly string[] = [
+const WIREGUARD_COMMANDS: readonly string[] = [
   'wg set w private-key /tmp/key listen-port 51871 fwmark 0xe00',
   `wg set w peer ${PEER(1)} endpoint 192.0.2.1:51871 persistent-keepalive 25 allowed-ips 10.1.0.0/24,fd01::/64`,
   `wg set w peer ${PEER(2)} endpoint [2001:db8::7]:4711 preshared-key /tmp/psk allowed-ips ${MANY}`,
@@ -106,7 +106,7 @@ export async function recordVectors(image: GuestImage, folder: string): Promise<
 }
 
 /** Of each call its line, then ` * N bytes in buffer I` and ` | offset  hexadecimal  text |`. */
-export function parseStrace(command: string, text: string): Recorded {
+function parseStrace(command: string, text: string): Recorded {
   const recorded: Recorded = { command, requests: [], answers: [] }
   let call = ''
   let hex = ''

@@ -7,14 +7,14 @@ import { XFRMA_ALG_AEAD, XFRMA_ALG_AUTH, XFRMA_ALG_AUTH_TRUNC, XFRMA_ALG_CRYPT }
 const NAME_BYTES = 64
 
 /** A name as Linux has it and its key, which is secret; the kernel shows it only to who may set it. */
-export interface XfrmAlgorithm {
+interface XfrmAlgorithm {
   /** Such as `cbc(aes)`. */
   readonly name: string
   readonly key: Uint8Array
 }
 
 /** With a check value of that many bytes on each packet. */
-export interface XfrmIntegrity extends XfrmAlgorithm {
+interface XfrmIntegrity extends XfrmAlgorithm {
   readonly icvBytes: number
 }
 

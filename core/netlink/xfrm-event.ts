@@ -9,7 +9,7 @@ import { decodeState, readStateBeside, type SeenXfrmState } from './xfrm-state.t
 
 /** What the kernel tells those who listen to {@link xfrm.XFRM_GROUPS}. */
 export type XfrmEvent = {
-  /** Netlink port of the socket that caused it; 0: the kernel itself. */
+  /** What the request that caused it gave as its own port: ours its socket's, iproute2 0, the kernel itself 0. */
   readonly port: number
 } & (
   | { readonly of: 'state'; readonly gone: boolean; readonly value: SeenXfrmState }

@@ -9,7 +9,7 @@ import { afOf, familyOfAf } from './rtnetlink.ts'
 import * as xfrm from './xfrm.ts'
 
 const DIRECTIONS = ['in', 'out', 'fwd'] as const
-export type XfrmDirection = (typeof DIRECTIONS)[number]
+type XfrmDirection = (typeof DIRECTIONS)[number]
 const TEMPLATE_BYTES = 64
 /** XFRM_MAX_DEPTH. */
 const MAX_TEMPLATES = 6

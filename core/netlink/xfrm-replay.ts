@@ -15,7 +15,7 @@ export interface XfrmReplay {
 }
 
 /** XFRMA_REPLAY_ESN_MAX: 4,096 bits. */
-export const MAX_REPLAY_WINDOW = 4096
+const MAX_REPLAY_WINDOW = 4096
 
 export function replayEsnBytes({ sent, received, window, bitmap }: XfrmReplay): Uint8Array<ArrayBuffer> {
   if (window > MAX_REPLAY_WINDOW) throw new TypeError(`a replay window has ${MAX_REPLAY_WINDOW} packets at most`)

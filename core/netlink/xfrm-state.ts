@@ -10,15 +10,9 @@ import * as xfrm from './xfrm.ts'
 import { type CryptoParts, cryptoOf, putCrypto, readCrypto, type XfrmCrypto } from './xfrm-algorithm.ts'
 import { readReplay, readReplayEsn, replayEsnBytes, type XfrmReplay } from './xfrm-replay.ts'
 
-/** Bits of {@link XfrmState.flags}. */
-export const XFRM_STATE_NOECN = 1
-export const XFRM_STATE_DECAP_DSCP = 2
-export const XFRM_STATE_NOPMTUDISC = 4
-export const XFRM_STATE_WILDRECV = 8
-export const XFRM_STATE_ICMP = 16
-/** A tunnel takes inner packets of either family. */
-export const XFRM_STATE_AF_UNSPEC = 32
+/** Bits of {@link XfrmState.flags} that are used here; others pass as they are. */
 export const XFRM_STATE_ALIGN4 = 64
+/** 64-bit sequence numbers. */
 export const XFRM_STATE_ESN = 128
 
 /** ESP in UDP (RFC 3948). */
@@ -60,7 +54,7 @@ export interface XfrmState extends XfrmStateId {
   readonly direction?: 'in' | 'out'
 }
 
-export interface XfrmEncapsulation {
+interface XfrmEncapsulation {
   readonly type: number
   readonly sourcePort: number
   readonly destinationPort: number

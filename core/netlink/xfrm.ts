@@ -20,8 +20,6 @@ export const XFRM_MSG_FLUSHSA = 0x1c
 export const XFRM_MSG_FLUSHPOLICY = 0x1d
 export const XFRM_MSG_NEWSADINFO = 0x22
 export const XFRM_MSG_GETSADINFO = 0x23
-export const XFRM_MSG_NEWSPDINFO = 0x24
-export const XFRM_MSG_GETSPDINFO = 0x25
 
 export const XFRMA_ALG_AUTH = 1
 export const XFRMA_ALG_CRYPT = 2
@@ -86,7 +84,7 @@ export interface XfrmSelector {
   readonly index?: number
 }
 
-export const SELECTOR_BYTES = 56
+const SELECTOR_BYTES = 56
 
 /** struct xfrm_selector; without one: zeros, which the kernel takes as "all of the state's own family". */
 export function putSelector(writer: Writer, selector: XfrmSelector | undefined): void {

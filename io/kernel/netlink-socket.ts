@@ -30,6 +30,8 @@ const BUFFER_BYTES = 64 * 1024
 /** The kernel answers rtnetlink within the system call; this only bounds what must not happen. */
 const TIMEOUT_MS = 5000
 const MAX_DUMPS = 20
+/** Of the sender's port in struct nlmsghdr. */
+const PORT_OFFSET = 12
 /** Acknowledgements wait in the socket's buffer while the kernel works through a batch: so many fit for certain. */
 const BATCH_MESSAGES = 64
 const BATCH_BYTES = 32 * 1024
@@ -193,11 +195,13 @@ export class NetlinkSocket {
   }
 
   /** One datagram; messages in it begin at multiples of 4. What was sent is wiped: it may hold keys. */
-  #sendFrames(what: string, frames: readonly Uint8Array[]): void {
+  #sendFrames(what: string, frames: readonly Uint8Array<ArrayBuffer>[]): void {
     if (!this.#open) throw new TypeError('this netlink socket is closed')
     const starts: number[] = []
     let length = 0
     for (const frame of frames) {
+      // XFRM's events tell who caused them by what stands here; everybody else looks at the socket
+      new DataView(frame.buffer).setUint32(PORT_OFFSET, this.port, true)
       starts.push(length)
       length += Math.ceil(frame.length / 4) * 4
     }

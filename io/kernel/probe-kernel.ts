@@ -22,7 +22,7 @@ export interface ProbedAlgorithm {
   readonly icvBytes: number
 }
 
-export const DEFAULT_ALGORITHM: ProbedAlgorithm = {
+const DEFAULT_ALGORITHM: ProbedAlgorithm = {
   encryption: 'rfc4106(gcm(aes))',
   encryptionKeyBytes: 20,
   icvBytes: 16,

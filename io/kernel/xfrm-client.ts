@@ -3,6 +3,7 @@ import { type Result, unwrap } from '#core/fault/result.ts'
 import type { Ip } from '#core/ip/address.ts'
 import type { NetlinkMessage, NetlinkRequest } from '#core/netlink/message.ts'
 import { XFRM_MSG_NEWPOLICY, XFRM_MSG_NEWSA } from '#core/netlink/xfrm.ts'
+import { countStates } from '#core/netlink/xfrm-event.ts'
 import {
   decodePolicy,
   deletePolicy,
@@ -45,6 +46,13 @@ export class XfrmClient {
   /** @throws Fault `kernel.eprotonosupport`: the kernel has no XFRM for programs (module xfrm_user) */
   constructor() {
     this.#socket = new NetlinkSocket({ protocol: 'xfrm' })
+    // the port is known after the first answer
+    this.#socket.request('ask for XFRM', countStates())
+  }
+
+  /** By which events name what was caused here. */
+  get port(): number {
+    return this.#socket.port
   }
 
   /** All states, anybody's; with their keys. */
@@ -106,7 +114,7 @@ function requestOf(change: XfrmChange): NetlinkRequest {
 }
 
 /** For people; without keys. */
-export function describeXfrmChange(change: XfrmChange): string {
+function describeXfrmChange(change: XfrmChange): string {
   if ('state' in change) {
     const { source, destination, spi } = change.state
     return `${change.do} ${source} → ${destination} spi 0x${spi.toString(16)}`

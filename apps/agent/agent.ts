@@ -25,7 +25,7 @@ import { modeOf } from './plan-config.ts'
 import type { HostNetwork } from './ports.ts'
 import { type Registry, saysAll } from './publisher.ts'
 import { type Known, ownSnapshot, perFamily, View } from './view.ts'
-import { type Timers, Worker } from './worker.ts'
+import { type Timers, Worker, type WorkerState } from './worker.ts'
 
 /** The cluster as the watches show it now; undefined until it was seen once. */
 export interface ClusterView {
@@ -150,11 +150,10 @@ export class Agent {
     return this.#key?.publicKey
   }
 
-  /** For status: name, failures in a row, last error. */
-  get workers(): readonly { name: string; failures: number; lastError: unknown }[] {
+  get workers(): readonly ({ readonly name: string } & WorkerState)[] {
     return [
-      { name: 'apply', failures: this.#applyWorker.failures, lastError: this.#applyWorker.lastError },
-      { name: 'publish', failures: this.#publishWorker.failures, lastError: this.#publishWorker.lastError },
+      { name: 'apply', ...this.#applyWorker.state },
+      { name: 'publish', ...this.#publishWorker.state },
     ]
   }
 

@@ -49,7 +49,7 @@ export function agentMetrics(status: () => Promise<AgentStatus>): Metrics {
       lost.set(pellicle.upkeep.lostEvents)
     }
     for (const controller of controllers) {
-      failures.set(controller['consecutive-failure-count'] ?? 0, { controller: controller.name })
+      failures.set(controller.status?.['consecutive-failure-count'] ?? 0, { controller: controller.name })
     }
     memory.set(process.memoryUsage.rss())
   })

@@ -24,6 +24,7 @@ import { Pods } from './cni/pods.ts'
 import { DeleteQueue } from './cni/queue.ts'
 import { CniServer } from './cni/server.ts'
 import { ConfigWatch } from './config-watch.ts'
+import { endpointStatus } from './endpoint-status.ts'
 import { type Endpoint, Endpoints, endpointsSchema } from './endpoints.ts'
 import { Health } from './health.ts'
 import { describeAssociations } from './ipsec-dump.ts'
@@ -355,6 +356,7 @@ export class NodeAgent {
           endpoints: this.#endpoints.all(),
         }
       },
+      'GET /v1/endpoint': async () => this.#endpoints.all().map(endpointStatus),
       'GET /v1/encrypt/xfrm': async () => await this.#associations(false),
       'GET /v1/encrypt/xfrm-with-keys': async () => await this.#associations(true),
       'POST /v1/encrypt/flush': async (query) => await this.#flush(query),

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseConfig } from '#core/api/config.ts'
 import { requireIp } from '#core/ip/address.ts'
+import { macOfIp } from '#core/ip/mac.ts'
 import { plan } from '#core/plan/plan.ts'
 import { formatAgentStatus } from '#core/status/agent-status.ts'
 import { parsePublicKey } from '#core/wireguard/key.ts'
 import { peerOf, snapshotOf } from '#test/kit/snapshots.ts'
+import { endpointStatus } from './endpoint-status.ts'
 import { makeStatus, type StatusInputs } from './status.ts'
 
 const NOW = Date.parse('2026-11-21T12:00:00Z')
@@ -124,4 +126,57 @@ test('the mode is what the node does: Wireguard without a message only when it i
   assert.deepEqual(at(0), ['Disabled', 'turning on, step 2'])
   assert.deepEqual(at(3, {}, false), ['Wireguard', 'this node has no key: its pods are cut off from other nodes'])
   assert.deepEqual(at(3, { device: new Error('the supervisor is away') }), ['Wireguard', 'the supervisor is away'])
+})
+
+test('routing and failures are told in Cilium’s words', () => {
+  const workers = [
+    { name: 'apply', failures: 0, lastError: undefined, lastFailure: 0 },
+    { name: 'publish', failures: 2, lastError: new Error('away'), lastFailure: NOW },
+  ]
+  const base = inputs({ workers })
+  assert.ok(base.config !== undefined)
+  const status = makeStatus({ ...base, config: { ...base.config, routingMode: 'native', profile: '1.17.2' } })
+  assert.equal(status.routing['inter-host-routing-mode'], 'Native')
+  assert.equal(makeStatus(base).routing['inter-host-routing-mode'], 'Tunnel [vxlan]')
+  assert.match(status.pellicle['cilium-version'], /^1\.17\.2-/)
+  assert.deepEqual(status.controllers, [
+    { name: 'apply' },
+    {
+      name: 'publish',
+      status: {
+        'consecutive-failure-count': 2,
+        'last-failure-msg': 'away',
+        'last-failure-timestamp': new Date(NOW).toISOString(),
+      },
+    },
+  ])
+})
+
+test('endpoints as Cilium lists them', () => {
+  const endpoint = {
+    containerId: 'c0ffee',
+    ifname: 'eth0',
+    device: 'lxc1',
+    mac: macOfIp(requireIp('10.244.1.7', 'test')),
+    hostMac: macOfIp(requireIp('10.244.1.1', 'test')),
+    netns: '/run/netns/a',
+    ips: ['10.244.1.7', 'fd00::7'].map((ip) => ({
+      ip: requireIp(ip, 'test'),
+      gateway: requireIp('10.244.1.1', 'test'),
+    })),
+    pod: 'default/xwing',
+    ready: true,
+  }
+  const { status } = endpointStatus(endpoint)
+  assert.equal(status.state, 'ready')
+  assert.deepEqual(status['external-identifiers'], {
+    'container-id': 'c0ffee',
+    'pod-name': 'default/xwing',
+    'k8s-namespace': 'default',
+    'k8s-pod-name': 'xwing',
+  })
+  assert.deepEqual(status.networking.addressing, [{ ipv4: '10.244.1.7', ipv6: 'fd00::7' }])
+  const nameless = endpointStatus({ ...endpoint, pod: '', ready: false }).status
+  assert.equal(nameless.state, 'not-ready')
+  assert.deepEqual(nameless['external-identifiers'], { 'container-id': 'c0ffee' })
 })

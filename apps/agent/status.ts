@@ -10,7 +10,7 @@ import type { EncryptionStatus, WireguardPeerStatus } from '#core/status/encrypt
 import type { HealthStatus } from '#core/status/health.ts'
 import { CLEAR, CLOSED, SENDING } from '#core/transition/level.ts'
 import type { Transition } from '#core/transition/next-level.ts'
-import { VERSION } from '#core/version/version.ts'
+import { ciliumVersion, VERSION } from '#core/version/version.ts'
 import { parsePublicKey } from '#core/wireguard/key.ts'
 import type { Endpoint } from './endpoints.ts'
 import type { RotationReport } from './ipsec-part.ts'
@@ -19,6 +19,7 @@ import type { KeyReading } from './key-source.ts'
 import type { Applied } from './network.ts'
 import type { NodeAddresses } from './node-addresses.ts'
 import type { HostObservation } from './ports.ts'
+import type { WorkerState } from './worker.ts'
 
 /**
  * A peer that lives answers data within KEEPALIVE_TIMEOUT (10 s) and a handshake within REKEY_TIMEOUT (5 s): WireGuard
@@ -28,6 +29,8 @@ const ANSWER_MS = 15_000
 /** The steps that a cluster takes by itself are over by then. */
 const STALLED_MS = 60_000
 
+type NamedWorker = { readonly name: string } & WorkerState
+
 /** What a status is made of. */
 export interface StatusInputs {
   readonly nodeName: string
@@ -35,7 +38,7 @@ export interface StatusInputs {
   readonly applied: Applied | undefined
   readonly transition: Transition | undefined
   readonly notReady: string | undefined
-  readonly workers: readonly { readonly name: string; readonly failures: number; readonly lastError: unknown }[]
+  readonly workers: readonly NamedWorker[]
   readonly endpoints: readonly Endpoint[]
   /** Undefined: no device. An Error: it could not be asked. */
   readonly device: WireguardState | undefined | Error
@@ -62,23 +65,29 @@ export function makeStatus(inputs: StatusInputs): AgentStatus {
   const { applied, config, workers, notReady } = inputs
   const encryption = encryptionStatus(inputs, false)
   const rotation = rotationStatus(inputs)
+  const masquerades = {
+    4: config?.ipv4 === true && config.masquerade[4],
+    6: config?.ipv6 === true && config.masquerade[6],
+  }
   return {
     cilium: ciliumState(inputs),
     kubernetes: inputs.kubernetes,
     'cni-file': inputs.cniFile,
     ipam: ipamStatus(inputs),
-    routing: { 'inter-host-routing-mode': 'Tunnel [vxlan]', 'intra-host-routing-mode': 'Legacy' },
+    routing: {
+      'inter-host-routing-mode': config?.routingMode === 'native' ? 'Native' : 'Tunnel [vxlan]',
+      'intra-host-routing-mode': 'Legacy',
+    },
     masquerading: {
       mode: 'nftables',
-      'enabled-protocols': {
-        ipv4: config?.ipv4 === true && config.masquerade[4],
-        ipv6: config?.ipv6 === true && config.masquerade[6],
-      },
+      enabled: masquerades[4] || masquerades[6],
+      enabledProtocols: { ipv4: masquerades[4], ipv6: masquerades[6] },
     },
     controllers: workers.map(controllerStatus),
     encryption,
     pellicle: {
       version: VERSION,
+      'cilium-version': ciliumVersion(config?.profile),
       node: inputs.nodeName,
       datapath: inputs.datapath,
       level: applied?.snapshot.self.announcement.level ?? CLEAR,
@@ -197,10 +206,17 @@ function ciliumState({ notReady, workers }: StatusInputs): StateMessage {
   return { state: 'Ok', msg: VERSION }
 }
 
-function controllerStatus({ name, failures, lastError }: StatusInputs['workers'][number]): ControllerStatus {
+function controllerStatus({ name, failures, lastError, lastFailure }: NamedWorker): ControllerStatus {
   return failures === 0
     ? { name }
-    : { name, 'consecutive-failure-count': failures, 'last-failure-msg': describeFault(lastError) }
+    : {
+        name,
+        status: {
+          'consecutive-failure-count': failures,
+          'last-failure-msg': describeFault(lastError),
+          'last-failure-timestamp': new Date(lastFailure).toISOString(),
+        },
+      }
 }
 
 function ipamStatus({ applied, endpoints, usage }: StatusInputs): AgentStatus['ipam'] {

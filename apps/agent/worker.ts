@@ -11,6 +11,15 @@ export interface WorkerTimes {
 
 const DEFAULT_TIMES: WorkerTimes = { debounce: 20, firstRetry: 200, longestRetry: 30_000 }
 
+/** For status. */
+export interface WorkerState {
+  /** In a row. */
+  readonly failures: number
+  readonly lastError: unknown
+  /** Milliseconds since the epoch. */
+  readonly lastFailure: number
+}
+
 /** What the worker needs of the outside: replaced by a virtual clock in tests. */
 export interface Timers {
   /** Calls back once after `ms`; the returned function calls it off. */
@@ -48,6 +57,7 @@ export class Worker {
   #waiting: Waiter[] = []
   #idle: Promise<void> = Promise.resolve()
   lastError: unknown
+  #lastFailure = 0
 
   constructor(
     name: string,
@@ -64,6 +74,10 @@ export class Worker {
   /** Consecutive failures so far; 0 when the last run succeeded. */
   get failures(): number {
     return this.#failures
+  }
+
+  get state(): WorkerState {
+    return { failures: this.#failures, lastError: this.lastError, lastFailure: this.#lastFailure }
   }
 
   nudge(): void {
@@ -109,6 +123,7 @@ export class Worker {
     } catch (error) {
       this.#failures++
       this.lastError = error
+      this.#lastFailure = Date.now()
       for (const { reject } of waiting) reject(error)
     }
     this.#running = false

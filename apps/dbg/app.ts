@@ -78,6 +78,12 @@ const flushCommand = buildCommand<FlushFlags, [], DbgContext>({
   docs: { brief: 'Remove the IPsec associations of this node; the agent makes them again at once' },
 })
 
+const endpointListCommand = buildCommand<OutputFlags, [], DbgContext>({
+  loader: async () => (await import('./commands/endpoint-list.ts')).endpointList,
+  parameters: { flags: outputFlags, aliases: { o: 'output' } },
+  docs: { brief: 'The pods of this node that have a network' },
+})
+
 const versionCommand = buildCommand<OutputFlags, [], DbgContext>({
   loader: async () => (await import('./commands/version.ts')).version,
   parameters: { flags: outputFlags, aliases: { o: 'output' } },
@@ -115,6 +121,10 @@ const routes = buildRouteMap<string, DbgContext>({
     encrypt: buildRouteMap<string, DbgContext>({
       routes: { status: encryptStatusCommand, flush: flushCommand, 'dump-xfrm': dumpCommand },
       docs: { brief: 'Transparent encryption' },
+    }),
+    endpoint: buildRouteMap<string, DbgContext>({
+      routes: { list: endpointListCommand },
+      docs: { brief: 'Pods of this node' },
     }),
     version: versionCommand,
     debuginfo: debuginfoCommand,

@@ -13,7 +13,7 @@ const STATUS: AgentStatus = {
   'cni-file': { state: 'Ok' },
   ipam: { status: 'IPv4: 1/254 allocated from 10.244.1.0/24', allocations: {} },
   routing: { 'inter-host-routing-mode': 'Tunnel [vxlan]', 'intra-host-routing-mode': 'Legacy' },
-  masquerading: { mode: 'nftables', 'enabled-protocols': { ipv4: true, ipv6: false } },
+  masquerading: { mode: 'nftables', enabled: true, enabledProtocols: { ipv4: true, ipv6: false } },
   controllers: [],
   encryption: {
     mode: 'Wireguard',
@@ -24,6 +24,7 @@ const STATUS: AgentStatus = {
   },
   pellicle: {
     version: '0.1.0',
+    'cilium-version': '1.18.0-pellicle.0.1.0',
     node: 'kind-worker2',
     datapath: 'userspace',
     level: 3,
@@ -65,7 +66,7 @@ test('what the guide greps', async () => {
 test('output for machines', async () => {
   assert.deepEqual(JSON.parse((await dbg('status -o json')).out), STATUS)
   assert.deepEqual(JSON.parse((await dbg('encrypt status -o json')).out), STATUS.encryption)
-  assert.equal((await dbg('version -o jsonpath={$.Daemon.Version}')).out, '0.1.0')
+  assert.equal((await dbg('version -o jsonpath={$.Daemon.Version}')).out, '1.18.0-pellicle.0.1.0')
   assert.match((await dbg('encrypt status --output yaml')).out, /^mode: Wireguard$/m)
   assert.match((await dbg('encrypt status')).out, /^\tNumber of peers: 3$/m)
   assert.equal((await dbg('status --brief')).out, 'OK\n')
@@ -139,4 +140,25 @@ test('flush asks for what Cilium asks, of the agent', async () => {
   assert.match((await dbg('encrypt flush --node-id 7', agent)).err, /Unable to parse node ID "7".*--node NAME/)
   assert.deepEqual(JSON.parse((await dbg('encrypt dump-xfrm', agent)).out), [{ path: '/v1/encrypt/xfrm' }])
   assert.match((await dbg('encrypt dump-xfrm --show-keys', agent)).out, /with-keys/)
+})
+
+test('endpoints: a table, or Cilium’s objects', async () => {
+  const endpoints = [
+    {
+      status: {
+        state: 'ready',
+        'external-identifiers': { 'container-id': 'c0ffee', 'pod-name': 'default/xwing' },
+        networking: { addressing: [{ ipv4: '10.244.1.7' }], 'interface-name': 'lxc1' },
+      },
+    },
+  ]
+  const agent: AgentClient = {
+    get: async (path) => (path === '/v1/endpoint' ? endpoints : undefined),
+    post: async () => ({}),
+  }
+  assert.equal(
+    (await dbg('endpoint list', agent)).out,
+    'ENDPOINT        INTERFACE   IPv6   IPv4         STATUS\ndefault/xwing   lxc1               10.244.1.7   ready\n',
+  )
+  assert.deepEqual(JSON.parse((await dbg('endpoint list -o json', agent)).out), endpoints)
 })

@@ -23,7 +23,8 @@ export interface AgentStatus {
   }
   readonly masquerading: {
     readonly mode: string
-    readonly 'enabled-protocols': { readonly ipv4: boolean; readonly ipv6: boolean }
+    readonly enabled: boolean
+    readonly enabledProtocols: { readonly ipv4: boolean; readonly ipv6: boolean }
   }
   readonly controllers: readonly ControllerStatus[]
   readonly encryption: EncryptionStatus
@@ -37,12 +38,19 @@ export interface StateMessage {
 
 export interface ControllerStatus {
   readonly name: string
-  readonly 'consecutive-failure-count'?: number
-  readonly 'last-failure-msg'?: string
+  /** Absent: the last run succeeded. */
+  readonly status?: {
+    readonly 'consecutive-failure-count': number
+    readonly 'last-failure-msg': string
+    /** RFC 3339. */
+    readonly 'last-failure-timestamp': string
+  }
 }
 
 interface PellicleStatus {
   readonly version: string
+  /** As tools of Cilium understand it: core/version. */
+  readonly 'cilium-version': string
   readonly node: string
   readonly datapath: string
   /** core/transition: 0 clear … 3 closed. */
@@ -76,8 +84,8 @@ export interface PeerStatus {
 /** `cilium-dbg status`: the lines of Cilium's that mean something here, in Cilium's order, then ours. */
 export function formatAgentStatus(status: AgentStatus, options: { verbose?: boolean } = {}): string {
   const { ipam, routing, masquerading, pellicle } = status
-  const protocols = masquerading['enabled-protocols']
-  const failing = status.controllers.filter((controller) => (controller['consecutive-failure-count'] ?? 0) > 0)
+  const protocols = masquerading.enabledProtocols
+  const failing = status.controllers.filter((controller) => controller.status !== undefined)
   const shown = options.verbose === true ? status.controllers : failing
   const lines: string[][] = [
     ['Kubernetes:', ...stateCells(status.kubernetes)],
@@ -88,7 +96,7 @@ export function formatAgentStatus(status: AgentStatus, options: { verbose?: bool
     ['Routing:', `Network: ${routing['inter-host-routing-mode']}   Host: ${routing['intra-host-routing-mode']}`],
     ['Masquerading:', `${masquerading.mode} [IPv4: ${onOff(protocols.ipv4)}, IPv6: ${onOff(protocols.ipv6)}]`],
     ['Controller Status:', `${status.controllers.length - failing.length}/${status.controllers.length} healthy`],
-    ...shown.map((controller) => [`  ${controller.name}`, controller['last-failure-msg'] ?? 'healthy']),
+    ...shown.map((controller) => [`  ${controller.name}`, controller.status?.['last-failure-msg'] ?? 'healthy']),
     ['Datapath:', pellicle.datapath],
     ['NetworkPolicy:', pellicle['network-policy']],
     ['Encryption:', ...encryptionCells(status.encryption)],

@@ -22,11 +22,22 @@ const STATUS: AgentStatus = {
   },
   ipam: { status: 'IPv4: 2/254 allocated from 10.244.1.0/24', allocations: { '10.244.1.1': 'router' } },
   routing: { 'inter-host-routing-mode': 'Tunnel [vxlan]', 'intra-host-routing-mode': 'Legacy' },
-  masquerading: { mode: 'nftables', 'enabled-protocols': { ipv4: true, ipv6: false } },
-  controllers: [{ name: 'reconcile' }, { name: 'publish', 'consecutive-failure-count': 2, 'last-failure-msg': 'away' }],
+  masquerading: { mode: 'nftables', enabled: true, enabledProtocols: { ipv4: true, ipv6: false } },
+  controllers: [
+    { name: 'reconcile' },
+    {
+      name: 'publish',
+      status: {
+        'consecutive-failure-count': 2,
+        'last-failure-msg': 'away',
+        'last-failure-timestamp': '2026-11-21T12:00:00.000Z',
+      },
+    },
+  ],
   encryption: WIREGUARD,
   pellicle: {
     version: '0.1.0',
+    'cilium-version': '1.18.0-pellicle.0.1.0',
     node: 'kind-worker2',
     datapath: 'userspace',
     level: 3,

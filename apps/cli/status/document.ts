@@ -193,9 +193,8 @@ function judgeAgent(answer: AgentAnswer, error: (text: string) => void, warn: (t
   if (cilium?.state === 'Failure') error(`${AGENT_CONTAINER}: ${cilium.state}${detail(cilium.msg)}`)
   else if (cilium?.state === 'Warning') warn(`${AGENT_CONTAINER}: ${cilium.state}${detail(cilium.msg)}`)
   for (const controller of controllers ?? []) {
-    const failures = controller['consecutive-failure-count'] ?? 0
-    if (failures > 0)
-      warn(`controller ${controller.name} is failing since ${failures} tries${detail(controller['last-failure-msg'])}`)
+    const { 'consecutive-failure-count': failures = 0, 'last-failure-msg': why } = controller.status ?? {}
+    if (failures > 0) warn(`controller ${controller.name} is failing since ${failures} tries${detail(why)}`)
   }
   for (const problem of pellicle?.problems ?? []) warn(problem)
 }

@@ -5,7 +5,7 @@ import type { DbgContext } from '../context.ts'
 import { formatOutput, versions } from '../output.ts'
 
 export async function version(this: DbgContext, flags: OutputFlags): Promise<void> {
-  const daemon = ((await this.agent.get('/v1/healthz')) as AgentStatus).pellicle.version
+  const daemon = ((await this.agent.get('/v1/healthz')) as AgentStatus).pellicle['cilium-version']
   const text =
     flags.output === undefined
       ? `Client: ${VERSION}\nDaemon: ${daemon}\n`

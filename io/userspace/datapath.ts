@@ -87,13 +87,13 @@ export class UserspaceDatapath implements Datapath {
   }
 
   async openIpsec({ name, mtu, mark, udpPort }: IpsecSettings): Promise<IpsecOpened> {
-    await this.#supervisor.addDevice({ kind: 'ipsec', name, mtu, listenPort: udpPort, mark })
+    await this.#supervisor.addDevice({ kind: 'ipsec', name, mtu, listenPort: udpPort, mark, up: false })
     return await this.#link(name).open()
   }
 
   async applyIpsec(device: IpsecDevice): Promise<void> {
     const { name, mtu, mark, udpPort } = device
-    await this.#supervisor.addDevice({ kind: 'ipsec', name, mtu, listenPort: udpPort, mark })
+    await this.#supervisor.addDevice({ kind: 'ipsec', name, mtu, listenPort: udpPort, mark, up: false })
     await this.#link(name).apply(device)
   }
 

@@ -57,6 +57,8 @@ export interface SupervisedDevice {
   /** Of WireGuard, or of ESP in UDP. */
   readonly listenPort: number
   readonly mark: number
+  /** False: whoever sets it up silences it before, so that the kernel sends nothing of its own by it. Standard: true. */
+  readonly up?: boolean
 }
 
 type DeviceKind = 'wireguard' | 'ipsec'

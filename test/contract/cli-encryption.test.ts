@@ -87,6 +87,10 @@ real('rotation keeps algorithm, lengths and +, goes from 15 to 1, and changes th
   assert.match(await text(), /^1\+ rfc4106\(gcm\(aes\)\) [0-9a-f]{72} 128$/)
   await cli('encryption', 'rotate-key', '--auth-algo', 'cbc-aes-sha512')
   assert.match(await text(), /^2\+ hmac\(sha512\) [0-9a-f]{64} cbc\(aes\) [0-9a-f]{32}$/)
+  // as older releases of Cilium's CLI have it
+  await cli('encryption', 'rotate-key', '--auth-algo', 'gcm-aes')
+  assert.match(await text(), /^3\+ rfc4106\(gcm\(aes\)\) [0-9a-f]{40} 128$/)
+  assert.match((await cli('encryption', 'rotate-key', '--auth-algo', 'hmac-md5')).stderr, /invalid value: hmac-md5/)
   await put('3 rfc4106(gcm(aes)) deadbeef 128')
   const refused = await cli('encryption', 'rotate-key')
   assert.match(refused.stderr, /Unable to rotate IPsec key: IPsec key has unsupported format/)

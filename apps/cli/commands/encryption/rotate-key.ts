@@ -14,7 +14,7 @@ import { readNodes } from '../../install/surroundings.ts'
 import { currentKey, readUserSecret, secretPlace, type UserSecret } from '../../ipsec/secret.ts'
 import { readRotation, waitForRotation } from '../../ipsec/wait.ts'
 import { Progress } from '../../output/progress.ts'
-import { requireAlgorithm } from './algorithm.ts'
+import { requestedAlgorithm } from './algorithm.ts'
 import type { RotateKeyFlags } from './routes.ts'
 
 /**
@@ -22,7 +22,7 @@ import type { RotateKeyFlags } from './routes.ts'
  * without the named nodes; if there is none, one is begun that does not wait for them.
  */
 export async function rotateKey(this: CliContext, flags: RotateKeyFlags): Promise<Error | undefined> {
-  const algorithm = flags.authAlgo === undefined ? undefined : requireAlgorithm(flags.authAlgo)
+  const algorithm = requestedAlgorithm(flags.authAlgo)
   const cluster = await connectCluster(this, flags)
   const progress = new Progress(this, flags.interactive)
   const forced = flags.force ?? []

@@ -60,12 +60,24 @@ fn send(agents: &mut [Keeper; 2], side: usize, shape: Shape, addresses: [&str; 2
     agents[side].send_by(spi(seed), shape, &outer(addresses[side], addresses[1 - side]), &keys(seed, side));
 }
 
+/// What was on its way by this SPI, which nobody sends by any more, has come.
+fn drained(agent: &mut Keeper, spi: u32) {
+    let mut packets = || {
+        let found = agent.associations();
+        found.iter().filter(|one| !one.out && one.spi == spi).map(|one| one.packets).sum::<u64>()
+    };
+    until("quiet", || {
+        let before = packets();
+        std::thread::sleep(Duration::from_millis(50));
+        (packets() == before).then_some(())
+    });
+}
+
 /// Both sides by new keys, without a gap; the former ones go.
 fn rekey(agents: &mut [Keeper; 2], shape: Shape, addresses: [&str; 2], [former, new]: [u8; 2]) {
     (0..2).for_each(|side| receive(agents, side, addresses, new));
     (0..2).for_each(|side| send(agents, side, shape, addresses, new));
-    // what is on its way
-    std::thread::sleep(Duration::from_millis(20));
+    (0..2).for_each(|side| drained(&mut agents[side], spi(former)));
     (0..2).for_each(|side| agents[side].remove(1, spi(former), &keys(former, 1 - side)));
 }
 
@@ -215,8 +227,9 @@ fn every_algorithm_works(world: &mut World) {
         let end = world.bed.iperf("10.78.0.2", &["-t", "1"]);
         let rate = end["sum_received"]["bits_per_second"].as_f64().expect("a rate");
         println!("TCP by UDP, algorithm {algorithm} with {} bits: {:.2} Gbit/s", u32::from(encryption) * 8, rate / 1e9);
-        (0..2).for_each(|side| world.agents[side].remove(1, spi, &keys[1 - side]));
         (0..2).for_each(|side| world.agents[side].remove(2, spi, &keys[side]));
+        (0..2).for_each(|side| drained(&mut world.agents[side], spi));
+        (0..2).for_each(|side| world.agents[side].remove(1, spi, &keys[1 - side]));
     }
     (0..2).for_each(|side| send(&mut world.agents, side, Shape::Esp, SIX, 6));
     world.nothing_was_dropped();
@@ -234,12 +247,13 @@ fn keys_of_one_spi_are_told_apart(world: &mut World) {
         (0..2).for_each(|side| send(&mut world.agents, side, Shape::Esp, SIX, seed));
         world.both_ways(3);
     }
+    (0..2).for_each(|side| send(&mut world.agents, side, Shape::Esp, SIX, 6));
+    (0..2).for_each(|side| drained(&mut world.agents[side], spi(6)));
     for side in [0, 1] {
         for seed in [21, 36] {
             world.agents[side].remove(1, spi(seed), &keys(seed, 1 - side));
         }
     }
-    (0..2).for_each(|side| send(&mut world.agents, side, Shape::Esp, SIX, 6));
     world.both_ways(3);
     world.nothing_was_dropped();
 }

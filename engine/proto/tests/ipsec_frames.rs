@@ -50,7 +50,7 @@ fn direction(value: &Value) -> Direction {
 fn check(f: &Value, order: &Order) {
     let keys = |found: &AssociationKeys| {
         let keys = &f["keys"];
-        assert_eq!((found.algorithm, u32::from(found.icv)), (algorithm(&keys["algorithm"]), self::u32(&keys["icv"])));
+        assert_eq!((found.algorithm, u32::from(found.icv)), (algorithm(&keys["algorithm"]), u32(&keys["icv"])));
         assert_eq!(found.encryption, hex(&keys["encryption"]));
         assert_eq!(found.authentication, hex(&keys["authentication"]));
     };

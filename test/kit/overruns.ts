@@ -9,26 +9,47 @@ import type { Pod } from '#test/kit/probe/pods.ts'
  * Datagrams for a port that nobody has are counted elsewhere (NoPorts), and what routes and tables refuse as well, so an
  * outage of ours does not hide here.
  */
-export async function overruns(lab: Lab, pods: readonly Pod[]): Promise<number> {
-  const counts = await Promise.all(
-    [...new Set(pods.map(({ node }) => node))].map(async (node) => {
-      const here = pods.filter((pod) => pod.node === node).map(({ netns }) => `ip netns exec ${netns} `)
-      const udp = ['', ...here].map(
-        (prefix) => `${prefix}cat /proc/net/snmp | awk '$1=="Udp:" && $2 ~ /[0-9]/ {print $6+$7}'`,
-      )
-      const tun = 'cat /sys/class/net/{cilium_wg0,pellicle_ipsec}/statistics/tx_dropped 2>/dev/null'
-      const raw = `awk 'FNR>1 {s+=$NF} END {print s+0}' /proc/net/raw /proc/net/raw6`
-      return sum(await lab.node(node, [...udp, tun, raw].join('; ')))
-    }),
-  )
-  // the machine's processors, once: second column of each line, hexadecimal
-  const backlog = (await lab.sh('cut -d" " -f2 /proc/net/softnet_stat')).trim().split('\n')
-  return counts.reduce((a, b) => a + b, 0) + backlog.reduce((total, hex) => total + Number.parseInt(hex, 16), 0)
+export class Overruns {
+  readonly #lab: Lab
+  readonly #pods: readonly Pod[]
+  #last: ReadonlyMap<string, number>
+
+  private constructor(lab: Lab, pods: readonly Pod[], counts: ReadonlyMap<string, number>) {
+    this.#lab = lab
+    this.#pods = pods
+    this.#last = counts
+  }
+
+  static async begin(lab: Lab, pods: readonly Pod[]): Promise<Overruns> {
+    return new Overruns(lab, pods, await read(lab, pods))
+  }
+
+  /** How many more there are than when this was asked last. A device that has gone takes its count along. */
+  async more(): Promise<number> {
+    const now = await read(this.#lab, this.#pods)
+    const grown = [...now].map(([name, count]) => Math.max(0, count - (this.#last.get(name) ?? 0)))
+    this.#last = now
+    return grown.reduce((a, b) => a + b, 0)
+  }
 }
 
-function sum(lines: string): number {
-  return lines
-    .trim()
-    .split('\n')
-    .reduce((total, line) => total + Number(line), 0)
+async function read(lab: Lab, pods: readonly Pod[]): Promise<ReadonlyMap<string, number>> {
+  const ofNodes = [...new Set(pods.map(({ node }) => node))].map(async (node) => {
+    const here = pods.filter((pod) => pod.node === node).map(({ netns }) => netns)
+    const udp = ['', ...here].map(
+      (netns) =>
+        `${netns === '' ? '' : `ip netns exec ${netns} `}cat /proc/net/snmp | awk '$1=="Udp:" && $2 ~ /[0-9]/ {print "udp-${netns}", $6+$7}'`,
+    )
+    const raw = `awk 'FNR>1 {s+=$NF} END {print "raw", s+0}' /proc/net/raw /proc/net/raw6`
+    const tun = `for d in cilium_wg0 pellicle_ipsec; do f=/sys/class/net/$d/statistics/tx_dropped; [ -e $f ] && echo $d $(cat $f); done; true`
+    const lines = (await lab.node(node, [...udp, raw, tun].join('; '))).trim().split('\n')
+    return lines.map((line): [string, number] => {
+      const [name, count] = line.split(' ')
+      return [`${node} ${name}`, Number(count)]
+    })
+  })
+  // the machine's processors, once: second column of each line, hexadecimal
+  const backlog = (await lab.sh('cut -d" " -f2 /proc/net/softnet_stat')).trim().split('\n')
+  const ofMachine = backlog.map((hex, i): [string, number] => [`processor ${i}`, Number.parseInt(hex, 16)])
+  return new Map([...(await Promise.all(ofNodes)).flat(), ...ofMachine])
 }

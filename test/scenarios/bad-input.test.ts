@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Capture } from '#test/kit/capture.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
-import { overruns } from '#test/kit/overruns.ts'
+import { Overruns } from '#test/kit/overruns.ts'
 import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { killAndWait, processIds } from '#test/kit/processes.ts'
 import { runPods } from '#test/kit/traffic.ts'
@@ -37,7 +37,7 @@ test('what is wrong is told with its remedy, and costs nobody else anything', { 
   const [a, b, c] = [await findPod(lab, 'a'), await findPod(lab, 'b'), await findPod(lab, 'c')]
   await using _echo = await startEcho(lab, b, 7777)
   await using wire = await Capture.start(lab, 'underlay')
-  const before = await overruns(lab, [a, b])
+  const full = await Overruns.begin(lab, [a, b])
   const probe = new Probe(lab, a, b, 7777, { text: MARKER })
   const reaches = `kubectl exec a -- curl -fsS --max-time 2 -o /dev/null -H 'X-Marker: ${MARKER}' http://${c.ip}/`
   const cReachable = async () => {
@@ -147,7 +147,7 @@ test('what is wrong is told with its remedy, and costs nobody else anything', { 
 
   await t.test('the two pods that had nothing to do with it lost nothing, and nothing was in clear', async () => {
     const { sent, lost } = await probe.stop()
-    const overrun = (await overruns(lab, [a, b])) - before
+    const overrun = await full.more()
     t.diagnostic(`${lost} of ${sent} packets lost over everything that was wrong (full queues dropped ${overrun})`)
     assert.ok(lost <= overrun, `${lost} lost, and full queues dropped only ${overrun}`)
     assert.equal(await wire.count(MARKER), 0)

@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey, keyText, patchKey, rotatedTo, WIRE_SHAPES, type WireShape, xfrmErrors } from '#test/kit/ipsec.ts'
 import { everyLevel, type Lab, labFor } from '#test/kit/lab.ts'
-import { overruns } from '#test/kit/overruns.ts'
+import { Overruns } from '#test/kit/overruns.ts'
 import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { killAndWait, settle } from '#test/kit/processes.ts'
 import { measureStream } from '#test/kit/stream.ts'
@@ -47,7 +47,7 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
   for (const pod of pods) echoes.use(await startEcho(lab, pod, 7777))
   await using wire = await Capture.start(lab, 'underlay')
   await sendMarker(lab, names[1] as string, pods[1] as Pod, pods[2] as Pod, MARKER)
-  const fullBefore = await overruns(lab, pods)
+  const queues = await Overruns.begin(lab, pods)
   // each probe and its echoes are both directions of a pair
   const probes = pods.flatMap((from, i) =>
     pods.slice(i + 1).map((to) => new Probe(lab, from, to, 7777, { text: MARKER })),
@@ -68,7 +68,7 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
   await settle(1)
   const results = await Promise.all(probes.map((probe) => probe.stop()))
   const [sent, lost] = [sum(results.map((result) => result.sent)), sum(results.map((result) => result.lost))]
-  const full = (await overruns(lab, pods)) - fullBefore
+  const full = await queues.more()
   times.sort((a, b) => a - b)
   t.diagnostic(
     `${shape.name}: ${ROTATIONS} rotations, ${lost} of ${sent} packets lost (full queues dropped ${full}); ` +
@@ -108,13 +108,13 @@ async function during(
   pods: readonly Pod[],
   event: () => Promise<unknown>,
 ): Promise<{ lost: number; sent: number }> {
-  const before = await overruns(lab, pods)
+  const queues = await Overruns.begin(lab, pods)
   const probe = new Probe(lab, pods[1] as Pod, pods[2] as Pod, 7777, { text: MARKER })
   await settle(1)
   await event()
   await settle(2)
   const { lost, sent } = await probe.stop()
-  return { lost: Math.max(0, lost - ((await overruns(lab, pods)) - before)), sent }
+  return { lost: Math.max(0, lost - (await queues.more())), sent }
 }
 
 function sum(list: readonly number[]): number {

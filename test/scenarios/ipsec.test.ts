@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey, keyText, patchKey, rotatedTo, xfrmErrors } from '#test/kit/ipsec.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
-import { overruns } from '#test/kit/overruns.ts'
+import { Overruns } from '#test/kit/overruns.ts'
 import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
 
@@ -94,12 +94,11 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
       const [a, b] = [pods[1], pods[2]]
       assert.ok(a !== undefined && b !== undefined)
       await using _echo = await startEcho(lab, b.pod, 7777)
-      const full = async () => await overruns(lab, [a.pod, b.pod])
-      const before = await full()
+      const full = await Overruns.begin(lab, [a.pod, b.pod])
       const probe = new Probe(lab, a.pod, b.pod, 7777, { text: MARKER })
       await work()
       const { sent, lost } = await probe.stop()
-      const dropped = (await full()) - before
+      const dropped = await full.more()
       t.diagnostic(`${what}: ${lost} of ${sent} packets lost (full queues dropped ${dropped})`)
       assert.ok(sent > 0 && lost <= dropped, `${lost} lost`)
     })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
 import { everyLevel, labFor } from '#test/kit/lab.ts'
-import { overruns } from '#test/kit/overruns.ts'
+import { Overruns } from '#test/kit/overruns.ts'
 import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
 
@@ -20,13 +20,11 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
   const [a, b] = [await findPod(lab, 'a'), await findPod(lab, 'b')]
   const service = await exposePod(lab, 'b')
   await using _echo = await startEcho(lab, b, 7777)
-  const full = async () => await overruns(lab, [a, b])
-  let fullBefore = await full()
+  const full = await Overruns.begin(lab, [a, b])
   /** Nothing is lost but what full queues of this machine's kernel dropped. */
   const judge = async (context: TestContext, what: string, probe: Probe) => {
     const { sent, lost } = await probe.stop()
-    const dropped = (await full()) - fullBefore
-    fullBefore += dropped
+    const dropped = await full.more()
     context.diagnostic(`${what}: ${lost} of ${sent} packets lost (full queues dropped ${dropped})`)
     assert.ok(sent > 0 && lost <= dropped, `${lost} lost`)
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
-import { overruns } from '#test/kit/overruns.ts'
+import { Overruns } from '#test/kit/overruns.ts'
 import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { killAndWait, type Program, settle } from '#test/kit/processes.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
@@ -31,7 +31,7 @@ test('what Kubernetes loses comes back; packets go on, and none in clear', { tim
   const during = async (what: string, event: () => Promise<number>): Promise<void> => {
     const probe = new Probe(lab, a, b, 7777, { text: MARKER })
     await settle(1)
-    const before = await overruns(lab, [a, b])
+    const full = await Overruns.begin(lab, [a, b])
     let seconds = 0
     try {
       seconds = await event()
@@ -40,7 +40,7 @@ test('what Kubernetes loses comes back; packets go on, and none in clear', { tim
       await probe.stop()
     }
     const { lost, sent, longestRun } = await probe.result()
-    const overrun = (await overruns(lab, [a, b])) - before
+    const overrun = await full.more()
     t.diagnostic(
       `${what}: ${lost} of ${sent} packets lost (${longestRun} in a row; full queues dropped ${overrun}), back after ${seconds.toFixed(1)} s`,
     )

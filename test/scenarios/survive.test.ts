@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
 import { labFor } from '#test/kit/lab.ts'
-import { overruns } from '#test/kit/overruns.ts'
+import { Overruns } from '#test/kit/overruns.ts'
 import { findPod, Probe, type ProbeResult, startEcho } from '#test/kit/probe/pods.ts'
 import { killAndWait, processIds, settle } from '#test/kit/processes.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
@@ -36,7 +36,7 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
 
   /** Counts what is lost while `event` happens and a little later, and says so. */
   const during = async (what: string, event: () => Promise<number | void>): Promise<ProbeResult> => {
-    const before = await overruns(lab, [a, b])
+    const full = await Overruns.begin(lab, [a, b])
     const probe = new Probe(lab, a, b, 7777, { text: MARKER })
     await settle(1)
     let seconds: number | void
@@ -47,7 +47,7 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
       await probe.stop()
     }
     const result = await probe.result()
-    const overrun = (await overruns(lab, [a, b])) - before
+    const overrun = await full.more()
     const back = seconds === undefined ? '' : `, back after ${seconds.toFixed(1)} s`
     t.diagnostic(
       `${what}: ${result.lost} of ${result.sent} packets lost (${result.longestRun} in a row; full queues dropped ${overrun})${back}`,

@@ -25,6 +25,13 @@ pub fn drop_all(user: u32, group: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Goes before ordinary processes, as what the kernel does for packets in softirq does: a processor that somebody else
+/// keeps busy would fill its queues. Without the right to it everything stays as it is.
+pub fn prefer() {
+    // SAFETY: plain numbers.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
+}
+
 /// The process gets `signal` when its parent ends. Changing the user forgets it (prctl(2)).
 pub fn die_with_parent(signal: i32) {
     // SAFETY: plain numbers.

@@ -11,7 +11,7 @@ use super::sockets::{Features, Sockets, bind, forbid_fragments, open};
 use crate::channel;
 use crate::engine::start::CHANNEL;
 use pellicle_net::memory::{self, Mapping};
-use pellicle_net::{clock, rights, tun, wait};
+use pellicle_net::{clock, privilege, rights, tun, wait};
 use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -180,7 +180,14 @@ impl Device {
         let mut command = Command::new("/proc/self/exe");
         command.arg("engine").env_clear();
         let fd = theirs.as_raw_fd();
-        self.engine.start(command, now, move || rights::pass(fd, CHANNEL))?;
+        // alone it is no part of the system, and asks for no more than others
+        let system = self.control.is_none();
+        self.engine.start(command, now, move || {
+            if system {
+                privilege::prefer();
+            }
+            rights::pass(fd, CHANNEL)
+        })?;
         let mut fds = vec![self.memory.as_raw_fd(), self.listener.as_raw_fd(), self.tun.as_raw_fd()];
         let mut text = json!({ "op": "start", "kind": self.settings.kind.word(), "mtu": self.settings.mtu, "user": options.user, "group": options.user,
             "tunUdp": self.features.tun_udp, "tunPlain": self.features.tun_plain, "segment": self.features.segment });

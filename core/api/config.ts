@@ -66,7 +66,7 @@ export interface AgentConfig {
 }
 
 /** Means something when the encryption is `ipsec`. `ipsec-key-rotation-duration` is read and not used: no timer decides. */
-export interface IpsecAgentConfig {
+interface IpsecAgentConfig {
   /** `ipsec-key-file`; undefined: keys come from the Secret alone. */
   readonly keyFile: string | undefined
   /** Name of the Secret in our namespace, and which of its fields holds the keys. */

@@ -46,7 +46,7 @@ export type EngineRequest =
   | { op: 'removeAssociation'; direction: Direction; peer: number; spi: number; fingerprint: string }
 
 /** Devices of IPsec. The reply comes when nothing leaves by the former association any more. */
-export interface SetSending {
+interface SetSending {
   readonly op: 'setSending'
   readonly peer: number
   readonly spi: number

@@ -67,7 +67,7 @@ export function derivePairKeys(
 }
 
 /** Letters of either case: the text goes into the derivation as it is. */
-export function isBootId(text: string): boolean {
+function isBootId(text: string): boolean {
   return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)
 }
 

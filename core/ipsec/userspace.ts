@@ -6,7 +6,7 @@ import type { IpsecKey } from './key.ts'
 import { derivePairKeys, type PairEnd } from './pair-key.ts'
 
 /** What the userspace datapath has, as people write it. */
-export const USERSPACE_ALGORITHMS = [
+const USERSPACE_ALGORITHMS = [
   'rfc4106(gcm(aes)) with an ICV of 96 or 128 bits',
   'rfc7539esp(chacha20,poly1305) with an ICV of 128 bits',
   'hmac(sha256), hmac(sha384) or hmac(sha512) with cbc(aes)',
@@ -49,7 +49,7 @@ export function supportedInUserspace(key: AlgorithmNames): Support {
 }
 
 /** `rfc4106(gcm(aes))`, or `hmac(sha256),cbc(aes)`. */
-export function algorithmName({ authenticationAlgorithm, encryptionAlgorithm }: AlgorithmNames): string {
+function algorithmName({ authenticationAlgorithm, encryptionAlgorithm }: AlgorithmNames): string {
   return authenticationAlgorithm === undefined
     ? encryptionAlgorithm
     : `${authenticationAlgorithm},${encryptionAlgorithm}`

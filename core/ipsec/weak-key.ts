@@ -6,13 +6,13 @@ type Material = Pick<
   'encryptionAlgorithm' | 'encryptionKey' | 'authenticationAlgorithm' | 'authenticationKey'
 >
 
-export const MIN_KEY_BYTES = 16
+const MIN_KEY_BYTES = 16
 
 /**
  * Why nobody should use these bytes as a key, such as `all its bytes are equal`; undefined when they look random. A random
  * key of 16 bytes is refused with a probability below 2^-56.
  */
-export function weakness(bytes: Uint8Array): string | undefined {
+function weakness(bytes: Uint8Array): string | undefined {
   if (bytes.length < MIN_KEY_BYTES) return `it has ${bytes.length * 8} bits, fewer than 128`
   const step = stepOf(bytes)
   if (step === 0) return 'all its bytes are equal'

@@ -36,7 +36,7 @@ export interface JudgedPeer {
   readonly refused: boolean
 }
 
-export interface JudgedIpsec {
+interface JudgedIpsec {
   readonly bootId: string
   /** Undefined: no key in common. What is sent then waits in the datapath, bounded and counted. */
   readonly send: KeyRef | undefined

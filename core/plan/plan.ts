@@ -15,7 +15,7 @@ import { FAMILIES, type LocalEndpoint, type OwnNode, type Peer, type PlanConfig,
 import { podSysctls, sysctls } from './sysctls.ts'
 
 /** The device without its private key, which never enters a plan. */
-export type WireguardPlan = Omit<WireguardDevice, 'privateKey'>
+type WireguardPlan = Omit<WireguardDevice, 'privateKey'>
 
 /** The device without the keys that its peers refer to, which never enter a plan. */
 export type IpsecPlan = Omit<IpsecDevice, 'keys'>

@@ -5,7 +5,7 @@ import { judgeNewText, type RotationProblem } from './rotation-status.ts'
 
 /**
  * The operator's half of a rotation: it keeps the texts that are alive, so that a node that starts in the middle has both,
- * and their one order. It alone writes them (Secret `pellicle-ipsec-keys`, core/ipsec/kept-texts.ts), on the resource version that
+ * and their one order. It alone writes them (Secret `pellicle-ipsec-keys`, core/api/ipsec-secrets.ts), on the resource version that
  * it read. Agents take a text when it is kept, so a third one waits here, and none is missed by somebody.
  */
 export interface KeepView {
@@ -37,7 +37,7 @@ export interface Keeping {
 }
 
 /** As many fingerprints are remembered: more than one a day for ten years. */
-export const MAX_RETIRED = 4096
+const MAX_RETIRED = 4096
 
 export function keepTexts(view: KeepView): Keeping {
   let { texts, retired, forced } = view.kept

@@ -44,7 +44,7 @@ export function supportedInUserspace(key: AlgorithmNames): Support {
   return {
     supported: false,
     missing: `the userspace datapath has no ${name} with an ICV of ${key.icvBytes * 8} bits`,
-    remedy: `Use the kernel datapath, or rotate to one of: ${USERSPACE_ALGORITHMS.join('; ')}.`,
+    remedy: `Rotate to one of: ${USERSPACE_ALGORITHMS.join('; ')}.`,
   }
 }
 

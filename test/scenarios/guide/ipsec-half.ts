@@ -90,7 +90,7 @@ export async function ipsecHalf(t: TestContext, lab: Lab): Promise<void> {
     assert.match(next, HEX_KEY)
     assert.notEqual(next, key)
     await first.run(guide.next(/^patch=/))
-    assert.match(await first.run(guide.next(/^kubectl patch secret/)), /^secret\/cilium-ipsec-keys patched/)
+    assert.match(await first.run(guide.next(/^kubectl patch secret/)), /^secret\/cilium-ipsec-keys patched$/m)
     await first.run(guide.next(/^read NEWKEYID/))
     assert.equal(await shown(/^echo \$NEWKEYID/), '4')
     assert.equal(await shown(/^echo \$NEWPSK/), next)

@@ -14,7 +14,7 @@ import { requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
 import type { IpsecKey } from '#core/ipsec/key.ts'
 import { parseKeyTexts } from '#core/ipsec/key-text.ts'
-import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
+import { IPSEC_DEVICE, VXLAN_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import { formatAnnouncement, type Level } from '#core/transition/level.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import { JsonFile } from '#io/store/json-file.ts'
@@ -108,6 +108,7 @@ class FakeHost implements HostNetwork {
 }
 
 interface Member {
+  readonly name: string
   readonly agent: Agent
   readonly datapath: FakeDatapath
   readonly host: FakeHost
@@ -172,7 +173,7 @@ async function join1(
     onProgrammed: async () => undefined,
     now: () => 0,
   })
-  const member = { agent, datapath, host, state }
+  const member = { name, agent, datapath, host, state }
   cluster.members.push(member)
   agent.nudge()
   return member
@@ -455,4 +456,28 @@ test('ipsec: an agent that starts again changes nothing', LIMIT, async () => {
   await after.agent.programmed()
   assert.equal(after.datapath.ipsec.get(IPSEC_DEVICE)?.steps.length, steps)
   assert.equal(cluster.nodes.get('node1'), said, 'nothing was written anew')
+})
+
+test('ipsec: who says that it sends encrypted sends nothing in clear any more', LIMIT, async () => {
+  cluster.ipsec = true
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+  const clear = new Map<string, string[]>()
+  const registry: Registry = {
+    announce: async (own) => {
+      const routes = cluster.members.find(({ name }) => name === own.name)?.host.plans.at(-1)?.routes ?? []
+      const left = routes.filter(({ device, type }) => type === 'unicast' && device === VXLAN_DEVICE)
+      if ((own.announcement?.level ?? 0) >= 2) clear.set(own.name, [...(clear.get(own.name) ?? []), `${left.length}`])
+      await cluster.announce(own)
+    },
+    annotate: () => cluster.annotate(),
+  }
+  for (const index of [1, 2, 3]) await join1(index, { registry })
+  await until(() => cluster.levels === '000')
+  cluster.encryption = true
+  cluster.nudge()
+  await until(() => cluster.levels === '333')
+  assert.deepEqual(
+    [...clear.values()].flat().filter((count) => count !== '0'),
+    [],
+  )
 })

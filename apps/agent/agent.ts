@@ -311,6 +311,7 @@ export class Agent {
       ownSeen: seen,
       receiving: announcement.level !== CLEAR || !wanted || (await this.#datapathIsThere()),
       peers: applied.snapshot.peers,
+      unsendable: unsendable(applied.snapshot),
     })
     const { next, text } = this.#transition
     if (next.level === announcement.level && next.epoch === announcement.epoch) return
@@ -329,6 +330,15 @@ export class Agent {
 
 /** More than a rotation takes. */
 const MOST_STEPS = 4
+
+/** Of IPsec: without a common key in force traffic would still go in clear, and others close by our word that it does not. */
+function unsendable({ self, peers }: Snapshot): readonly string[] | undefined {
+  const sendBy = self.ipsec?.sendBy
+  if (sendBy === undefined) return undefined
+  return peers
+    .filter(({ name, granted }) => granted !== undefined && !Object.hasOwn(sendBy, name))
+    .map(({ name }) => name)
+}
 
 function ownWords({ node, ciliumNodes }: Known): Pick<NodeAnnouncement, 'bootId'> & { words: IpsecWords | undefined } {
   const own = ciliumNodes.find(({ metadata }) => metadata.name === node.name)

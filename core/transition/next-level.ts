@@ -21,6 +21,8 @@ export interface TransitionView {
   /** The datapath has acknowledged device and peers, so encrypted packets would be received from now on. */
   readonly receiving: boolean
   readonly peers: readonly TransitionPeer[]
+  /** Names of peers to whom this node could not send encrypted yet: before it says that it does, it waits for them. */
+  readonly unsendable?: readonly string[] | undefined
 }
 
 export interface TransitionPeer {
@@ -69,8 +71,9 @@ export function nextLevel(view: TransitionView): Transition {
   )
   const epoch = nextEpoch(wanted, own.epoch, announced)
   const { to, needs } = (wanted ? STEP_UP : STEP_DOWN)[own.level]
+  const unsendable = new Set(to === SENDING && own.level === RECEIVING ? view.unsendable : [])
   const waitingFor = announced
-    .filter((peer) => needs !== undefined && (peer.epoch !== epoch || !needs(peer.level)))
+    .filter((peer) => needs !== undefined && (peer.epoch !== epoch || !needs(peer.level) || unsendable.has(peer.name)))
     .map(({ name }) => name)
     .sort()
   const seen = view.ownSeen?.level === own.level && view.ownSeen.epoch === own.epoch

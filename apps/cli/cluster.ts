@@ -12,7 +12,13 @@ export interface Cluster {
 /** Nothing is asked of the cluster yet. */
 export async function connectCluster(context: CliContext, flags: ClusterFlags): Promise<Cluster> {
   return {
-    client: await KubeClient.connect({ kubeconfig: flags.kubeconfig, context: flags.context, env: context.env }),
+    client: await KubeClient.connect({
+      kubeconfig: flags.kubeconfig,
+      context: flags.context,
+      as: flags.as,
+      asGroups: flags.asGroup,
+      env: context.env,
+    }),
     namespace: flags.namespace ?? (context.env['CILIUM_NAMESPACE'] || NAMESPACE),
   }
 }

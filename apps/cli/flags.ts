@@ -8,6 +8,9 @@ export interface ClusterFlags {
   readonly namespace: string | undefined
   readonly context: string | undefined
   readonly kubeconfig: string | undefined
+  /** Whom to impersonate, and as a member of which groups. */
+  readonly as: string | undefined
+  readonly asGroup: readonly string[] | undefined
 }
 
 export const clusterFlags: FlagParametersForType<ClusterFlags, CliContext> = {
@@ -20,6 +23,15 @@ export const clusterFlags: FlagParametersForType<ClusterFlags, CliContext> = {
   },
   context: { kind: 'parsed', parse: text, brief: 'Context of the kubeconfig', placeholder: 'name', optional: true },
   kubeconfig: { kind: 'parsed', parse: text, brief: 'Kubeconfig file', placeholder: 'file', optional: true },
+  as: { kind: 'parsed', parse: text, brief: 'User to impersonate', placeholder: 'user', optional: true },
+  asGroup: {
+    kind: 'parsed',
+    parse: text,
+    brief: 'Group of the user to impersonate; may be repeated',
+    placeholder: 'group',
+    optional: true,
+    variadic: true,
+  },
 }
 
 export const releaseFlag: FlagParametersForType<{ readonly helmReleaseName: string }, CliContext> = {

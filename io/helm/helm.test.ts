@@ -53,6 +53,8 @@ echo '{"version": 3, "manifest": "m"}'`,
     namespace: 'kube-system',
     kubeconfig: '/k',
     context: 'c',
+    as: 'jane',
+    asGroups: ['a', 'b'],
     env: { PATH: '/usr/bin:/bin' },
     signal: new AbortController().signal,
   })
@@ -61,7 +63,7 @@ echo '{"version": 3, "manifest": "m"}'`,
   const args = await readFile(join(at, 'args'), 'utf8')
   assert.match(
     args,
-    /^upgrade cilium \/chart --install --reset-values --values .*--namespace kube-system --kubeconfig \/k --kube-context c$/m,
+    /^upgrade cilium \/chart --install --reset-values --values .*--namespace kube-system --kubeconfig \/k --kube-context c --kube-as-user jane --kube-as-group a --kube-as-group b$/m,
   )
   assert.ok(!args.includes('geheim'))
   assert.equal((await readFile(join(at, 'mode'), 'utf8')).trim(), '600')
@@ -81,6 +83,8 @@ test('an interrupt reaches Helm, and is waited for', async (t) => {
     namespace: 'n',
     kubeconfig: undefined,
     context: undefined,
+    as: undefined,
+    asGroups: undefined,
     env: { PATH: '/usr/bin:/bin' },
     signal: abort.signal,
   })

@@ -11,6 +11,8 @@ export interface HelmOptions {
   readonly namespace: string
   readonly kubeconfig: string | undefined
   readonly context: string | undefined
+  readonly as: string | undefined
+  readonly asGroups: readonly string[] | undefined
   readonly env: Readonly<Record<string, string | undefined>>
   /** Helm is interrupted and may still mark its release as failed. */
   readonly signal: AbortSignal
@@ -72,13 +74,15 @@ export class Helm {
   }
 
   async #run(args: readonly string[]): Promise<string> {
-    const { program, namespace, kubeconfig, context, env, signal } = this.#options
+    const { program, namespace, kubeconfig, context, as, asGroups = [], env, signal } = this.#options
     signal.throwIfAborted()
     const where = [
       '--namespace',
       namespace,
       ...(kubeconfig === undefined ? [] : ['--kubeconfig', kubeconfig]),
       ...(context === undefined ? [] : ['--kube-context', context]),
+      ...(as === undefined ? [] : ['--kube-as-user', as]),
+      ...asGroups.flatMap((group) => ['--kube-as-group', group]),
     ]
     const child = spawn(program, [...args, ...where], {
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -10,6 +10,9 @@ export interface ConnectOptions {
   readonly kubeconfig?: string | undefined
   /** Like `--context`. */
   readonly context?: string | undefined
+  /** Like `--as` and `--as-group`; in place of what the kubeconfig says. */
+  readonly as?: string | undefined
+  readonly asGroups?: readonly string[] | undefined
   /** Standard: `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>>
 }
@@ -21,6 +24,20 @@ const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
  * @throws Fault `kube.config`
  */
 export async function findConnection(options: ConnectOptions = {}): Promise<Connection> {
+  const { as = '', asGroups = [] } = options
+  if (as === '' && asGroups.length > 0) {
+    throw kubeFault('kube.config', 'groups cannot be impersonated without a user', {
+      field: '--as-group',
+      remedy: 'Say who with --as USER',
+    })
+  }
+  const connection = await withoutImpersonation(options)
+  if (as === '') return connection
+  const groups = asGroups.length === 0 ? {} : { 'Impersonate-Group': asGroups }
+  return { ...connection, impersonate: { 'Impersonate-User': as, ...groups } }
+}
+
+async function withoutImpersonation(options: ConnectOptions): Promise<Connection> {
   const env = options.env ?? process.env
   const named = options.kubeconfig ?? env['KUBECONFIG']
   if (named !== undefined && named !== '') {

@@ -68,6 +68,11 @@ real('key-status prints the key as Cilium’s CLI does, and no other command doe
   const key = await text()
   assert.equal((await cli('encrypt', 'ks')).stdout, `IPsec key: ${key}\n`)
   assert.equal((await cli('encryption', 'key-status', '-o', 'json')).stdout, `{\n "ipsec-key": "${key}"\n}\n`)
+  const nobody = await cli('encryption', 'key-status', '--as', 'nobody', '--as-group', 'a', '--as-group', 'b')
+  assert.equal(nobody.code, 1)
+  assert.match(nobody.stderr, /"nobody" cannot get/)
+  const master = await cli('encryption', 'key-status', '--as', 'somebody', '--as-group', 'system:masters')
+  assert.equal(master.stdout, `IPsec key: ${key}\n`)
   const hex = key.split(' ')[2] as string
   const rotated = await cli('encryption', 'rotate-key')
   assert.equal(rotated.stdout, 'IPsec key successfully rotated, new key SPI: 2\n')

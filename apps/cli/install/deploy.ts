@@ -51,6 +51,8 @@ export async function helmOf(context: CliContext, cluster: Cluster, flags: Clust
     namespace: cluster.namespace,
     kubeconfig: flags.kubeconfig,
     context: flags.context,
+    as: flags.as,
+    asGroups: flags.asGroup,
     env: context.env,
     signal: context.signal,
   })

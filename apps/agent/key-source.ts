@@ -162,6 +162,7 @@ export class KeySource {
       this.#fileRead = true
       if (!same) this.#look()
     } catch (error) {
+      if (this.#names?.file !== path) return
       const before = this.#fileFault?.message
       this.#fileFault = error instanceof Fault ? error : new Fault('store.read', describeFault(error))
       this.#fileRead = true
@@ -224,10 +225,11 @@ export class KeySource {
       }
       return told(parse(text), where)
     }
+    // what it held before is no answer to why it cannot be read now
+    if (this.#fileFault !== undefined) return { problem: this.#fileFault, fromFile: true }
     if (this.#fileText !== undefined && this.#isDone(this.#user)) {
       return { ...told(parse(this.#fileText), names.file ?? ''), fromFile: true }
     }
-    if (this.#fileFault !== undefined) return { problem: this.#fileFault }
     void this.#lookElsewhere(names)
     return { problem: missing(names, this.#refused, this.#elsewhere ?? []) }
   }

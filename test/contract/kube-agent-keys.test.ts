@@ -135,6 +135,12 @@ realTest('a file counts where there is no Secret, also when kubelet swaps it', (
       assert.equal(source.reading.problem, undefined)
       await put(2, KEY(4))
       await until(() => ids(source) === '4')
+      // a folder in its place
+      await rm(join(folder, 'keys'))
+      await mkdir(join(folder, 'keys'))
+      await until(() => /cannot read .*keys/.test(source.reading.problem?.message ?? ''))
+      assert.equal(ids(source), '4', 'the last good one stays in force')
+      assert.equal(source.reading.operator, false)
     } finally {
       await rm(folder, { recursive: true })
     }

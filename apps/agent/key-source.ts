@@ -41,6 +41,16 @@ export interface KeyReading {
   readonly complete: boolean
 }
 
+const NOTHING: KeyReading = {
+  current: undefined,
+  kept: [],
+  retired: [],
+  operator: true,
+  forced: undefined,
+  problem: undefined,
+  complete: false,
+}
+
 type SecretObject = NonNullable<(typeof SECRETS)['shape']>
 
 /** Between two looks at a file when nothing was told. */
@@ -69,15 +79,7 @@ export class KeySource {
   #fileFault: Fault | undefined
   #parsed = new Map<string, readonly IpsecKey[] | Fault>()
   #good: readonly IpsecKey[] | undefined
-  #reading: KeyReading = {
-    current: undefined,
-    kept: [],
-    retired: [],
-    operator: true,
-    forced: undefined,
-    problem: undefined,
-    complete: false,
-  }
+  #reading = NOTHING
 
   /** `changed`: {@link reading} is another one. */
   constructor(client: KubeClient, log: Log, changed: () => void) {
@@ -97,7 +99,8 @@ export class KeySource {
   /** Looks there from now on. The same names again: nothing changes. */
   async follow(names: KeyNames): Promise<void> {
     if (JSON.stringify(names) === JSON.stringify(this.#names)) return
-    await this.close()
+    const stopped = this.#stop()
+    // before anything is waited for: asked again meanwhile, it is the same
     this.#names = names
     this.#refused = undefined
     this.#elsewhere = undefined
@@ -121,9 +124,19 @@ export class KeySource {
       await this.#readFile(file)
     }
     this.#look()
+    await stopped
   }
 
+  /** Keys of before do not count when it follows again. */
   async close(): Promise<void> {
+    const stopped = this.#stop()
+    this.#good = undefined
+    this.#parsed.clear()
+    this.#reading = NOTHING
+    await stopped
+  }
+
+  async #stop(): Promise<void> {
     this.#folder?.close()
     this.#folder = undefined
     clearInterval(this.#timer)

@@ -146,3 +146,19 @@ realTest('a file counts where there is no Secret, also when kubelet swaps it', (
     }
   }),
 )
+
+realTest('what was read before encryption was turned off does not count when it is on again', () =>
+  withSource(async ({ source, secret, follow }) => {
+    await write(secret, { keys: KEY(3) })
+    await Promise.all([follow(), follow()])
+    await until(() => source.reading.complete && ids(source) === '3')
+    await source.close()
+    assert.deepEqual([source.reading.current, source.reading.complete], [undefined, false])
+    await write(secret, { keys: KEY(5) })
+    // watched by nobody, and still the key of now counts
+    await source.follow({ namespace: 'default', secret, field: 'keys', file: undefined, watched: false })
+    assert.equal(ids(source), undefined, 'nothing counts before it was read')
+    await until(() => source.reading.complete)
+    assert.equal(ids(source), '5')
+  }),
+)

@@ -218,14 +218,19 @@ test('the way to a peer follows both levels, and a common key', () => {
       // the tunnel is there before anything is sent by it, so that both have heard of each other
       assert.equal(p.ipsec?.peers.length ?? 0, own >= 1 && (theirs ?? 0) >= 1 ? 1 : 0)
     }
-    const without = (own: Level) =>
+    const without = (own: Level, theirs: Level = 3) =>
       planned(
-        snapshotOf(1, own, [ipsecPeerOf(2, 3, {}, [KEY_4])], {
+        snapshotOf(1, own, [ipsecPeerOf(2, theirs, {}, [KEY_4])], {
           config: ipsecConfig(shape),
           self: { ipsec: { ...ownIpsecOf(1, []), sendBy: {} } },
         }),
       )
-    assert.deepEqual(deviceTo(without(2), '10.244.2.0/24'), [V], 'clear is better than waiting, as long as it may be')
+    assert.deepEqual(
+      deviceTo(without(2, 2), '10.244.2.0/24'),
+      [V],
+      'clear is better than waiting, as long as it may be',
+    )
+    assert.deepEqual(deviceTo(without(2, 3), '10.244.2.0/24'), [I], 'a closed peer drops what is in clear')
     assert.deepEqual(deviceTo(without(3), '10.244.2.0/24'), [I], 'closed: it waits in the datapath')
     assert.equal(without(3).ipsec?.peers[0]?.send, undefined)
     assert.deepEqual(codes(without(3)), ['peer.key.not-common CiliumNode/node-2'])

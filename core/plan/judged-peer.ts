@@ -1,7 +1,7 @@
 import type { Family, Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
-import { CLOSED, RECEIVING, SENDING } from '#core/transition/level.ts'
+import { CLOSED, type Level, RECEIVING, SENDING } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import { conflictsOf } from './conflicts.ts'
 import { factsOf, type PeerFacts } from './peer-facts.ts'
@@ -85,7 +85,7 @@ function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts:
   const usable = ipsec !== undefined || (key !== undefined && self.publicKey !== undefined)
   let path: JudgedPeer['path']
   if (own === CLOSED) path = usable ? 'encrypted' : 'none'
-  else if (own === SENDING && level >= RECEIVING && usable && canSend(ipsec)) path = 'encrypted'
+  else if (own === SENDING && level >= RECEIVING && usable && canSend(ipsec, level)) path = 'encrypted'
   else path = tunnelIp(self, nodeIps) === undefined ? 'none' : 'clear'
   const { nodeEncryption } = config.encryption
   // While the peer says that it encrypts it may refuse what is in clear: also when this node was told to stop.
@@ -106,9 +106,9 @@ function ipsecOf(config: PlanConfig, self: OwnNode, facts: PeerFacts): JudgedIps
   return { bootId: facts.bootId, send: Object.hasOwn(sendBy, name) ? sendBy[name] : undefined }
 }
 
-/** While clear is still allowed, it is better than waiting for a key. */
-function canSend(ipsec: JudgedIpsec | undefined): boolean {
-  return ipsec === undefined || ipsec.send !== undefined
+/** While clear is still allowed, it is better than waiting for a key; a closed peer drops it. */
+function canSend(ipsec: JudgedIpsec | undefined, level: Level): boolean {
+  return ipsec === undefined || ipsec.send !== undefined || level === CLOSED
 }
 
 function keyProblems(config: PlanConfig, self: OwnNode, facts: PeerFacts, judged: JudgedPeer): readonly Problem[] {

@@ -116,7 +116,8 @@ export function diffIpsec(
 function assignSlots(wanted: readonly WantedPeer[], actual: EngineIpsecState, maxPeers: number): Map<string, number> {
   const slots = new Map<string, number>()
   const byIdentity = new Map(actual.peers.map(({ peer, publicKey }) => [publicKey, peer]))
-  const free = new Map(actual.peers.map(({ peer }) => [peer, addressOf(peer, actual)]))
+  const addresses = new Map(actual.associations.map((one) => [one.peer, theirAddress(one)]))
+  const free = new Map(actual.peers.map(({ peer }) => [peer, addresses.get(peer)]))
   for (const { node, identity } of wanted) {
     const slot = byIdentity.get(identity)
     if (slot === undefined) continue
@@ -145,10 +146,9 @@ function assignSlots(wanted: readonly WantedPeer[], actual: EngineIpsecState, ma
   return slots
 }
 
-/** The peer's outer address, as far as associations tell. */
-function addressOf(slot: number, { associations }: EngineIpsecState): Ip | undefined {
-  const one = associations.find(({ peer }) => peer === slot)
-  return one === undefined ? undefined : one.direction === 'in' ? one.outer.source : one.outer.destination
+/** The peer's outer address, which all of its associations have. */
+function theirAddress({ direction, outer }: DumpedAssociation): Ip {
+  return direction === 'in' ? outer.source : outer.destination
 }
 
 function idOf(one: Pick<DumpedAssociation, 'direction' | 'peer' | 'spi' | 'fingerprint'>): string {

@@ -339,6 +339,9 @@ test('a node without a pod CIDR says what it waits for', LIMIT, async () => {
   await until(() => (one.agent.notReady() ?? '').includes('has no pod CIDR'))
   assert.equal(one.host.plans.length, 0)
   await assert.rejects(one.agent.programmed(), /no pod CIDR/)
+  await assert.rejects(one.agent.flush({ spi: undefined, node: undefined }), /no pod CIDR/)
+  await one.agent.pause('this node is being cleaned up')
+  await assert.rejects(one.agent.flush({ spi: undefined, node: undefined }), /cleaned up/)
 })
 
 test('running pods outside a new pod CIDR are named, not overwritten', () => {

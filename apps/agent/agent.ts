@@ -114,7 +114,7 @@ export class Agent {
   async programmed(): Promise<void> {
     await this.#applyWorker.settled()
     const reason = this.notReady()
-    if (reason !== undefined) throw new Fault('agent.not-ready', `this node is not programmed: ${reason}`)
+    if (reason !== undefined) throw notReady(reason)
   }
 
   /** Why pods cannot be served; undefined: they can. */
@@ -127,6 +127,7 @@ export class Agent {
    * many there were. Packets wait or are dropped meanwhile, never sent in clear.
    */
   async flush(only: FlushFilter): Promise<number> {
+    if (this.#paused !== undefined) throw notReady(this.#paused)
     const flushed = new Promise<number>((resolve, reject) => this.#flushes.push({ only, resolve, reject }))
     this.#applyWorker.nudge()
     return await flushed
@@ -172,6 +173,8 @@ export class Agent {
     const known = await this.#gather()
     if (typeof known === 'string') {
       this.#wait(known)
+      // whoever asked would wait for as long
+      for (const { reject } of this.#flushes.splice(0)) reject(notReady(known))
       return
     }
     try {
@@ -326,6 +329,10 @@ export class Agent {
     if (probe.usable) return true
     throw new Fault('datapath.unusable', `encryption cannot begin: ${probe.missing}`, { remedy: probe.remedy })
   }
+}
+
+function notReady(reason: string): Fault {
+  return new Fault('agent.not-ready', `this node is not programmed: ${reason}`)
 }
 
 /** More than a rotation takes. */

@@ -50,76 +50,90 @@ test('Cilium’s own CLI', { timeout: 1_500_000 }, async (t) => {
     'IPsec, routed natively: every key that it expects is in use, also after it has rotated them',
     async (t) => {
       await createKey(lab, 3)
-      await using _ = await installed(lab, cli, `${NATIVE} ${IPSEC}`)
-      await sameStatus(lab, cli, 'IPsec')
-      await sameConfig(lab, cli, ['enable-ipsec', 'true'], ['routing-mode', 'native'])
-      const errors = await restingIpsec(t, lab, cli, KEYS)
-      const before = await sameKey(lab, cli)
+      await installed(lab, cli, `${NATIVE} ${IPSEC}`, async () => {
+        await sameStatus(lab, cli, 'IPsec')
+        await sameConfig(lab, cli, ['enable-ipsec', 'true'], ['routing-mode', 'native'])
+        const errors = await restingIpsec(t, lab, cli, KEYS)
+        const before = await sameKey(lab, cli)
 
-      const rotated = await cli.say('encryption', 'rotate-key')
-      assert.equal(rotated, 'IPsec key successfully rotated, new key SPI: 4\n')
-      await rotatedTo(lab, 4)
-      const after = await sameKey(lab, cli)
-      assert.match(after, GCM(4))
-      assert.notEqual(after.split(' ')[2], before.split(' ')[2])
-      assert.deepEqual(await restingIpsec(t, lab, cli, KEYS), errors)
+        const rotated = await cli.say('encryption', 'rotate-key')
+        assert.equal(rotated, 'IPsec key successfully rotated, new key SPI: 4\n')
+        await rotatedTo(lab, 4)
+        const after = await sameKey(lab, cli)
+        assert.match(after, GCM(4))
+        assert.notEqual(after.split(' ')[2], before.split(' ')[2])
+        assert.deepEqual(await restingIpsec(t, lab, cli, KEYS), errors)
 
-      // it takes what ours has written, and ours what it has: another algorithm, and back
-      assert.match(await cli.say('encryption', 'rotate-key', '--auth-algo', 'hmac-sha256'), /new key SPI: 5\n$/)
-      await rotatedTo(lab, 5)
-      assert.match(await sameKey(lab, cli), /^5\+ hmac\(sha256\) [0-9a-f]{32} cbc\(aes\) [0-9a-f]{32}$/)
-      assert.match(await lab.sh('cilium encryption rotate-key --auth-algo gcm-aes'), /new key SPI: 6\n$/)
-      assert.match(await sameKey(lab, cli), GCM(6))
-      assert.match(await cli.say('encryption', 'rotate-key'), /new key SPI: 7\n$/)
-      await rotatedTo(lab, 7)
-      assert.deepEqual(await restingIpsec(t, lab, cli, KEYS), errors)
+        // it takes what ours has written, and ours what it has: another algorithm, and back
+        assert.match(await cli.say('encryption', 'rotate-key', '--auth-algo', 'hmac-sha256'), /new key SPI: 5\n$/)
+        await rotatedTo(lab, 5)
+        assert.match(await sameKey(lab, cli), /^5\+ hmac\(sha256\) [0-9a-f]{32} cbc\(aes\) [0-9a-f]{32}$/)
+        assert.match(await lab.sh('cilium encryption rotate-key --auth-algo gcm-aes'), /new key SPI: 6\n$/)
+        assert.match(await sameKey(lab, cli), GCM(6))
+        assert.match(await cli.say('encryption', 'rotate-key'), /new key SPI: 7\n$/)
+        await rotatedTo(lab, 7)
+        assert.deepEqual(await restingIpsec(t, lab, cli, KEYS), errors)
+      })
     },
   )
 
   await t.test(
     'IPsec by tunnel: it expects a second pair of keys for each pair of nodes, which there is not',
     async (t) => {
-      await using _ = await installed(lab, cli, IPSEC)
-      await sameStatus(lab, cli, 'IPsec')
-      await sameConfig(lab, cli, ['enable-ipsec', 'true'], ['routing-mode', 'tunnel'])
-      // Cilium from 1.18 on has associations for pods and others for its tunnel there; here one pair serves both
-      await restingIpsec(t, lab, cli, 2 * KEYS)
+      await installed(lab, cli, IPSEC, async () => {
+        await sameStatus(lab, cli, 'IPsec')
+        await sameConfig(lab, cli, ['enable-ipsec', 'true'], ['routing-mode', 'tunnel'])
+        // Cilium from 1.18 on has associations for pods and others for its tunnel there; here one pair serves both
+        await restingIpsec(t, lab, cli, 2 * KEYS)
+      })
     },
   )
 
   await t.test('WireGuard', async (t) => {
     await lab.sh('kubectl -n kube-system delete secret cilium-ipsec-keys')
-    await using _ = await installed(lab, cli, '--set encryption.enabled=true --set encryption.type=wireguard')
-    await sameStatus(lab, cli, 'Wireguard')
-    await sameConfig(lab, cli, ['enable-wireguard', 'true'])
-    const text = await cli.say('encryption', 'status')
-    t.diagnostic(text.trim())
-    assert.equal(text, `Encryption: Wireguard (${NODES}/${NODES} nodes)\n\n`)
-    assert.equal(await lab.sh('cilium encryption status'), text)
-    const report = await cli.json<EncryptionJson>('encryption', 'status')
-    assert.deepEqual(report, { 'total-node-count': NODES, 'enc-wireguard-node-count': NODES })
-    assert.deepEqual(await nodesOf(lab, cli), await nodeNames(lab))
-    // and what it says where there is no key
-    const { code, stderr } = await cli.ask('encryption', 'key-status')
-    assert.equal(code, 1)
-    assert.match(stderr, /failed to fetch IPsec secret/)
+    await installed(lab, cli, '--set encryption.enabled=true --set encryption.type=wireguard', async () => {
+      await sameStatus(lab, cli, 'Wireguard')
+      await sameConfig(lab, cli, ['enable-wireguard', 'true'])
+      const text = await cli.say('encryption', 'status')
+      t.diagnostic(text.trim())
+      assert.equal(text, `Encryption: Wireguard (${NODES}/${NODES} nodes)\n\n`)
+      assert.equal(await lab.sh('cilium encryption status'), text)
+      const report = await cli.json<EncryptionJson>('encryption', 'status')
+      assert.deepEqual(report, { 'total-node-count': NODES, 'enc-wireguard-node-count': NODES })
+      assert.deepEqual(await nodesOf(lab, cli), await nodeNames(lab))
+      // and what it says where there is no key
+      const { code, stderr } = await cli.ask('encryption', 'key-status')
+      assert.equal(code, 1)
+      assert.match(stderr, /failed to fetch IPsec secret/)
+
+      // a release that was asked for is the one that agents say
+      await lab.sh('cilium upgrade --version 1.15.0 && cilium status --wait', 240)
+      const { stderr: old } = await cli.ask('encryption', 'status')
+      assert.match(old, /Cilium version is too old: 1\.15\.0 \(command is supported since 1\.18\)/)
+    })
   })
 })
 
-/** Installs with our CLI and waits with the other one; removed when it is disposed of. */
-async function installed(lab: Lab, cli: CiliumCli, flags: string): Promise<AsyncDisposable> {
-  await using undo = new AsyncDisposableStack()
-  undo.defer(async () => void (await lab.sh('cilium uninstall --wait', 240)))
-  await lab.sh(`cilium install ${flags}`, 300)
-  const text = await cli.say('status', '--wait', '--wait-duration', '4m', '--interactive=false')
-  for (const component of ['Cilium', 'Operator']) {
-    assert.match(text, new RegExp(`${component}:\\s+\\S*OK`), text)
+/** Installs with our CLI, waits with the other one, and removes all of it after `work`. */
+async function installed(lab: Lab, cli: CiliumCli, flags: string, work: () => Promise<void>): Promise<void> {
+  const remove = () => lab.sh('cilium uninstall --wait', 240)
+  try {
+    await lab.sh(`cilium install ${flags}`, 300)
+    const text = await cli.say('status', '--wait', '--wait-duration', '4m', '--interactive=false')
+    for (const component of ['Cilium', 'Operator']) {
+      assert.match(text, new RegExp(`${component}:\\s+\\S*OK`), text)
+    }
+    assert.match(text, new RegExp(`DaemonSet\\s+cilium\\s+Desired: ${NODES}, Ready: \\S*${NODES}/${NODES}`), text)
+    assert.match(text, /Deployment\s+cilium-operator\s+Desired: 1, Ready: \S*1\/1/, text)
+    assert.doesNotMatch(text, /Errors:|Warnings:/)
+    await everyLevel(lab, 3)
+    await work()
+  } catch (error) {
+    // what went wrong first is what is told
+    await remove().catch(() => undefined)
+    throw error
   }
-  assert.match(text, new RegExp(`DaemonSet\\s+cilium\\s+Desired: ${NODES}, Ready: \\S*${NODES}/${NODES}`), text)
-  assert.match(text, /Deployment\s+cilium-operator\s+Desired: 1, Ready: \S*1\/1/, text)
-  assert.doesNotMatch(text, /Errors:|Warnings:/)
-  await everyLevel(lab, 3)
-  return undo.move()
+  await remove()
 }
 
 /** `status -o json` of both: what they name alike is alike. */

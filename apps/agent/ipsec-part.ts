@@ -46,6 +46,8 @@ export class IpsecPart {
   #since: number | undefined
   #callOff: (() => void) | undefined
   readonly #met = new Map<string, { readonly bootId: string | undefined; readonly at: number }>()
+  /** Since when others can know this node, by the clock of `#met`. */
+  #toldAt: number | undefined
   /** The first look of an agent that finds the device as it had left it. */
   #isAdopting = false
   /** The device is to be asked for its boot id again. */
@@ -109,6 +111,7 @@ export class IpsecPart {
         this.#begin(bootId)
         if (first && saidBefore.bootId === bootId && saidBefore.words !== undefined) {
           this.#said = [saidBefore.words]
+          this.#toldAt = Number.NEGATIVE_INFINITY
           this.#isAdopting = true
         }
       }
@@ -143,7 +146,8 @@ export class IpsecPart {
 
   /** They were written, or stand there already. True: that is news, which a next step may follow from. */
   told(words: IpsecWords): boolean {
-    const news = this.#said.length !== 1 || this.#last?.step !== 'wait'
+    const news = this.#toldAt === undefined || this.#said.length !== 1 || this.#last?.step !== 'wait'
+    this.#toldAt ??= performance.now()
     this.#said = [words]
     return news
   }
@@ -168,6 +172,7 @@ export class IpsecPart {
     this.#sending = new Map()
     this.#quiet = undefined
     this.#met.clear()
+    this.#toldAt = undefined
     this.#last = undefined
     this.#since = undefined
     this.#isStale = bootId === undefined
@@ -210,7 +215,7 @@ export class IpsecPart {
       // a CiliumNode without its Node is gone from the cluster
       peers: peers
         .filter(({ granted }) => granted !== undefined)
-        .map((peer) => ({ name: peer.name, words: this.#isNew(peer, now) ? undefined : peer.ipsec })),
+        .map((peer) => ({ name: peer.name, words: peer.ipsec, isNew: this.#isNew(peer, now) })),
       forced: parseForced(reading.forced, reading.kept.at(-1)),
       now,
       quiet: this.#quiet,
@@ -221,7 +226,7 @@ export class IpsecPart {
     this.#since = rotation.phase === 'rotating' ? (this.#since ?? this.#deps.now()) : undefined
     this.#callOff?.()
     this.#callOff = undefined
-    const greetAt = [...this.#met.values()].map(({ at }) => at + GREETING_MS).filter((at) => at > now)
+    const greetAt = [...this.#met.values()].map(({ at }) => this.#greetAt(at)).filter((at) => at > now)
     const wakeAt = Math.min(rotation.wakeAt ?? Number.POSITIVE_INFINITY, ...greetAt)
     if (wakeAt !== Number.POSITIVE_INFINITY) {
       const ms = Math.max(0, Math.ceil(wakeAt - now))
@@ -231,17 +236,22 @@ export class IpsecPart {
   }
 
   /**
-   * A node that is new to this one may not know it yet, and would count what it is greeted by as an error. Receiving from it
-   * waits for nothing.
+   * A node that is new to this one, or to which this one is new, may not know it yet, and would count what it is greeted by
+   * as an error. Receiving from it waits for nothing.
    */
   #isNew({ name, bootId, ipsec }: Peer, now: number): boolean {
     if (ipsec === undefined) return false
     const met = this.#met.get(name)
-    if (met !== undefined && met.bootId === bootId) return now < met.at + GREETING_MS
+    if (met !== undefined && met.bootId === bootId) return now < this.#greetAt(met.at)
     // one that was there before this agent is no stranger to the device
     const at = this.#isAdopting ? Number.NEGATIVE_INFINITY : now
     this.#met.set(name, { bootId, at })
     return !this.#isAdopting
+  }
+
+  /** Never, before anything was said: that is what wakes then. */
+  #greetAt(met: number): number {
+    return this.#toldAt === undefined ? Number.POSITIVE_INFINITY : Math.max(met, this.#toldAt) + GREETING_MS
   }
 
   /** Where no operator remembers it for all, this node does for itself. */
@@ -254,7 +264,7 @@ export class IpsecPart {
 }
 
 const MOST_RETIRED = 1000
-/** From when a node's words are seen until it is sent to first: in that time it has usually seen ours. */
+/** From when both have said their words until the other is sent to first: in that time it has usually seen ours. */
 const GREETING_MS = 300
 
 function distinct({ receive, send }: Rotation): readonly KeyRef[] {

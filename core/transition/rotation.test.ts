@@ -99,6 +99,26 @@ test('one node goes through a rotation step by step', () => {
   assert.deepEqual([end.step, end.phase], ['wait', 'steady'])
 })
 
+test('one that is new is not sent to yet, and what it may send by is kept', () => {
+  const alone = { kept: '3a 4b', said: ['3a 4b|4b'], installed: '3a 4b', sending: { b: '4b' } }
+  const quiet = { key: key('3a'), since: 9000 }
+  const peers = (isNew: boolean) => [
+    { name: 'b', words: words('3a 4b|4b') },
+    { name: 'c', words: words('3a|3a'), isNew },
+  ]
+  const before = rotate(view(alone, {}, { peers: peers(true), quiet }))
+  assert.deepEqual([before.step, [...before.send.keys()], before.waitingFor], ['wait', ['b'], ['c']])
+  assert.deepEqual([shown(before.receive), before.quiet], ['3a 4b', undefined])
+  const steady = { kept: '3a', said: ['3a|'], installed: '3a' }
+  for (const [isNew, sentTo] of [
+    [true, []],
+    [false, ['c']],
+  ] as const) {
+    const after = rotate(view(steady, {}, { peers: [{ name: 'c', words: words('3a|3a'), isNew }] }))
+    assert.deepEqual([...after.send.keys()], sentTo)
+  }
+})
+
 test('nothing is sent before this node has said something, nor to one that has not', () => {
   const first = rotate(view({ kept: '3a', installed: '' }, { b: '3a|3a' }))
   assert.deepEqual([first.step, shown(first.receive), first.send.size], ['apply', '3a', 0])

@@ -84,6 +84,8 @@ export interface RotationPeer {
   readonly name: string
   /** Undefined: its agent has said nothing yet under its boot id. */
   readonly words: IpsecWords | undefined
+  /** It may not know this node yet, so it is not sent to; its words count all the same: it may send as soon as it does. */
+  readonly isNew?: boolean
 }
 
 export interface Rotation {
@@ -227,7 +229,7 @@ function isSilent(words: IpsecWords | undefined): boolean {
 /** The newest key by which a packet to `peer` may leave. Said is installed: also when this agent has just started. */
 function sendingKey(view: RotationView, receive: readonly KeyRef[], peer: RotationPeer): KeyRef | undefined {
   const { said } = view.own
-  if (said.length === 0) return undefined
+  if (said.length === 0 || peer.isNew === true) return undefined
   const isForced = view.forced.includes(peer.name)
   return receive.findLast(
     (key) =>

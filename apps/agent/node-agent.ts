@@ -3,7 +3,7 @@ import { CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { ANNOTATION, CLEANUP } from '#core/api/names.ts'
 import type { NodeFacts } from '#core/api/node.ts'
 import type { Datapath, IpsecState, WireguardState } from '#core/datapath/datapath.ts'
-import { describeFault, Fault } from '#core/fault/fault.ts'
+import { describeFault } from '#core/fault/fault.ts'
 import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import { podNetwork } from '#core/plan/pod-network.ts'
 import type { StateMessage } from '#core/status/agent-status.ts'
@@ -16,7 +16,8 @@ import { JsonFile } from '#io/store/json-file.ts'
 import { watchFolder } from '#io/store/watch-folder.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import { Agent } from './agent.ts'
-import { ApiServer, type Routes, TextAnswer } from './api/server.ts'
+import { agentRoutes, healthRoutes, metricsRoutes } from './api/routes.ts'
+import { ApiServer, type Routes } from './api/server.ts'
 import { type CleanupDeps, cleanUp, cleanUpOnRequest } from './cleanup.ts'
 import { CleanupRequest } from './cleanup-request.ts'
 import { CNI_CONFLIST, installCni, removeCni } from './cni/install.ts'
@@ -24,10 +25,8 @@ import { Pods } from './cni/pods.ts'
 import { DeleteQueue } from './cni/queue.ts'
 import { CniServer } from './cni/server.ts'
 import { ConfigWatch } from './config-watch.ts'
-import { endpointStatus } from './endpoint-status.ts'
 import { type Endpoint, Endpoints, endpointsSchema } from './endpoints.ts'
 import { Health } from './health.ts'
-import { describeAssociations } from './ipsec-dump.ts'
 import { KeySource } from './key-source.ts'
 import { NodeAddresses } from './node-addresses.ts'
 import { NodeStateStore, nodeStateSchema } from './node-state.ts'
@@ -37,7 +36,7 @@ import type { AgentPaths } from './paths.ts'
 import { modeOf } from './plan-config.ts'
 import type { HostNetwork, HostObservation, PodDevices } from './ports.ts'
 import { KubeRegistry } from './publisher.ts'
-import { encryptionStatus, makeStatus, type StatusInputs } from './status.ts'
+import type { StatusInputs } from './status.ts'
 import { perFamily } from './view.ts'
 
 export interface NodeAgentOptions {
@@ -64,7 +63,11 @@ const RESYNC_MS = 60_000
 /** Between two lines that say the same about the API server. */
 const TELL_AGAIN_MS = 60_000
 
-/** One node's agent: all parts, wired. */
+/**
+ * One node's agent: all parts, wired.
+ *
+ * Longer than other files: each part has a file of its own, and this is the one place that knows them all.
+ */
 export class NodeAgent {
   readonly #options: NodeAgentOptions
   readonly #config: ConfigWatch
@@ -152,15 +155,27 @@ export class NodeAgent {
       forget: () => this.#annotateCleanup(undefined),
       end: () => options.end(),
     })
-    this.#api = new ApiServer(this.#routes(), log.with({ subsys: 'api' }))
+    const routes = agentRoutes({
+      status: () => this.#statusInputs(),
+      endpoints: () => this.#endpoints.all(),
+      agent: () => this.#agent,
+      observeIpsec: (device) => options.datapath.observeIpsec(device),
+      cleanUp: () => cleanUp(this.#cleanupDeps()),
+    })
+    this.#api = new ApiServer(routes, log.with({ subsys: 'api' }))
   }
 
   /** Resolves when everything runs; the node may still have to be programmed. Rejects when it cannot run at all. */
   async start(): Promise<void> {
     const { paths, log, nodeName, datapath, healthPort, metricsPort } = this.#options
-    if (healthPort !== undefined) await this.#listen(this.#healthRoutes(), '127.0.0.1', healthPort)
-    if (metricsPort !== undefined)
-      await this.#listen(await this.#metricsRoutes(), this.#options.metricsAddress ?? '127.0.0.1', metricsPort)
+    if (healthPort !== undefined) {
+      const routes = healthRoutes(() => this.#unhealthy())
+      await this.#listen(routes, '127.0.0.1', healthPort)
+    }
+    if (metricsPort !== undefined) {
+      const routes = await metricsRoutes(() => this.#statusInputs())
+      await this.#listen(routes, this.#options.metricsAddress ?? '127.0.0.1', metricsPort)
+    }
     await this.#api.listenUnix(paths.apiSocket)
     this.#closing.push(() => this.#api.close())
     await this.#config.start()
@@ -341,55 +356,6 @@ export class NodeAgent {
     await new KubeRegistry(this.#options.client).annotate(this.#options.nodeName, { [ANNOTATION.cleanup]: value })
   }
 
-  #routes(): Routes {
-    return {
-      'GET /v1/healthz': async () => makeStatus(await this.#statusInputs()),
-      'GET /v1/debuginfo': async () => {
-        const inputs = await this.#statusInputs()
-        const { applied } = inputs
-        return {
-          'cilium-version': VERSION,
-          encryption: encryptionStatus(inputs, true),
-          status: makeStatus(inputs),
-          snapshot: applied?.snapshot,
-          plan: applied?.plan,
-          endpoints: this.#endpoints.all(),
-        }
-      },
-      'GET /v1/endpoint': async () => this.#endpoints.all().map(endpointStatus),
-      'GET /v1/encrypt/xfrm': async () => await this.#associations(false),
-      'GET /v1/encrypt/xfrm-with-keys': async () => await this.#associations(true),
-      'POST /v1/encrypt/flush': async (query) => await this.#flush(query),
-      'POST /v1/cleanup': async () => ({ removed: await cleanUp(this.#cleanupDeps()) }),
-    }
-  }
-
-  async #associations(withKeys: boolean): Promise<object> {
-    const ipsec = this.#agent?.applied?.plan.ipsec
-    const state = ipsec === undefined ? undefined : await this.#options.datapath.observeIpsec(ipsec.name)
-    return describeAssociations(
-      state,
-      withKeys && ipsec !== undefined ? { ipsec, keys: this.#agent?.ipsec.keys ?? [] } : undefined,
-    )
-  }
-
-  async #flush(query: URLSearchParams): Promise<object> {
-    if (this.#agent === undefined) throw new Fault('agent.not-ready', 'the agent is starting')
-    const spi = query.get('spi')
-    const node = query.get('node')
-    return {
-      removed: await this.#agent.flush({ spi: spi === null ? undefined : Number(spi), node: node ?? undefined }),
-    }
-  }
-
-  #healthRoutes(): Routes {
-    const answer = async () => {
-      const reason = this.#unhealthy()
-      return reason === undefined ? new TextAnswer('ok\n') : new TextAnswer(`${reason}\n`, undefined, 503)
-    }
-    return { 'GET /healthz': answer }
-  }
-
   /** A node that was cleaned is well: nobody should start its agent again. */
   #unhealthy(): string | undefined {
     if (this.#cleanup.active) return undefined
@@ -397,12 +363,6 @@ export class NodeAgent {
     if (this.#agent.applied === undefined) return this.#agent.notReady() ?? 'this node is not programmed yet'
     const failing = this.#agent.workers.find(({ name, failures }) => name === 'apply' && failures > 4)
     return failing === undefined ? undefined : describeFault(failing.lastError)
-  }
-
-  async #metricsRoutes(): Promise<Routes> {
-    const { agentMetrics } = await import('./metrics.ts')
-    const metrics = agentMetrics(async () => makeStatus(await this.#statusInputs()))
-    return { 'GET /metrics': async () => new TextAnswer(await metrics.text(), metrics.contentType) }
   }
 
   async #listen(routes: Routes, host: string, port: number): Promise<void> {
@@ -461,20 +421,12 @@ export class NodeAgent {
 
   async #device(): Promise<WireguardState | undefined | Error> {
     if (this.#agent?.applied?.plan.wireguard === undefined) return undefined
-    try {
-      return await this.#options.datapath.observe(WIREGUARD_DEVICE)
-    } catch (error) {
-      return error instanceof Error ? error : new Error(String(error))
-    }
+    return await orError(() => this.#options.datapath.observe(WIREGUARD_DEVICE))
   }
 
   async #ipsecDevice(): Promise<IpsecState | undefined | Error> {
     if (this.#agent?.applied?.plan.ipsec === undefined) return undefined
-    try {
-      return await this.#options.datapath.observeIpsec(IPSEC_DEVICE)
-    } catch (error) {
-      return error instanceof Error ? error : new Error(String(error))
-    }
+    return await orError(() => this.#options.datapath.observeIpsec(IPSEC_DEVICE))
   }
 
   #kubernetes(): StateMessage {
@@ -485,6 +437,15 @@ export class NodeAgent {
       state: 'Warning',
       msg: synced ? `away for ${Math.round(staleMs / 1000)} s, going on with what is known: ${why}` : why,
     }
+  }
+}
+
+/** What cannot be asked is told as such. */
+async function orError<T>(ask: () => Promise<T>): Promise<T | Error> {
+  try {
+    return await ask()
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error))
   }
 }
 

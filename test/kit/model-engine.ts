@@ -47,7 +47,7 @@ const NEVER: Activity = {
 }
 const EMPTY = new Uint8Array(0)
 const REPORT_EVERY = 250
-const WAITING_PACKETS = 128
+const WAITING_PACKETS = 1024
 
 export class ModelEngine {
   readonly drops = new Map<string, number>()

@@ -1,4 +1,4 @@
-//! Packets that wait for a session, at most 128 and 1 MiB for each peer, so that one that is away leaves room for others,
+//! Packets that wait for a session, at most 1,024 and 1 MiB for each peer, so that one that is away leaves room for others,
 //! and 8 MiB in all; the oldest of a peer goes first.
 
 use super::counters::Counter;
@@ -7,7 +7,8 @@ use super::shared::Shared;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::SeqCst;
 
-const PER_PEER: usize = 128;
+/// A handshake on a busy machine may take a second.
+const PER_PEER: usize = 1024;
 const PEER_BYTES: usize = 1 << 20;
 const BYTES: usize = 8 << 20;
 
@@ -81,11 +82,26 @@ mod tests {
     use crate::engine::state::State;
     use pellicle_net::memory::{Mapping, create};
 
-    #[test]
-    fn a_peer_that_is_away_leaves_room_for_others() {
+    fn shared() -> Shared {
         let memory = create(c"pellicle-test", State::size(2)).expect("shared memory");
         let state = State::format(Mapping::new(&memory).expect("a mapping"), 2, [1; 16]);
-        let shared = Shared::new(state, -1, [-1, -1], 1420, false, false).expect("shared");
+        Shared::new(state, -1, [-1, -1], 1420, false, false).expect("shared")
+    }
+
+    #[test]
+    fn a_second_of_small_packets_waits() {
+        let (mut waiting, shared) = (Waiting::default(), shared());
+        for number in 0..1030u32 {
+            waiting.push(0, &number.to_be_bytes().repeat(25), &shared);
+        }
+        assert_eq!(shared.errands.waiting.load(SeqCst), 1024);
+        let kept = waiting.take(0, &shared);
+        assert_eq!((kept.len(), &kept[0][..4]), (1024, &6u32.to_be_bytes()[..]), "the oldest went");
+    }
+
+    #[test]
+    fn a_peer_that_is_away_leaves_room_for_others() {
+        let shared = shared();
         let (mut waiting, large) = (Waiting::default(), vec![0; 65_000]);
         for _ in 0..200 {
             waiting.push(0, &large, &shared);

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 NODE := node_modules/.bin/node
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-kernel lint fix image release bench clean
+.PHONY: help setup demo lab test test-all test-kernel lint fix image release bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ lab: setup ## a four-node Kubernetes cluster and a shell in examples/ with kubec
 
 test: setup ## all tests; SUITES=unit,contract,engine,interop,scenarios picks some
 	@$(NODE) tools/test/main.ts $(SUITES)
+
+test-all: setup ## the same with those that take too long for every change
+	@PELLICLE_SLOW_TESTS=1 $(NODE) tools/test/main.ts $(SUITES)
 
 test-kernel: setup ## the kernel datapath on Debian's kernels, in an emulated machine; KERNELS=6.12,6.1 picks some
 	@$(NODE) tools/kernel/main.ts $(KERNELS)

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
 import { wireguardGo } from './wireguard-go.ts'
 
@@ -121,8 +122,7 @@ suite('with wireguard-go', { skip, concurrency: 1 }, () => {
   })
 })
 
-const slow =
-  skip === false && process.env['PELLICLE_SLOW_TESTS'] === undefined ? 'set PELLICLE_SLOW_TESTS=1 (260 s)' : skip
+const slow = skip === false && !SLOW ? SLOW_HINT : skip
 
 suite('with wireguard-go, over the rekey interval', { skip: slow }, () => {
   for (const initiator of ['a', 'b'] as const) {

@@ -6,6 +6,7 @@ import { everyLevel, type Lab, labFor } from '#test/kit/lab.ts'
 import { Overruns } from '#test/kit/overruns.ts'
 import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { killAndWait, settle } from '#test/kit/processes.ts'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { measureStream } from '#test/kit/stream.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
 
@@ -24,6 +25,7 @@ test('ten rotations and encryption turned off lose nothing, kills next to nothin
   if (lab === undefined) return
   for (const shape of WIRE_SHAPES) {
     await t.test(shape.name, async (t) => {
+      if (shape !== WIRE_SHAPES[0] && !SLOW) return t.skip(SLOW_HINT)
       await createKey(lab, FIRST_ID)
       await lab.sh(
         `cilium install ${shape.flags} --set encryption.enabled=true --set encryption.type=ipsec && cilium status --wait`,

@@ -256,8 +256,10 @@ real('what somebody deletes or spoils is written again; the user’s Secret may 
     return (await kept()) !== undefined
   })
   assert.deepEqual((await kept())?.texts, [text(5)])
-  await client.patch(SECRETS, KEPT_SECRET, { data: { keys: null } }, scope)
-  await keeps(5)
+  for (const spoilt of [null, '', encodeSecret(text(5).slice(0, -10))]) {
+    await client.patch(SECRETS, KEPT_SECRET, { data: { keys: spoilt } }, scope)
+    await keeps(5)
+  }
   assert.deepEqual(
     (await kept())?.retired.map(({ id }) => id),
     [3, 4],

@@ -10,7 +10,9 @@ import {
 } from '#core/api/ipsec-secrets.ts'
 import { SECRETS } from '#core/api/resources.ts'
 import { describeFault } from '#core/fault/fault.ts'
+import { parseKeyTexts } from '#core/ipsec/key-text.ts'
 import type { RotationPeer } from '#core/transition/rotation.ts'
+import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { hasCode } from '#io/kube/errors.ts'
 import type { EventRecorder } from '#io/kube/events.ts'
@@ -122,12 +124,13 @@ export class KeyKeeper {
     if (nodes === undefined || stale) return
     const user = this.#user.get(`${namespace}/${secret.name}`)
     const object = this.#kept.get(`${namespace}/${KEPT_SECRET}`)
-    const kept = parseKeptKeys(object?.data) ?? this.#last
+    const read = parseKeptKeys(object?.data)
+    const isLost = this.#last.texts.length > 0 && (read === undefined || !isSound(read))
+    const kept = isLost ? this.#last : (read ?? this.#last)
     this.#last = kept
     const forced = object?.metadata.annotations?.[FORCED_ANNOTATION]
     const outcome = keep({ userText: secretText(user?.data, secret.field), kept, forced, nodes, userspace })
     // deleted or spoiled: written again as it was
-    const isLost = parseKeptKeys(object?.data) === undefined && kept.texts.length > 0
     const next = outcome.next ?? (isLost ? kept : undefined)
     if (next !== undefined) {
       await this.#write(object, next, outcome)
@@ -154,4 +157,9 @@ export class KeyKeeper {
     if (object === undefined) await client.create(SECRETS, secret, scope)
     else await client.replace(SECRETS, secret, scope)
   }
+}
+
+/** There is a key for as long as there was one. */
+function isSound({ texts }: KeptKeys): boolean {
+  return texts.length > 0 && texts.every((text) => parseKeyTexts(text, ipsecHash).ok)
 }

@@ -273,6 +273,9 @@ test('any text gives keys or a fault', () => {
     ),
     { seed: 43, numRuns: 1000 },
   )
+  // a word that every object has
+  const named = parseKeyTexts(`3 hmac(sha256) ${K20} constructor ${[...K20].toReversed().join('')}`, ipsecHash)
+  assert.equal(named.ok && named.value[0]?.encryptionAlgorithm, 'constructor')
 })
 
 test('a fingerprint names algorithm, ICV and keys, and not the id', () => {

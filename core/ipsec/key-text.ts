@@ -148,7 +148,8 @@ function parseTwo(words: Words): Material {
   refuseUnencrypted(words, 3)
   const authenticationKey = parseKey(words, 2, 'authentication key')
   const encryptionKey = parseKey(words, 4, 'encryption key')
-  const lengths = CIPHERS[encryptionAlgorithm]
+  // any word may stand there, `constructor` too
+  const lengths = Object.hasOwn(CIPHERS, encryptionAlgorithm) ? CIPHERS[encryptionAlgorithm] : undefined
   if (lengths !== undefined) checkLength(words, 4, encryptionAlgorithm, encryptionKey, lengths, '')
   const icvBytes = MACS[authenticationAlgorithm]?.icvBytes ?? 0
   return { encryptionAlgorithm, encryptionKey, authenticationAlgorithm, authenticationKey, icvBytes }

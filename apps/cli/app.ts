@@ -1,17 +1,8 @@
 import { type Application, buildApplication, ExitCode, run, text_en } from '@stricli/core'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { CliContext, ProgramName } from './context.ts'
+import { Exit } from './exit.ts'
 import { rootRoutes } from './routes.ts'
-
-/** A command that has said all there is to say and ends with this code. */
-export class Exit extends Error {
-  readonly code: number
-
-  constructor(code: number) {
-    super(`exit ${code}`)
-    this.code = code
-  }
-}
 
 export function buildCli(program: ProgramName, verbose = false): Application<CliContext> {
   const failure = (error: unknown): string => {

@@ -3,8 +3,8 @@ import { labPaths, stateFolder } from '#apps/lab/paths.ts'
 import { runAttached } from '#apps/lab/process/attached.ts'
 import { isAlive, requireUp } from '#apps/lab/state.ts'
 import { BRIDGE } from '#apps/lab/underlay/underlay.ts'
-import { Exit } from '../../app.ts'
 import type { CliContext } from '../../context.ts'
+import { Exit } from '../../exit.ts'
 import type { CaptureFlags } from './routes.ts'
 
 /** tcpdump in a node, or with `underlay` on the bridge that all nodes' traffic crosses. */

@@ -2,8 +2,8 @@ import { nodeProcess } from '#apps/lab/inside.ts'
 import { labPaths, stateFolder } from '#apps/lab/paths.ts'
 import { runAttached } from '#apps/lab/process/attached.ts'
 import { requireUp } from '#apps/lab/state.ts'
-import { Exit } from '../../app.ts'
 import type { CliContext } from '../../context.ts'
+import { Exit } from '../../exit.ts'
 import type { LabFlags } from './flags.ts'
 
 /** Runs a command in a node (bash when none is given), its exit code is ours. */

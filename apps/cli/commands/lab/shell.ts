@@ -1,8 +1,8 @@
 import { labPaths, stateFolder } from '#apps/lab/paths.ts'
 import { runAttached } from '#apps/lab/process/attached.ts'
 import { requireUp } from '#apps/lab/state.ts'
-import { Exit } from '../../app.ts'
 import type { CliContext } from '../../context.ts'
+import { Exit } from '../../exit.ts'
 import { labEnvironment } from './env.ts'
 import type { LabFlags } from './flags.ts'
 

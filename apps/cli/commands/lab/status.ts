@@ -1,6 +1,6 @@
 import { labStatus } from '#apps/lab/status.ts'
-import { Exit } from '../../app.ts'
 import type { CliContext } from '../../context.ts'
+import { Exit } from '../../exit.ts'
 import type { StatusFlags } from './routes.ts'
 
 export async function status(this: CliContext, flags: StatusFlags): Promise<void> {

@@ -1,7 +1,7 @@
 import { type StdioOptions, spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { Exit } from '../../app.ts'
 import type { CliContext } from '../../context.ts'
+import { Exit } from '../../exit.ts'
 import type { WireguardFlags } from './command.ts'
 
 /** Hands over to `bin/pellicle-wireguard` and ends as it does. */

@@ -63,11 +63,14 @@ pub struct Inheritance {
 }
 
 impl Inheritance {
-    /// From here on it is ours: the old one ends.
-    pub fn confirm(&self) {
-        channel::answer(self.from.as_raw_fd(), "taken");
+    /// From here on it is ours: the old one ends. An error when that has given up waiting, and goes on: two engines must
+    /// not work on one memory.
+    pub fn confirm(&self) -> io::Result<()> {
+        channel::send(self.from.as_raw_fd(), &json!({ "done": "taken" }), &[])
+            .map_err(|error| io::Error::other(format!("the old supervisor did not wait and goes on: {error}")))?;
         // its end is the end of the connection
         let _ = wait::readable([self.from.as_raw_fd()], Some(PATIENCE));
+        Ok(())
     }
 }
 
@@ -112,4 +115,30 @@ fn take_device(message: channel::Message) -> io::Result<Device> {
     let mut device = Device::adopt(settings, tun, Sockets { udp, raw }, memory, listener, features, max_peers);
     device.lock_keys()?;
     Ok(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inheritance() -> (Inheritance, OwnedFd) {
+        let (from, old) = rights::pair().expect("a pair");
+        let (listener, _) = rights::pair().expect("a pair");
+        (Inheritance { listener, devices: Vec::new(), from }, old)
+    }
+
+    #[test]
+    fn nothing_is_taken_from_who_goes_on() {
+        let (inheritance, old) = inheritance();
+        drop(old);
+        assert!(inheritance.confirm().is_err());
+    }
+
+    #[test]
+    fn who_waits_hears_that_it_was_taken() {
+        let (inheritance, old) = inheritance();
+        let hears = std::thread::spawn(move || channel::receive(old.as_raw_fd()).expect("a message"));
+        inheritance.confirm().expect("heard");
+        assert!(hears.join().expect("hears").is_some_and(|message| message.text["done"] == "taken"));
+    }
 }

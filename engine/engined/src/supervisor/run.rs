@@ -78,7 +78,7 @@ pub fn begin(options: Options) -> Result<Supervisor, String> {
     let inheritance = if options.take_over { handover::take(&options).map_err(text)? } else { None };
     let (listener, devices) = match inheritance {
         Some(inheritance) => {
-            inheritance.confirm();
+            inheritance.confirm().map_err(text)?;
             eprintln!("level=info msg=\"took over\" devices={}", inheritance.devices.len());
             (inheritance.listener, inheritance.devices)
         }

@@ -134,6 +134,8 @@ impl<'a, K: Kind> Control<'a, K> {
                     self.say(|out| event::confirmed(out, peer, local));
                 }
                 Notice::Moved(peer, endpoint) => self.say(|out| event::moved(out, peer, &endpoint)),
+                // not of who had the slot before
+                Notice::Heard(peer) if self.shared.state.activity(peer).last_authenticated == 0 => {}
                 Notice::Heard(peer) => self.say(|out| event::heard(out, peer)),
             }
         }
@@ -229,5 +231,29 @@ impl<'a, K: Kind> Control<'a, K> {
         shared.epochs.synchronise();
         // the old ones close here, when no batch uses them any more
         self.sockets = message.fds;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ipsec::Memory;
+    use super::*;
+    use pellicle_net::memory::{Mapping, create};
+
+    #[test]
+    fn who_had_the_slot_before_was_not_heard() {
+        let file = create(c"pellicle-test", Memory::size(2)).expect("shared memory");
+        let memory = Memory::format(Mapping::new(&file).expect("a mapping"), 2, [1; 16]);
+        memory.peers()[1].last_authenticated.store(7, SeqCst);
+        let shared = Shared::new(memory, -1, [-1, -1], 1420, false, false).expect("shared");
+        let mut control = Control::new(&shared, -1, -1, Vec::new());
+        let (stream, _other) = UnixStream::pair().expect("a pair");
+        control.keeper = Some(Keeper { stream, frames: Deframer::default(), out: Vec::new() });
+        // both were heard, and then slot 0 was emptied for another
+        (0..2).for_each(|peer| assert!(shared.notices.push(Notice::Heard(peer))));
+        control.notices();
+        let mut expected = Vec::new();
+        event::heard(&mut expected, 1);
+        assert_eq!(control.keeper.map(|keeper| keeper.out), Some(expected));
     }
 }

@@ -54,8 +54,8 @@ export function rotationProgress(view: RotationView): RotationProgress {
       doing: `receive key ${newest.id}`,
       has: ({ receives }: IpsecWords) => receives.some((key) => sameKey(key, newest)),
     },
-    { doing: `send by key ${newest.id} alone`, has: ({ sends }: IpsecWords) => isOnly(sends, newest) },
-    { doing: `receive key ${newest.id} alone`, has: ({ receives }: IpsecWords) => isOnly(receives, newest) },
+    { doing: `send by key ${newest.id} alone`, has: ({ sends }: IpsecWords) => isAll(sends, newest) },
+    { doing: `receive key ${newest.id} alone`, has: ({ receives }: IpsecWords) => isAll(receives, newest) },
   ]
   for (const { doing, has } of steps) {
     const behind = counted.filter((node) => node.words === undefined || !has(node.words))
@@ -81,6 +81,7 @@ function olderOf({ newest, kept, ciliumNodes }: RotationView): readonly number[]
   return [...new Set(others.map(({ id }) => id))]
 }
 
-function isOnly(keys: readonly KeyRef[], key: KeyRef): boolean {
-  return keys.length > 0 && keys.every((other) => sameKey(other, key))
+/** Also of none: a node that is alone sends by no key. */
+function isAll(keys: readonly KeyRef[], key: KeyRef): boolean {
+  return keys.every((other) => sameKey(other, key))
 }

@@ -1,5 +1,7 @@
 //! The frames of test/vectors/engine-protocol.json, which the keeper's codec is tested by as well.
 
+mod vectors;
+
 use pellicle_proto::endpoint::Endpoint;
 use pellicle_proto::event::{self, Activity, Reason, SessionReport, Status};
 use pellicle_proto::frame::{Broken, Deframer};
@@ -8,28 +10,12 @@ use pellicle_proto::request::{Order, Place, Request, Role};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::net::IpAddr;
+use vectors::{frames, hex, u32, u64};
 
-fn frames() -> Vec<Value> {
-    let text = include_str!("../../../test/vectors/engine-protocol.json");
-    let value: Value = serde_json::from_str(text).expect("the vectors are JSON");
-    value["frames"].as_array().expect("frames").clone()
-}
-
-fn hex(value: &Value) -> Vec<u8> {
-    let text = value.as_str().expect("hex");
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex")).collect()
-}
+const VECTORS: &str = include_str!("../../../test/vectors/engine-protocol.json");
 
 fn array<const N: usize>(value: &Value) -> [u8; N] {
     hex(value).try_into().expect("as many bytes")
-}
-
-fn u32(value: &Value) -> u32 {
-    value.as_u64().expect("a number") as u32
-}
-
-fn u64(value: &Value) -> u64 {
-    value.as_str().expect("a decimal string").parse().expect("a number")
 }
 
 fn address(text: &str) -> (u8, [u8; 16]) {
@@ -182,7 +168,7 @@ fn check(name: &str, f: &Value, order: &Order) {
 #[test]
 fn every_vector() {
     let (mut events, mut requests) = (0, 0);
-    for frame in frames() {
+    for frame in frames(VECTORS) {
         let name = frame["name"].as_str().expect("a name");
         let bytes = hex(&frame["hex"]);
         if frame["direction"] == "engine to keeper" {

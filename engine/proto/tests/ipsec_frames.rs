@@ -1,5 +1,7 @@
 //! The frames of test/vectors/ipsec-frames.json, which the agent's codec is tested by as well.
 
+mod vectors;
+
 use pellicle_proto::endpoint::{Endpoint, Outer};
 use pellicle_proto::event::{self, AssociationReport};
 use pellicle_proto::frame::Deframer;
@@ -7,28 +9,12 @@ use pellicle_proto::request::{AssociationKeys, Direction, NewReceiving, NewSendi
 use proptest::prelude::*;
 use serde_json::Value;
 use std::net::IpAddr;
+use vectors::{frames, hex, u32, u64};
+
+const VECTORS: &str = include_str!("../../../test/vectors/ipsec-frames.json");
 
 const ALGORITHMS: [&str; 5] =
     ["aes-gcm", "chacha20-poly1305", "aes-cbc-hmac-sha256", "aes-cbc-hmac-sha384", "aes-cbc-hmac-sha512"];
-
-fn frames() -> Vec<Value> {
-    let text = include_str!("../../../test/vectors/ipsec-frames.json");
-    let value: Value = serde_json::from_str(text).expect("the vectors are JSON");
-    value["frames"].as_array().expect("frames").clone()
-}
-
-fn hex(value: &Value) -> Vec<u8> {
-    let text = value.as_str().expect("hex");
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex")).collect()
-}
-
-fn u32(value: &Value) -> u32 {
-    value.as_u64().expect("a number") as u32
-}
-
-fn u64(value: &Value) -> u64 {
-    value.as_str().expect("a decimal string").parse().expect("a number")
-}
 
 fn outer(value: &Value) -> Outer {
     let endpoint = |value: &Value| match value.as_str().expect("an address").parse().expect("an address") {
@@ -104,7 +90,7 @@ fn encode(name: &str, f: &Value) -> Vec<u8> {
 #[test]
 fn every_vector() {
     let (mut events, mut requests) = (0, 0);
-    for frame in frames() {
+    for frame in frames(VECTORS) {
         let name = frame["name"].as_str().expect("a name");
         let bytes = hex(&frame["hex"]);
         if frame["direction"] == "engine to agent" {
@@ -133,7 +119,7 @@ fn every_vector() {
 #[test]
 fn malformed() {
     let bodies = |name: &str| {
-        let frame = frames().into_iter().find(|frame| frame["name"] == name).expect("a vector");
+        let frame = frames(VECTORS).into_iter().find(|frame| frame["name"] == name).expect("a vector");
         hex(&frame["hex"])[4..].to_vec()
     };
     let wrong = |name: &str, at: usize, byte: u8| {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Ip } from '#core/ip/address.ts'
 import { healthLines } from '#core/status/health.ts'
-import { SILENT } from '#io/telemetry/log.ts'
+import { createLog, SILENT } from '#io/telemetry/log.ts'
 import { internalIpsOf, peerOf, snapshotOf } from '#test/kit/snapshots.ts'
 import { Health } from './health.ts'
 
@@ -49,6 +49,20 @@ test('every node is asked by internal IP, a few at once, and who is silent is na
     assert.deepEqual(health.status?.unreachable, [])
     await health.follow(snapshotOf(1, 3, peers), { ask: false })
     assert.equal(health.status, undefined)
+  } finally {
+    await health.close()
+  }
+})
+
+test('where it cannot answer is told once, not for each pod that comes', LIMIT, async () => {
+  const lines: string[] = []
+  const health = new Health(createLog({ write: (line) => void lines.push(line) }))
+  // this machine has none of these addresses
+  const snapshot = snapshotOf(1, 3, [])
+  try {
+    for (let pod = 0; pod < 3; pod++) await health.follow(snapshot, { ask: false })
+    const told = lines.filter((line) => line.includes('cannot ask this one'))
+    assert.equal(told.length, Object.keys(snapshot.self.internalIps).length)
   } finally {
     await health.close()
   }

@@ -44,6 +44,8 @@ export class Health {
   readonly #ask: Ask
   readonly #serves: boolean
   readonly #servers = new Map<Ip, ApiServer>()
+  /** Where this node cannot answer, which is told once. */
+  readonly #unserved = new Set<Ip>()
   readonly #failing = new Map<string, number>()
   #snapshot: Snapshot | undefined
   #timer: NodeJS.Timeout | undefined
@@ -94,8 +96,11 @@ export class Health {
       try {
         await server.listenTcp(ip, HEALTH_PORT)
         this.#servers.set(ip, server)
+        this.#unserved.delete(ip)
       } catch (error) {
         // others see this node as unreachable; nothing else comes of it
+        if (this.#unserved.has(ip)) continue
+        this.#unserved.add(ip)
         this.#log.warn(`other nodes cannot ask this one for its health: ${describeFault(error)}`)
       }
     }

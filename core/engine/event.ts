@@ -54,6 +54,17 @@ export interface Activity {
   readonly txBytes: bigint
 }
 
+/** Of a slot that has just been filled. */
+export const NO_ACTIVITY: Activity = {
+  firstUnanswered: 0,
+  firstUnacknowledged: 0,
+  lastSent: 0,
+  lastReceived: 0,
+  lastAuthenticated: 0,
+  rxBytes: 0n,
+  txBytes: 0n,
+}
+
 export interface DumpedPeer {
   readonly peer: number
   readonly publicKey: PublicKey

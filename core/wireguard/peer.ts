@@ -1,5 +1,11 @@
 import { type EngineEndpoint, sameEndpoint } from '#core/engine/endpoint.ts'
-import type { Activity, DumpedPeer, DumpedSession, WantedReason } from '#core/engine/event.ts'
+import {
+  type Activity,
+  type DumpedPeer,
+  type DumpedSession,
+  NO_ACTIVITY,
+  type WantedReason,
+} from '#core/engine/event.ts'
 import type { EngineRequest, Place, Role } from '#core/engine/request.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import type { WireguardCrypto } from '#core/noise/crypto.ts'
@@ -53,15 +59,6 @@ interface Handshake {
   readonly state: InitiationWritten
 }
 
-const NO_ACTIVITY: Activity = {
-  firstUnanswered: 0,
-  firstUnacknowledged: 0,
-  lastSent: 0,
-  lastReceived: 0,
-  lastAuthenticated: 0,
-  rxBytes: 0n,
-  txBytes: 0n,
-}
 const NO_PSK = new Uint8Array(KEY_BYTES)
 const NOTHING = new Uint8Array(0)
 

@@ -4,7 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
-import { type EngineEvent, encodeEvent } from '#core/engine/event.ts'
+import { type EngineEvent, encodeEvent, NO_ACTIVITY } from '#core/engine/event.ts'
 import { FrameSplitter } from '#core/engine/frames.ts'
 import { decodeRequest, type EngineRequest } from '#core/engine/request.ts'
 import { Fault } from '#core/fault/fault.ts'
@@ -12,15 +12,7 @@ import { publicKeyOf } from '#core/wireguard/key.ts'
 import { EngineClient, type EngineState } from './engine-client.ts'
 
 const HELLO = { type: 'hello', protocol: 1, instance: '00'.repeat(16), pid: 7, maxPeers: 16, version: 'test' } as const
-const activity = {
-  firstUnanswered: 0,
-  firstUnacknowledged: 0,
-  lastSent: 0,
-  lastReceived: 0,
-  lastAuthenticated: 0,
-  rxBytes: 5n,
-  txBytes: 6n,
-}
+const activity = { ...NO_ACTIVITY, rxBytes: 5n, txBytes: 6n }
 
 /** The other end of the socket: answers DUMP, leaves the rest to the test. */
 class FakeEngine {

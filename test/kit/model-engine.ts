@@ -1,5 +1,5 @@
 import { type EngineEndpoint, sameEndpoint } from '#core/engine/endpoint.ts'
-import type { Activity, EngineEvent, ReplyStatus } from '#core/engine/event.ts'
+import { type Activity, type EngineEvent, NO_ACTIVITY, type ReplyStatus } from '#core/engine/event.ts'
 import type { EngineRequest, Place, SetSession } from '#core/engine/request.ts'
 import type { Ip } from '#core/ip/address.ts'
 import { PrefixTable } from '#core/ip/prefix-table.ts'
@@ -36,15 +36,6 @@ export interface ModelEngineHooks {
   deliver(packet: Uint8Array): void
 }
 
-const NEVER: Activity = {
-  firstUnanswered: 0,
-  firstUnacknowledged: 0,
-  lastSent: 0,
-  lastReceived: 0,
-  lastAuthenticated: 0,
-  rxBytes: 0n,
-  txBytes: 0n,
-}
 const EMPTY = new Uint8Array(0)
 const REPORT_EVERY = 250
 const WAITING_PACKETS = 1024
@@ -79,8 +70,8 @@ export class ModelEngine {
         this.#slots.set(request.peer, {
           publicKey: request.publicKey,
           endpoint: request.endpoint,
-          activity: NEVER,
-          reported: NEVER,
+          activity: NO_ACTIVITY,
+          reported: NO_ACTIVITY,
           places: new Map(),
           waiting: [],
           lastWanted: 0,

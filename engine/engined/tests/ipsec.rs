@@ -6,7 +6,7 @@ use kit::agent::{Keys, PEER, Shape, outer};
 use kit::bed::{Bed, Side, missing, supervise};
 use kit::capture::Capture;
 use kit::keeper::{Keeper, prefix};
-use kit::raw::{send_esp, send_udp};
+use kit::raw::{send_esp, send_too_big, send_udp};
 use kit::until;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -126,6 +126,7 @@ fn tunnels_of_esp() {
     every_algorithm_works(&mut world);
     keys_of_one_spi_are_told_apart(&mut world);
     keys_change_under_traffic(&mut world);
+    nobody_makes_the_way_narrow(&mut world);
     what_is_wrong_is_dropped_and_counted(&mut world);
     a_killed_engine_goes_on(&mut world);
     a_new_supervisor_takes_over(&mut world);
@@ -280,6 +281,24 @@ fn keys_change_under_traffic(world: &mut World) {
     }
     rekey(agents, UDP, FOUR, [seed, 100]);
     assert!(agents[0].associations().iter().all(|association| association.spi == spi(100)));
+    world.nothing_was_dropped();
+}
+
+/// The kernel believes whoever says that packets are too big for the way, and keeps it for ten minutes.
+fn nobody_makes_the_way_narrow(world: &mut World) {
+    for protocol in [17, 50] {
+        send_too_big(&world.bed.sides[1].namespace, [10, 77, 0, 1], [10, 77, 0, 2], protocol, PORT, 576);
+    }
+    let believed = || {
+        let route = world.a().command(&["ip", "route", "get", "10.77.0.2"]).output().expect("ip");
+        String::from_utf8_lossy(&route.stdout).contains("mtu 576").then_some(())
+    };
+    until("a narrow way", believed);
+    for shape in [Shape::Esp, UDP] {
+        send(&mut world.agents, 0, shape, FOUR, 100);
+        let large = ["ping", "-n", "-q", "-c", "2", "-i", "0.01", "-W", "2", "-s", "1300", "10.78.0.2"];
+        assert!(world.a().command(&large).output().expect("ping").status.success(), "{shape:?}");
+    }
     world.nothing_was_dropped();
 }
 

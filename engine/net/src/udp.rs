@@ -56,13 +56,14 @@ pub fn bind(family: u8, port: u16, mark: u32) -> io::Result<(OwnedFd, Features)>
     Ok((socket, Features { segment, gro }))
 }
 
-/// "Don't fragment" on everything that leaves, as tunnels of IPsec have it.
+/// "Don't fragment" on everything that leaves, as tunnels of IPsec have it. What the path's MTU was said to be is not
+/// believed: anybody, a pod for one, can say so by ICMP, and all that is larger would be refused for ten minutes.
 pub fn forbid_fragments(socket: &OwnedFd, family: u8) -> io::Result<()> {
     let fd = socket.as_raw_fd();
     if family == 4 {
-        set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+        set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
     } else {
-        set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)
+        set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Datagrams that a UDP socket does not send.
 
+use pellicle_proto::checksum::Sum;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -13,6 +14,16 @@ pub fn send_from_port_zero(namespace: &str, to: [u8; 4], port: u16, payload: &[u
 /// A packet of IP protocol 50 from the namespace to an IPv4 address.
 pub fn send_esp(namespace: &str, to: [u8; 4], packet: &[u8]) {
     send(namespace, to, 0, libc::SOCK_RAW, libc::IPPROTO_ESP, packet.to_vec());
+}
+
+/// An ICMP message of somebody on the way: a packet of this IP protocol, from `to` to `other`, is larger than `mtu`.
+pub fn send_too_big(namespace: &str, to: [u8; 4], other: [u8; 4], protocol: u8, port: u16, mtu: u16) {
+    let lengths = [&[0x45, 0][..], &1400u16.to_be_bytes(), &[0, 0, 0x40, 0, 64, protocol, 0, 0]].concat();
+    let ports = [port.to_be_bytes(), port.to_be_bytes(), 1380u16.to_be_bytes(), [0, 0]].concat();
+    let about = [&lengths[..], &to, &other, &ports].concat();
+    let message = |sum: [u8; 2]| [&[3, 4][..], &sum, &[0, 0], &mtu.to_be_bytes(), &about].concat();
+    let sum = Sum::default().plus(&message([0, 0])).checksum();
+    send(namespace, to, 0, libc::SOCK_RAW, libc::IPPROTO_ICMP, message(sum));
 }
 
 /// A datagram from a port of the kernel's choice.

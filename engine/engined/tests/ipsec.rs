@@ -528,6 +528,9 @@ fn the_device_goes(world: &mut World) {
     assert_eq!(removed, json!({ "id": 7, "ok": true }));
     let there = |side: &Side| side.command(&["ip", "link", "show", DEVICE]).output().expect("ip").status.success();
     assert!(!there(&world.bed.sides[1]) && there(world.a()));
+    let maps = |side: &Side| std::fs::read_to_string(format!("/proc/{}/maps", side.status()["pid"])).expect("maps");
+    let mapped = |side: &Side| maps(side).contains("pellicle-state");
+    assert!(!mapped(&world.bed.sides[1]) && mapped(world.a()), "its memory goes with it");
     let instance = world.agents[1].instance.clone();
     assert_eq!(world.bed.sides[1].ask(&json!({ "id": 8, "op": "device.add", "device": device() }))["ok"], true);
     world.agents[1].reconnect();

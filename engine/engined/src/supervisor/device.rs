@@ -29,6 +29,8 @@ pub struct Device {
     pub tun: OwnedFd,
     pub sockets: Sockets,
     pub memory: OwnedFd,
+    /// Of that, with the keys kept out of swap.
+    locked: Option<Mapping>,
     pub listener: OwnedFd,
     pub features: Features,
     pub max_peers: u32,
@@ -117,6 +119,7 @@ impl Device {
             tun,
             sockets,
             memory,
+            locked: None,
             listener,
             features,
             max_peers,
@@ -131,12 +134,12 @@ impl Device {
         }
     }
 
-    /// Keeps the keys out of swap for as long as we live: the mapping is meant to stay.
+    /// Keeps the keys out of swap for as long as we have the device.
     pub fn lock_keys(&mut self) -> io::Result<()> {
         let mapping = Mapping::new(&self.memory)?;
         let (offset, length) = self.settings.kind.key_pages(self.max_peers);
         self.features.locked = mapping.lock(offset, length);
-        std::mem::forget(mapping);
+        self.locked = Some(mapping);
         Ok(())
     }
 
@@ -376,7 +379,7 @@ impl Device {
     pub fn remove(mut self, options: &Options) {
         self.stop_keeper();
         self.stop_engine();
-        if let Ok(mapping) = Mapping::new(&self.memory) {
+        if let Some(mapping) = self.locked.take() {
             let (offset, length) = self.settings.kind.key_pages(self.max_peers);
             // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
             unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };

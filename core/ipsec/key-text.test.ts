@@ -340,6 +340,9 @@ test('the next text keeps form, lengths and +, and has the next id', () => {
     assert.equal(formatKeyText(after, plus), next)
   }
   assert.equal(nextKeyText('3', random, ipsecHash).ok, false)
+  const after = (id: number, taken: number[]) =>
+    parse(unwrap(nextKeyText(`${id} rfc4106(gcm(aes)) ${K20} 128`, random, ipsecHash, taken)))[0]?.id
+  assert.deepEqual([after(3, [4]), after(14, [15, 1]), after(15, [])], [5, 2, 1], 'ids that are held are left out')
 })
 
 test("a first text is cilium-cli's", () => {

@@ -25,21 +25,27 @@ export function newKeyText(algorithm: NewKeyAlgorithm, random: Entropy, id = 1, 
   return `${id}${plus ? '+' : ''} ${hmac} ${random(bytes).toHex()} cbc(aes) ${random(16).toHex()}`
 }
 
-/** 15 is followed by 1. */
-export function nextKeyId(id: number): number {
-  return (id % MAX_KEY_ID) + 1
+/** 15 is followed by 1; ids in `taken` (of other keys that are held, at most a few) are left out. */
+export function nextKeyId(id: number, taken: readonly number[] = []): number {
+  const ids = Array.from({ length: MAX_KEY_ID }, (_, step) => ((id + step) % MAX_KEY_ID) + 1)
+  return ids.find((each) => !taken.includes(each)) ?? (ids[0] as number)
 }
 
 /**
  * The text that follows `current` (of which the last line counts) in a rotation: next id, new keys, everything else alike.
  * Secret.
  */
-export function nextKeyText(current: string, random: Entropy, hash: IpsecHash): Result<string, Fault> {
+export function nextKeyText(
+  current: string,
+  random: Entropy,
+  hash: IpsecHash,
+  taken: readonly number[] = [],
+): Result<string, Fault> {
   const parsed = parseKeyTexts(current, hash)
   if (!parsed.ok) return parsed
   const last = parsed.value.at(-1) as IpsecKey
   const encryptionKey = random(last.encryptionKey.length)
   const authenticationKey = random(last.authenticationKey.length)
-  const next = { ...last, id: nextKeyId(last.id), encryptionKey, authenticationKey }
+  const next = { ...last, id: nextKeyId(last.id, taken), encryptionKey, authenticationKey }
   return ok(formatKeyText(next, hasPlus(current)))
 }

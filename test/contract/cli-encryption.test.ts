@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import { OperatorMetrics } from '#apps/operator/metrics.ts'
 import { watchCluster } from '#apps/operator/watcher.ts'
-import { announceNode, CILIUM_NODES } from '#core/api/cilium-node.ts'
+import { CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { parseConfig } from '#core/api/config.ts'
 import {
+  encodeSecret,
   FORCED_ANNOTATION,
   IPSEC_SECRET,
   KEPT_SECRET,
@@ -16,7 +17,6 @@ import {
 import { CONFIG_MAP } from '#core/api/names.ts'
 import { NODES } from '#core/api/node.ts'
 import { CONFIG_MAPS, SECRETS } from '#core/api/resources.ts'
-import { parseIp } from '#core/ip/address.ts'
 import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import { parseKeyTexts } from '#core/ipsec/key-text.ts'
 import { IPSEC_WORDS_ANNOTATION, type IpsecWords, parseIpsecWords } from '#core/ipsec/words.ts'
@@ -26,6 +26,7 @@ import { SILENT } from '#io/telemetry/log.ts'
 import { apiSuite, until } from '#test/kit/api-suite.ts'
 import type { ApiServer } from '#test/kit/apiserver.ts'
 import { type CliRun, runPellicle } from '#test/kit/cli.ts'
+import { sayKeys } from '#test/kit/played-agent.ts'
 
 /** `encryption create-key|rotate-key|key-status` against a real kube-apiserver and our operator; agents are played. */
 const scope = { namespace: 'kube-system' }
@@ -125,26 +126,10 @@ async function playAgents(names: readonly string[], signal: AbortSignal): Promis
     const isSent = newest !== undefined && all(({ sends }) => sends.every((key) => sameKey(key, newest)))
     for (const name of names) {
       const sends = newest === undefined ? [] : isReceived ? [newest] : kept.slice(0, 1)
-      await say(name, { receives: isReceived && isSent ? [newest] : kept, sends })
+      await sayKeys(client, name, { receives: isReceived && isSent ? [newest] : kept, sends })
     }
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-}
-
-async function say(name: string, ipsec: IpsecWords): Promise<void> {
-  const object = announceNode({
-    name,
-    nodeUid: '11111111-1111-1111-1111-111111111111',
-    nodeIps: [parseIp('172.18.0.3')!],
-    internalIps: [],
-    podCidrs: [],
-    bootId: 'b',
-    publicKey: undefined,
-    keyId: ipsec.sends.at(-1)?.id ?? 0,
-    announcement: { level: 3, epoch: 1 },
-    ipsec,
-  })
-  await client.apply(CILIUM_NODES, object, { fieldManager: 'agent', force: true })
 }
 
 async function play(t: TestContext, names: readonly string[]): Promise<void> {
@@ -196,4 +181,10 @@ real('a node that is lost is named, and the rotation is ended without it when as
   // at the next rotation it counts again
   const next = await cli('encryption', 'rotate-key', '--wait-duration', '1s')
   assert.match(next.stderr, /waiting for .*c \(NotReady\)/)
+  // an older text was put back: the next id is held already
+  const kept = parseKeptKeys((await client.get(SECRETS, KEPT_SECRET, scope)).data)
+  assert.match(kept?.texts.at(-1) ?? '', /^6 /)
+  await client.patch(SECRETS, IPSEC_SECRET, { data: { keys: encodeSecret(kept?.texts[0] ?? '') } }, scope)
+  const forward = await cli('encryption', 'rotate-key', '--no-wait')
+  assert.equal(forward.stdout, 'IPsec key successfully rotated, new key SPI: 7\n')
 })

@@ -39,7 +39,7 @@ export async function rotateKey(this: CliContext, flags: RotateKeyFlags): Promis
       if (before?.done === false) {
         progress.say(`ℹ️  A rotation to key ${current.id} is under way (${before.text}): the new key waits for its end`)
       }
-      newest = await writeNext(cluster, secret, current, algorithm, this.signal)
+      newest = await writeNext(cluster, secret, current, { algorithm, taken: before?.older ?? [] }, this.signal)
       this.process.stdout.write(`IPsec key successfully rotated, new key SPI: ${newest.id}\n`)
     }
     if (!uses) {
@@ -55,20 +55,23 @@ export async function rotateKey(this: CliContext, flags: RotateKeyFlags): Promis
   }
 }
 
-/** Only over the text that was read: two that rotate at once do not both believe to have done it. */
+/**
+ * Only over the text that was read: two that rotate at once do not both believe to have done it. Not with an id that nodes
+ * hold with another key, as after an older text was put back.
+ */
 async function writeNext(
   { client, namespace }: Cluster,
   { name, field, text, object }: UserSecret,
   current: IpsecKey,
-  algorithm: NewKeyAlgorithm | undefined,
+  { algorithm, taken }: { readonly algorithm: NewKeyAlgorithm | undefined; readonly taken: readonly number[] },
   signal: AbortSignal,
 ): Promise<IpsecKey> {
   let next: string
   if (algorithm === undefined) {
-    const made = nextKeyText(text, randomBytes, ipsecHash)
+    const made = nextKeyText(text, randomBytes, ipsecHash, taken)
     if (!made.ok) throw made.error
     next = made.value
-  } else next = newKeyText(algorithm, randomBytes, nextKeyId(current.id), hasPlus(text))
+  } else next = newKeyText(algorithm, randomBytes, nextKeyId(current.id, taken), hasPlus(text))
   const metadata = { resourceVersion: object.metadata.resourceVersion }
   await client.patch(SECRETS, name, { metadata, data: { [field]: encodeSecret(next) } }, { namespace, signal })
   return currentKey(next)

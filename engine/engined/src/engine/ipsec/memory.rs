@@ -17,7 +17,7 @@ const MAGIC: u64 = 0x3130_7073_656c_6570;
 pub const SENDING: usize = 2;
 pub const RECEIVING: usize = 4;
 const KEYS: usize = SENDING + RECEIVING;
-/// Keys that a peer may have had for each direction in the life of this memory, on average.
+/// Keys that a peer may have had in the life of this memory, of both directions together, on average.
 const USED_KEYS: usize = 32;
 const PREFIXES_PER_PEER: usize = 8;
 const LEAST_PREFIXES: usize = 1 << 14;

@@ -5,7 +5,6 @@ import { type TestContext } from 'node:test'
 import { parseAllDocuments } from 'yaml'
 import { OperatorMetrics } from '#apps/operator/metrics.ts'
 import { watchCluster } from '#apps/operator/watcher.ts'
-import { announceNode, CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { parseConfig } from '#core/api/config.ts'
 import {
   encodeSecret,
@@ -19,7 +18,6 @@ import {
 import { NODES } from '#core/api/node.ts'
 import type { KubeObject, Resource } from '#core/api/object.ts'
 import { EVENTS, SECRETS } from '#core/api/resources.ts'
-import { parseIp } from '#core/ip/address.ts'
 import type { KeyRef } from '#core/ipsec/key.ts'
 import { parseKeyTexts } from '#core/ipsec/key-text.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
@@ -28,6 +26,7 @@ import { hasCode } from '#io/kube/errors.ts'
 import { createLog } from '#io/telemetry/log.ts'
 import { apiSuite, until } from '#test/kit/api-suite.ts'
 import type { ApiServer } from '#test/kit/apiserver.ts'
+import { sayKeys } from '#test/kit/played-agent.ts'
 
 /** The operator and the two Secrets of IPsec keys, with the rights of the chart, against a real kube-apiserver. */
 const NAMESPACE = 'kube-system'
@@ -134,19 +133,7 @@ function refOf(id: 3 | 4 | 5): KeyRef {
 
 /** What the agent of `name` says; an agent is played, everything else is real. */
 async function say(name: string, receives: readonly (3 | 4 | 5)[], sends: readonly (3 | 4 | 5)[]): Promise<void> {
-  const object = announceNode({
-    name,
-    nodeUid: '11111111-1111-1111-1111-111111111111',
-    nodeIps: [parseIp('172.18.0.3')!],
-    internalIps: [],
-    podCidrs: [],
-    bootId: 'b',
-    publicKey: undefined,
-    keyId: sends.at(-1) ?? 0,
-    announcement: { level: 3, epoch: 1 },
-    ipsec: { receives: receives.map(refOf), sends: sends.map(refOf) },
-  })
-  await client.apply(CILIUM_NODES, object, { fieldManager: 'agent', force: true })
+  await sayKeys(client, name, { receives: receives.map(refOf), sends: sends.map(refOf) })
 }
 
 async function kept() {

@@ -69,6 +69,8 @@ realTest('a missing Secret is told with what to create; then it counts, and a wr
     assert.doesNotMatch(`${told?.message} ${told?.stack}`, /deadbeef/)
     await write(secret, { key: KEY(4) })
     await until(() => /no field "keys" \(fields: key\)/.test(source.reading.problem?.message ?? ''))
+    await client.patch(SECRETS, secret, { data: { keys: '/w==' } }, { namespace: 'default' })
+    await until(() => /what is in field "keys" is no text/.test(source.reading.problem?.message ?? ''))
     await write(secret, { keys: `${KEY(4)}\n` })
     await until(() => ids(source) === '4' && source.reading.problem === undefined)
     await client.delete(SECRETS, secret, { namespace: 'default' })

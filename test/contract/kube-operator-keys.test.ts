@@ -227,16 +227,20 @@ real('a wrong text changes nothing and is told by its reason, until it is right'
     await until(async () => (await metrics.registry.metrics()).includes(`key_problems{reason="${reason}"} 1`))
     assert.deepEqual((await kept())?.texts, [text(5)])
   }
+  await client.patch(SECRETS, IPSEC_SECRET, { data: { keys: '/w==' } }, scope)
+  await until(() => log().includes('is no text'))
   await userText(text(5))
   await until(() => log().includes('msg=resolved'))
   assert.doesNotMatch(log(), /deadbeef|abababab/)
 })
 
 real('what somebody deletes or spoils is written again; the user’s Secret may go', async (t) => {
-  await startOperator(t)
+  const metrics = new OperatorMetrics()
+  await startOperator(t, metrics)
+  // let it see what is there before it goes
+  await until(async () => /_keys 1\n/.test(await metrics.registry.metrics()))
   await keeps(5)
   await client.delete(SECRETS, IPSEC_SECRET, scope)
-  // let it see what is there before it goes
   await until(async () => {
     await client.delete(SECRETS, KEPT_SECRET, scope)
     await new Promise((resolve) => setTimeout(resolve, 300))

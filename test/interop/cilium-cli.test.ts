@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { createKey, rotatedTo } from '#test/kit/ipsec.ts'
 import { eventually, everyLevel, type Lab, labFor } from '#test/kit/lab.ts'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { CiliumCli, ciliumCli } from './cilium-cli.ts'
 
 // Cilium's own CLI is a client of a cluster of ours, and ours beside it says the same.
@@ -40,6 +41,7 @@ interface EncryptionJson {
 }
 
 test('Cilium’s own CLI', { timeout: 1_500_000 }, async (t) => {
+  if (!SLOW) return t.skip(SLOW_HINT)
   const built = await ciliumCli()
   if ('missing' in built) return t.skip(built.missing)
   await using lab = await labFor(t, 'ccli')

@@ -14,7 +14,8 @@ export async function measureStream(
   to: Pod,
   seconds: number,
   options: {
-    streams?: number /** As iperf3 has it, such as `200M`; without it as fast as it can be. */
+    streams?: number
+    /** As iperf3 has it, such as `200M`; without it as fast as it can be. */
     limit?: string
   } = {},
 ): Promise<number> {

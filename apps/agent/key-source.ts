@@ -227,6 +227,14 @@ export class KeySource {
     const where = `Secret ${names.namespace}/${names.secret}`
     if (secret !== undefined) {
       const text = secretText(secret.data, names.field)
+      if (text === undefined && secret.data?.[names.field] !== undefined) {
+        return {
+          problem: new Fault('ipsec.key.field', `${where}: what is in field "${names.field}" is no text`, {
+            field: where,
+            remedy: 'Write ID[+] ALGORITHM HEX-KEY ICV-BITS; stringData takes it as it is, data takes its base64.',
+          }),
+        }
+      }
       if (text === undefined) {
         const has = Object.keys(secret.data ?? {}).join(', ') || 'none'
         return {

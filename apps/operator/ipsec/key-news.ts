@@ -1,4 +1,5 @@
 import type { SecretField } from '#core/api/config-fields.ts'
+import { secretText } from '#core/api/ipsec-secrets.ts'
 import type { SECRETS } from '#core/api/resources.ts'
 import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import type { EventNote, EventRecorder } from '#io/kube/events.ts'
@@ -67,6 +68,8 @@ export class KeyNews {
       notes.push(warn('NoKey', `there is no ${where}${stays}. Create it: cilium encryption create-key, or ${create}`))
     } else if (user.data?.[secret.field] === undefined) {
       notes.push(warn('NoKey', `${where} has no field "${secret.field}"${stays}`))
+    } else if (secretText(user.data, secret.field) === undefined) {
+      notes.push(warn('MalformedKey', `${where}: what is in field "${secret.field}" is no text${stays}`))
     }
     if (fault !== undefined && user?.data?.[secret.field] !== undefined) {
       const at = fault.field === undefined ? '' : ` (${fault.field})`

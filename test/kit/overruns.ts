@@ -13,6 +13,8 @@ export class Overruns {
   readonly #lab: Lab
   readonly #pods: readonly Pod[]
   #last: ReadonlyMap<string, number>
+  /** Which queues those of the last answer were. */
+  where = ''
 
   private constructor(lab: Lab, pods: readonly Pod[], counts: ReadonlyMap<string, number>) {
     this.#lab = lab
@@ -27,9 +29,13 @@ export class Overruns {
   /** How many more there are than when this was asked last. A device that has gone takes its count along. */
   async more(): Promise<number> {
     const now = await read(this.#lab, this.#pods)
-    const grown = [...now].map(([name, count]) => Math.max(0, count - (this.#last.get(name) ?? 0)))
+    const grown = [...now].map(([name, count]) => ({ name, count: Math.max(0, count - (this.#last.get(name) ?? 0)) }))
     this.#last = now
-    return grown.reduce((a, b) => a + b, 0)
+    this.where = grown
+      .filter(({ count }) => count > 0)
+      .map(({ name, count }) => `${name} ${count}`)
+      .join(', ')
+    return grown.reduce((total, { count }) => total + count, 0)
   }
 }
 

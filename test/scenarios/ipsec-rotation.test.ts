@@ -19,7 +19,7 @@ const MARKER = 'MARKER-ROTATING!'
 const ROTATIONS = 10
 const FIRST_ID = 10
 
-test('ten rotations and encryption turned off lose nothing, kills next to nothing, and nothing is in clear, in each wire shape', {
+test('ten rotations lose nothing, nor encryption turned off and on, kills next to nothing, and nothing is in clear, in each wire shape', {
   timeout: 1_200_000,
 }, async (t) => {
   await using lab = await labFor(t, NAME)
@@ -73,7 +73,7 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
   const full = await queues.more()
   times.sort((a, b) => a - b)
   t.diagnostic(
-    `${shape.name}: ${ROTATIONS} rotations, ${lost} of ${sent} packets lost (full queues dropped ${full}); ` +
+    `${shape.name}: ${ROTATIONS} rotations, ${lost} of ${sent} packets lost (full queues dropped ${full}${queues.where === '' ? '' : `: ${queues.where}`}); ` +
       `patch to last old key removed ${times[times.length >> 1]?.toFixed(1)} s (longest ${times.at(-1)?.toFixed(1)}); beside a stream of ${gigabits.toFixed(2)} Gbit/s`,
   )
   assert.ok(spare > 0, 'the rotations took longer than the packets were sent')
@@ -96,16 +96,22 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
   })
   assert.equal(await later.count(MARKER), 0)
 
-  await t.test('encryption is turned off', async (t) => {
-    const { lost, sent } = await during(lab, pods, async () => {
-      await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
-      await everyLevel(lab, 0)
+  for (const [what, enabled, level] of [
+    ['turned off', false, 0],
+    ['turned on', true, 3],
+  ] as const) {
+    await t.test(`encryption is ${what}`, async (t) => {
+      const { lost, sent } = await during(lab, pods, async () => {
+        await lab.sh(`cilium upgrade --set encryption.enabled=${enabled}`, 300)
+        await everyLevel(lab, level)
+      })
+      t.diagnostic(`${shape.name}: ${what}: ${lost} of ${sent} packets lost`)
+      assert.ok(sent > 0 && lost === 0, `${lost} lost`)
+      if (enabled) return
+      const left = await lab.node((pods[1] as Pod).node, 'ip -o link; ip rule; ip route show table all')
+      assert.doesNotMatch(left, /pellicle_ipsec|0xe00/)
     })
-    t.diagnostic(`${shape.name}: turned off: ${lost} of ${sent} packets lost`)
-    assert.ok(sent > 0 && lost === 0, `${lost} lost`)
-    const left = await lab.node((pods[1] as Pod).node, 'ip -o link; ip rule; ip route show table all')
-    assert.doesNotMatch(left, /pellicle_ipsec|0xe00/)
-  })
+  }
 }
 
 /** What a probe from the second pod to the third loses beyond what full queues dropped. */

@@ -39,7 +39,7 @@ export interface ModeQuestion {
   readonly ownSeen: Announcement | undefined
   readonly applied: Applied
   /** Why IPsec cannot be received by. Asked only before that begins. */
-  missing(): Promise<string | undefined>
+  readonly missing: () => Promise<string | undefined>
 }
 
 /** A session of WireGuard is given up after three minutes (REJECT_AFTER_TIME). */

@@ -176,7 +176,7 @@ class Cluster {
       mode: firstMode(type, others(n, seen, 'mode'), said?.mode),
     }
     const view = this.history.length
-    this.nodes[n] = {
+    const joined: Node = {
       persisted: words,
       applied: words,
       published: undefined,
@@ -186,8 +186,9 @@ class Cluster {
       since: 0,
       quiet: undefined,
     }
+    this.nodes[n] = joined
     this.publish(n)
-    ;(this.nodes[n] as Node).since = this.history.length
+    joined.since = this.history.length
   }
 
   decide(n: number): void {

@@ -307,6 +307,7 @@ export class Agent {
       nodeUid: node.uid,
       ...applied.plan.announce,
       ipsec: words,
+      mode: this.#mode.wordsOf(applied.plan.announce.mode),
       bootId: applied.plan.announce.bootId ?? this.#deps.bootId,
       annotations: {
         [ANNOTATION.agentVersion]: VERSION,

@@ -1,11 +1,12 @@
 import { type CiliumNode, readCiliumNode } from '#core/api/cilium-node.ts'
 import type { AgentConfig } from '#core/api/config.ts'
 import type { Datapath } from '#core/datapath/datapath.ts'
-import { type Announcement, CLEAR } from '#core/transition/level.ts'
+import { type Announcement, CLEAR, sameAnnouncement } from '#core/transition/level.ts'
 import {
   type EncryptionType,
   firstMode,
   type ModeChange,
+  type ModeWords,
   mayBegin,
   nextMode,
   ONLY_WIREGUARD,
@@ -49,6 +50,8 @@ const SESSION_MS = 180_000
 export class ModePart {
   readonly #deps: ModePartDeps
   #change: ModeChange | undefined
+  /** Of which stage {@link ModeChange.proven} was said. */
+  #provenAt: Announcement | undefined
   #callOff: (() => void) | undefined
 
   constructor(deps: ModePartDeps) {
@@ -58,6 +61,12 @@ export class ModePart {
   /** As it was decided last; undefined: there is no mode. */
   get change(): ModeChange | undefined {
     return this.#change
+  }
+
+  /** What is to be published of a stage that is in force. */
+  wordsOf(stage: Announcement | undefined): ModeWords | undefined {
+    if (stage === undefined || !sameAnnouncement(stage, this.#provenAt)) return stage
+    return { ...stage, proven: true }
   }
 
   /** What this node is to be now; a node that has no stage and needs one begins. */
@@ -104,6 +113,10 @@ export class ModePart {
       quiet: this.#change?.quiet,
     })
     this.#change = change
+    const provenAt = change.proven ? own : undefined
+    // published by the next run
+    if (!sameAnnouncement(provenAt, this.#provenAt)) this.#deps.wake()
+    this.#provenAt = provenAt
     if (change.wakeAt !== undefined) {
       const ms = Math.max(0, Math.ceil(change.wakeAt - now))
       this.#callOff = (this.#deps.timers ?? REAL_TIMERS).after(ms, () => this.#deps.wake())

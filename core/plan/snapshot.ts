@@ -5,7 +5,7 @@ import type { KeyRef } from '#core/ipsec/key.ts'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import type { Announcement } from '#core/transition/level.ts'
-import type { EncryptionType } from '#core/transition/mode.ts'
+import type { EncryptionType, ModeWords } from '#core/transition/mode.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import { IPSEC_DEVICE, WIREGUARD_DEVICE } from './names.ts'
 
@@ -82,7 +82,7 @@ export interface Peer {
   /** `parseAnnouncement` of the annotation `pellicle.io/encryption-level`; undefined when absent or malformed. */
   readonly announcement: Announcement | undefined
   /** Between which of WireGuard and IPsec it is (core/transition/mode.ts); absent: it has never encrypted. */
-  readonly mode?: Announcement | undefined
+  readonly mode?: ModeWords | undefined
   /** Annotation `pellicle.io/node-encryption` is `on`. */
   readonly encryptsHosts: boolean
   /** Undefined: Kubernetes knows no such node (yet), so nothing that it claims is believed. */

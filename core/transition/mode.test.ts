@@ -5,18 +5,21 @@ import { type Announcement, formatAnnouncement, type Level, parseAnnouncement } 
 import {
   type EncryptionType,
   firstMode,
+  formatMode,
+  type ModePeer,
   type ModeQuiet,
   type ModeView,
   mayBegin,
   nextMode,
+  parseMode,
   receivesBy,
   sendsBy,
   settledIn,
 } from './mode.ts'
 import { firstAnnouncement, nextLevel, type TransitionPeer } from './next-level.ts'
 
-const peers = (...list: readonly string[]): TransitionPeer[] =>
-  list.map((text, n) => ({ name: `node-${n}`, announcement: parseAnnouncement(text) }))
+const peers = (...list: readonly string[]): ModePeer[] =>
+  list.map((text, n) => ({ name: `node-${n}`, announcement: parseMode(text) }))
 const at = (text: string) => parseAnnouncement(text) as Announcement
 
 function step(wanted: EncryptionType | undefined, own: string, others: readonly string[], change = {}) {
@@ -39,13 +42,16 @@ test('each step waits for exactly what it takes away from others, in both direct
     ['ipsec', '0.0', ['0.0'], '0.1', []],
     ['ipsec', '0.1', ['0.0'], '1.1', []],
     ['ipsec', '1.1', ['0.1', '1.1'], '1.1', ['node-0']],
-    ['ipsec', '1.1', ['1.1', 'none'], '2.1', []],
+    ['ipsec', '1.1', ['1.1 proven', 'none'], '2.1', []],
+    ['ipsec', '1.1', ['1.1 proven', '1.1'], '1.1', ['node-1']],
+    ['ipsec', '1.1', ['2.1', '3.1'], '2.1', []],
     ['ipsec', '2.1', ['1.1'], '2.1', ['node-0']],
     ['ipsec', '2.1', ['2.1', '3.1'], '3.1', []],
     ['wireguard', '3.1', ['3.1'], '3.2', []],
     ['wireguard', '3.2', ['3.1'], '2.2', []],
     ['wireguard', '2.2', ['3.2'], '2.2', ['node-0']],
-    ['wireguard', '2.2', ['2.2'], '1.2', []],
+    ['wireguard', '2.2', ['2.2'], '2.2', ['node-0']],
+    ['wireguard', '2.2', ['2.2 proven', '1.2'], '1.2', []],
     ['wireguard', '1.2', ['2.2'], '1.2', ['node-0']],
     ['wireguard', '1.2', ['1.2', '0.2'], '0.2', []],
     [undefined, '3.1', ['2.2'], '3.1', []],
@@ -63,8 +69,10 @@ test('nobody sends by the other one before it was seen to work, and nothing but 
     ['wireguard', '2.2', '2.2'],
   ] as const) {
     assert.ok(mayBegin(wanted, at(own)))
-    const held = step(wanted, own, [other], { unproven: ['node-0'] })
-    assert.deepEqual(held.next, at(own))
+    const held = step(wanted, own, [`${other} proven`], { unproven: ['node-0'] })
+    assert.deepEqual([held.next, held.proven], [at(own), false])
+    const heard = step(wanted, own, [other, 'none'])
+    assert.deepEqual([heard.next, heard.proven, heard.waitingFor], [at(own), true, ['node-0']])
     assert.deepEqual(held.waitingFor, ['node-0'])
     assert.equal(held.wakeAt, 5200)
     assert.match(held.text, /step 2 of 3: still sending by (WireGuard|IPsec) .*waiting for node-0: nothing has come/)
@@ -104,6 +112,12 @@ test('what a stage sends by is among what it receives by, and a peer that has ne
     [receivesBy(settledIn('wireguard').level), receivesBy(settledIn('ipsec').level)],
     [['wireguard'], ['ipsec']],
   )
+})
+
+test('the words of a mode have one text', () => {
+  for (const text of ['0.0', '1.1 proven', '3.17']) assert.equal(formatMode(parseMode(text) as Announcement), text)
+  for (const text of [undefined, '', 'proven', '1.1proven', '1.1 proven ', '4.1 proven'])
+    assert.equal(parseMode(text), undefined)
 })
 
 test('without a key of IPsec a node stays where it is, and says why', () => {
@@ -208,7 +222,7 @@ class Cluster {
       own: own.mode,
       ownSeen: node.seen.get(n)?.mode,
       missing: undefined,
-      peers: others(n, node.seen, 'mode'),
+      peers: others(n, node.seen, 'mode').map(withProof),
       unproven: [],
       now: 1e9,
       quiet: { epoch: own.mode.epoch, since: 0 },
@@ -280,6 +294,11 @@ class Cluster {
       }
     }
   }
+}
+
+/** All has come by everything: only then nobody is held back. */
+function withProof({ name, announcement }: TransitionPeer): ModePeer {
+  return { name, announcement: announcement && { ...announcement, proven: true } }
 }
 
 function others(n: number, seen: ReadonlyMap<number, Words>, which: keyof Words): TransitionPeer[] {

@@ -1,4 +1,13 @@
-import { type Announcement, CLOSED, type Level, RECEIVING, SENDING, sameAnnouncement } from './level.ts'
+import {
+  type Announcement,
+  CLOSED,
+  formatAnnouncement,
+  type Level,
+  parseAnnouncement,
+  RECEIVING,
+  SENDING,
+  sameAnnouncement,
+} from './level.ts'
 import { firstAnnouncement, nextLevel, type TransitionPeer } from './next-level.ts'
 
 /**
@@ -16,8 +25,9 @@ import { firstAnnouncement, nextLevel, type TransitionPeer } from './next-level.
  * | 3 | IPsec | IPsec |
  *
  * Two things are asked for beyond those rules, neither of which safety depends on:
- * - Sending by the other one begins when it has been seen to work with every peer (IPsec: heard; WireGuard: a session). So
- *   no packet waits for a handshake, and where a firewall lets the new one not through, the old one goes on.
+ * - Sending by the other one begins when every node has seen it work with every other (IPsec: heard; WireGuard: a session) and
+ *   has said so. So no packet waits for a handshake, and where a firewall lets the new one not through, be it in one direction,
+ *   the old one goes on.
  * - The old one goes a second after nobody sends by it: what was in flight has arrived.
  *
  * At level 0 nothing is encrypted, but the stages are gone through all the same. A node that is asked for no encryption and
@@ -25,8 +35,27 @@ import { firstAnnouncement, nextLevel, type TransitionPeer } from './next-level.
  */
 export type EncryptionType = 'wireguard' | 'ipsec'
 
-/** On the CiliumNode: `STAGE.EPOCH`, as of the level. */
+/** On the CiliumNode: `STAGE.EPOCH`, as of the level, or `STAGE.EPOCH proven`. */
 export const MODE_ANNOTATION = 'pellicle.io/encryption-mode'
+
+/** What a node publishes: its stage and epoch. */
+export interface ModeWords extends Announcement {
+  /** It has seen the one that is changed to work with all others, and would begin to send by it. */
+  readonly proven?: boolean
+}
+
+const PROVEN = ' proven'
+
+export function formatMode(words: ModeWords): string {
+  return `${formatAnnouncement(words)}${words.proven === true ? PROVEN : ''}`
+}
+
+/** Undefined when `text` is absent or not of that form. */
+export function parseMode(text: string | undefined): ModeWords | undefined {
+  const proven = text?.endsWith(PROVEN) === true
+  const stage = parseAnnouncement(proven ? text.slice(0, -PROVEN.length) : text)
+  return stage === undefined || !proven ? stage : { ...stage, proven }
+}
 
 export const ONLY_WIREGUARD = 0
 export const ONLY_IPSEC = CLOSED
@@ -65,6 +94,10 @@ export function firstMode(wanted: EncryptionType, peers: readonly TransitionPeer
   return { level: highest <= RECEIVING ? ONLY_WIREGUARD : SENDING, epoch }
 }
 
+export interface ModePeer extends TransitionPeer {
+  readonly announcement: ModeWords | undefined
+}
+
 export interface ModeView {
   /** ConfigMap; undefined: no encryption is asked for, and nobody changes their mind about its kind. */
   readonly wanted: EncryptionType | undefined
@@ -74,7 +107,7 @@ export interface ModeView {
   readonly ownSeen: Announcement | undefined
   /** Why IPsec cannot be received by, such as a missing key; undefined: it can. */
   readonly missing: string | undefined
-  readonly peers: readonly TransitionPeer[]
+  readonly peers: readonly ModePeer[]
   /** Peers with which the one that is changed to has not been seen to work. Looked at only where {@link mayBegin}. */
   readonly unproven: readonly string[]
   /** Milliseconds of a clock that never goes back. */
@@ -93,6 +126,8 @@ export interface ModeChange {
   /** Equal to `own` when there is nothing to do now. */
   readonly next: Announcement
   readonly changing: boolean
+  /** {@link ModeWords.proven}, to be published. */
+  readonly proven: boolean
   /** One line for `status`. */
   readonly text: string
   /** Names of the nodes without which the next step is not taken, sorted. */
@@ -117,7 +152,7 @@ export function nextMode(view: ModeView): ModeChange {
   const wanted = isIpsecWanted(view.wanted, own)
   const step = nextLevel({ ...view, wanted, receiving: view.missing === undefined })
   const changing = own.level !== (wanted ? ONLY_IPSEC : ONLY_WIREGUARD)
-  const still = { next: own, changing, quiet: undefined, wakeAt: undefined }
+  const still = { next: own, changing, proven: false, quiet: undefined, wakeAt: undefined }
   const say = (waitingFor: readonly string[], why = '') => ({
     waitingFor,
     text: describe(wanted, own, waitingFor, why),
@@ -127,9 +162,16 @@ export function nextMode(view: ModeView): ModeChange {
     return { ...still, ...say([], view.missing) }
   }
   if (same || step.next.level === own.level) return { ...still, ...say(step.waitingFor), next: step.next }
-  if (mayBegin(view.wanted, own) && view.unproven.length > 0) {
-    const waitingFor = [...view.unproven].sort()
-    return { ...still, ...say(waitingFor, 'nothing has come from there by it'), wakeAt: now + PROOF_PERIOD }
+  if (mayBegin(view.wanted, own)) {
+    const unproven = [...view.unproven].sort()
+    if (unproven.length > 0) {
+      return { ...still, ...say(unproven, 'nothing has come from there by it'), wakeAt: now + PROOF_PERIOD }
+    }
+    // those that have begun had seen it
+    const silent = view.peers.filter(({ announcement: peer }) => peer?.level === own.level && peer.proven !== true)
+    const waitingFor = silent.map(({ name }) => name).sort()
+    if (waitingFor.length > 0)
+      return { ...still, ...say(waitingFor, 'not everything has come there by it'), proven: true }
   }
   if (step.next.level === ONLY_IPSEC || step.next.level === ONLY_WIREGUARD) {
     const quiet = view.quiet?.epoch === own.epoch ? view.quiet : { epoch: own.epoch, since: now }

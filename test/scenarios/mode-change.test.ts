@@ -5,13 +5,14 @@ import { Capture } from '#test/kit/capture.ts'
 import { createKey } from '#test/kit/ipsec.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
 import { overruns } from '#test/kit/overruns.ts'
-import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
-import { settle } from '#test/kit/processes.ts'
+import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { killAndWait, settle } from '#test/kit/processes.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
 
 // A cluster with WireGuard is told IPsec, and then WireGuard again, while two pods on two nodes speak 1,000 times a second, each
 // to the other, and are answered. Helm starts every agent anew for it. Nothing is lost, and nothing is in clear.
 const NAME = 'mode'
+const NODES = ['control-plane', 'worker', 'worker2', 'worker3'].map((node) => `${NAME}-${node}`)
 const MARKER = 'MARKER-MODECHANG'
 
 test('WireGuard becomes IPsec and IPsec WireGuard on a running cluster, and nothing is lost or in clear', {
@@ -20,7 +21,7 @@ test('WireGuard becomes IPsec and IPsec WireGuard on a running cluster, and noth
   await using lab = await labFor(t, NAME)
   if (lab === undefined) return
   for (const [name, flags] of [
-    ['ESP in UDP', ''],
+    ['ESP in UDP', '--set encryption.nodeEncryption=true'],
     ['ESP inside VXLAN', '--version 1.14.5'],
   ] as const) {
     await t.test(name, async (t) => {
@@ -30,7 +31,10 @@ test('WireGuard becomes IPsec and IPsec WireGuard on a running cluster, and noth
         300,
       )
       try {
-        await changeUnderTraffic(t, lab)
+        await runPods(lab, { a: `${NAME}-worker`, b: `${NAME}-worker2` })
+        const pods = [await findPod(lab, 'a'), await findPod(lab, 'b')] as const
+        await changeUnderTraffic(t, lab, pods)
+        if (name === 'ESP in UDP') await changeInSpiteOfTrouble(t, lab, pods)
       } finally {
         await lab.sh('kubectl delete pods --all --wait && cilium uninstall --wait', 240)
         await lab.sh('kubectl -n kube-system delete secret cilium-ipsec-keys')
@@ -39,53 +43,93 @@ test('WireGuard becomes IPsec and IPsec WireGuard on a running cluster, and noth
   }
 })
 
-async function changeUnderTraffic(t: TestContext, lab: Lab): Promise<void> {
-  const names = ['worker', 'worker2'] as const
-  await runPods(lab, Object.fromEntries(names.map((name) => [name, `${NAME}-${name}`])))
-  const [a, b] = [await findPod(lab, names[0]), await findPod(lab, names[1])]
-  const pods = [a, b]
-  await using echoes = new AsyncDisposableStack()
-  for (const pod of pods) echoes.use(await startEcho(lab, pod, 7777))
-  await using wire = await Capture.start(lab, 'underlay')
-  await sendMarker(lab, names[0], a, b, MARKER)
-  for (const [to, gone] of [
-    ['ipsec', 'cilium_wg0'],
-    ['wireguard', 'pellicle_ipsec'],
-  ] as const) {
-    const fullBefore = await overruns(lab, pods)
-    const probes = [new Probe(lab, a, b, 7777, { text: MARKER }), new Probe(lab, b, a, 7777, { text: MARKER })]
-    await settle(1)
-    const began = performance.now()
-    await lab.sh(`cilium upgrade --set encryption.type=${to}`, 300)
-    await everyNodeBy(lab, to, gone)
-    const seconds = (performance.now() - began) / 1000
-    await settle(1)
-    const results = await Promise.all(probes.map((probe) => probe.stop()))
-    const sent = results.reduce((sum, result) => sum + result.sent, 0)
-    const lost = results.reduce((sum, result) => sum + result.lost, 0)
-    const full = (await overruns(lab, pods)) - fullBefore
-    t.diagnostic(`to ${to}: ${lost} of ${sent} packets lost (full queues dropped ${full}) in ${seconds.toFixed(1)} s`)
-    assert.ok(sent > 2000 && lost <= Math.max(0, full), `${lost} lost`)
-    assert.equal(await wire.count(MARKER), 0)
+async function changeUnderTraffic(t: TestContext, lab: Lab, pods: readonly [Pod, Pod]): Promise<void> {
+  for (const to of ['ipsec', 'wireguard'] as const) {
+    await losesNothing(t, lab, pods, `to ${to}`, async () => {
+      await lab.sh(`cilium upgrade --set encryption.type=${to}`, 300)
+      await everyNodeBy(lab, to)
+    })
     const status = await lab.sh('cilium status --wait && cilium encryption status', 120)
-    assert.match(status, to === 'ipsec' ? /IPsec/ : /Wireguard/)
+    assert.match(status, to === 'ipsec' ? /IPsec on all 4 nodes/ : /Wireguard on all 4 nodes/)
   }
 }
 
-/** Every node says that it has that one alone, and does. */
-async function everyNodeBy(lab: Lab, type: EncryptionType, gone: string): Promise<void> {
-  const only = type === 'ipsec' ? /^3\.\d+$/ : /^0\.\d+$/
-  await eventually(`all nodes encrypt by ${type} alone`, 120, async () => {
-    const said = await lab.sh(
-      `kubectl get ciliumnodes -o jsonpath='{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-mode}{"\\n"}{end}'`,
+/** Where ESP does not get through WireGuard goes on, an agent that dies changes nothing, and then all is as asked for. */
+async function changeInSpiteOfTrouble(t: TestContext, lab: Lab, pods: readonly [Pod, Pod]): Promise<void> {
+  const [{ node }] = pods
+  await losesNothing(t, lab, pods, 'to ipsec, which is blocked for a time', async () => {
+    await lab.node(
+      node,
+      `nft 'table inet blocked { chain in { type filter hook prerouting priority -400; udp dport 4500 drop; }; }'`,
     )
-    const all = said.trim().split('\n')
-    return all.length === 4 && all.every((text) => only.test(text)) ? true : undefined
+    await lab.sh('cilium upgrade --set encryption.type=ipsec', 300)
+    await eventually(
+      'every node receives by both',
+      120,
+      async () => (await stages(lab)).every((text) => /^1\./.test(text)) || undefined,
+    )
+    await killAndWait(lab, pods[1].node, 'agent')
+    await settle(3)
+    assert.ok(
+      (await stages(lab)).every((text) => text.startsWith('1.')),
+      'nobody goes on',
+    )
+    const stdout = await lab.sh('cilium status || true')
+    assert.match(stdout, /Changing to IPsec: 0 of 4 nodes done \(.*Wireguard, receiving both/)
+    const agent = await lab.sh(
+      `kubectl -n kube-system get pod -l k8s-app=cilium --field-selector spec.nodeName=${pods[1].node} -o name`,
+    )
+    const own = await lab.sh(`kubectl -n kube-system exec ${agent.trim()} -c cilium-agent -- cilium-dbg encrypt status`)
+    t.diagnostic(own.trim().replaceAll('\n', '; '))
+    assert.match(own, new RegExp(`waiting for ${node}: not everything has come there by it`))
+    await lab.node(node, 'nft delete table inet blocked')
+    await everyNodeBy(lab, 'ipsec')
   })
-  for (const node of ['control-plane', 'worker', 'worker2', 'worker3']) {
+}
+
+async function losesNothing(
+  t: TestContext,
+  lab: Lab,
+  pods: readonly [Pod, Pod],
+  what: string,
+  event: () => Promise<void>,
+): Promise<void> {
+  const [a, b] = pods
+  await using echoes = new AsyncDisposableStack()
+  for (const pod of pods) echoes.use(await startEcho(lab, pod, 7777))
+  await using wire = await Capture.start(lab, 'underlay')
+  await sendMarker(lab, 'a', a, b, MARKER)
+  const fullBefore = await overruns(lab, pods)
+  const probes = [new Probe(lab, a, b, 7777, { text: MARKER }), new Probe(lab, b, a, 7777, { text: MARKER })]
+  await settle(1)
+  const began = performance.now()
+  await event()
+  const seconds = (performance.now() - began) / 1000
+  await settle(1)
+  const results = await Promise.all(probes.map((probe) => probe.stop()))
+  const sent = results.reduce((sum, result) => sum + result.sent, 0)
+  const lost = results.reduce((sum, result) => sum + result.lost, 0)
+  const full = Math.max(0, (await overruns(lab, pods)) - fullBefore)
+  t.diagnostic(`${what}: ${lost} of ${sent} packets lost (full queues dropped ${full}) in ${seconds.toFixed(1)} s`)
+  assert.ok(sent > 2000 && lost <= full, `${lost} lost`)
+  assert.equal(await wire.count(MARKER), 0)
+}
+
+async function stages(lab: Lab): Promise<readonly string[]> {
+  const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-mode}{"\\n"}{end}'
+  return (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split('\n')
+}
+
+/** Every node says that it has that one alone, and does. */
+async function everyNodeBy(lab: Lab, type: EncryptionType): Promise<void> {
+  const [only, gone] = type === 'ipsec' ? [/^3\.\d+$/, 'cilium_wg0'] : [/^0\.\d+$/, 'pellicle_ipsec']
+  await eventually(`all nodes encrypt by ${type} alone`, 120, async () => {
+    const all = await stages(lab)
+    return (all.length === NODES.length && all.every((text) => only.test(text))) || undefined
+  })
+  for (const node of NODES) {
     await eventually(`${gone} has gone from ${node}`, 30, async () => {
-      const links = await lab.node(`${NAME}-${node}`, 'ip -o link')
-      return links.includes(gone) ? undefined : true
+      return !(await lab.node(node, 'ip -o link')).includes(gone) || undefined
     })
   }
 }

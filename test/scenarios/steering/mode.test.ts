@@ -19,7 +19,9 @@ function* way(from: EncryptionType, wanted: EncryptionType): Generator<readonly 
   for (let moved = true; moved; ) {
     moved = false
     for (const [n, own] of nodes.entries()) {
-      const peers = nodes.flatMap((announcement, m) => (m === n ? [] : [{ name: `node-${m + 1}`, announcement }]))
+      const peers = nodes.flatMap((announcement, m) =>
+        m === n ? [] : [{ name: `node-${m + 1}`, announcement: { ...announcement, proven: true } }],
+      )
       const rest = { missing: undefined, unproven: [], now: 5000 }
       const { next } = nextMode({ wanted, own, ownSeen: own, peers, quiet: { epoch: own.epoch, since: 0 }, ...rest })
       if (next === own) continue

@@ -135,7 +135,7 @@ test('vxlan-in-esp: what VXLAN’s packets will need is there before a pod’s t
 test('the switch from the one to the other is nothing but routes, in every shape', () => {
   for (const shape of SHAPES) {
     const [before, after] = [at(1, shape), at(2, shape)]
-    const rest = ({ host: { routes: _, ...other } }: Usable) => other
+    const rest = ({ host }: Usable) => ({ ...host, routes: [] })
     assert.deepEqual(rest(before), rest(after), shape)
     const names = (p: Usable) => p.host.routes.map((r) => `${r.table} ${r.type} ${r.destination} ${r.metric}`).sort()
     assert.deepEqual(names(before), names(after), `${shape}: each is replaced, none is removed`)

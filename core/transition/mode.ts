@@ -58,7 +58,7 @@ export function parseMode(text: string | undefined): ModeWords | undefined {
 }
 
 export const ONLY_WIREGUARD = 0
-export const ONLY_IPSEC = CLOSED
+const ONLY_IPSEC = CLOSED
 
 /** What it sends by, where the peer receives by it, comes first. */
 export function receivesBy(stage: Level): readonly [EncryptionType, EncryptionType?] {
@@ -138,7 +138,7 @@ export interface ModeChange {
 }
 
 /** Milliseconds in which a packet that has left is received, or never. */
-export const FLIGHT_TIME = 1000
+const FLIGHT_TIME = 1000
 /** Milliseconds between two looks at whether the new one works. */
 const PROOF_PERIOD = 200
 

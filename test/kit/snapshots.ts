@@ -119,7 +119,7 @@ export function ownIpsecOf(n: number, peers: readonly Peer[], keys: readonly Key
 }
 
 /** A node between WireGuard and IPsec, at a stage of core/transition/mode.ts. */
-export function stageConfig(
+function stageConfig(
   shape: IpsecShape,
   stage: Level,
   change: Partial<PlanConfig['encryption']> = {},

@@ -39,6 +39,8 @@ class Cluster implements Registry {
   ipsec = false
   /** Nothing comes from any peer by a device that nothing is sent by. */
   silent = false
+  /** The same for this node alone. */
+  deaf: string | undefined
   keys: KeyReading = {
     current: undefined,
     kept: [],
@@ -63,7 +65,8 @@ class Cluster implements Registry {
   }
   /** What the engines would: each hears its peers, and has sessions with them. */
   prove(): void {
-    for (const { datapath } of this.silent ? [] : this.members) {
+    for (const { datapath, name } of this.silent ? [] : this.members) {
+      if (name === this.deaf) continue
       for (const { publicKey } of datapath.devices.get(WIREGUARD_DEVICE)?.peers ?? [])
         datapath.handshakes.set(publicKey, Date.now())
       const device = datapath.ipsec.get(IPSEC_DEVICE)
@@ -591,6 +594,24 @@ test('mode: an agent that starts again in the middle goes on, one that joins beg
   cluster.silent = false
   await until(() => cluster.stages === '333')
   await until(() => cluster.members.every((member) => devicesOf(member) === IPSEC_DEVICE))
+})
+
+test('mode: where the new one gets through in one direction only, nobody begins to send by it', LIMIT, async () => {
+  cluster.encryption = true
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+  for (const index of [1, 2, 3]) await join1(index)
+  const [one, two] = cluster.members as [Member, Member]
+  await until(() => cluster.levels === '333' && cluster.stages === '000')
+  cluster.deaf = 'node1'
+  cluster.ipsec = true
+  cluster.nudge()
+  const text = ({ agent }: Member) => agent.transition?.text ?? ''
+  await until(() => text(one).includes('waiting for node2, node3: nothing has come from there by it'))
+  await until(() => text(two).includes('waiting for node1: not everything has come there by it'))
+  assert.equal(cluster.nodes.get('node2')?.metadata.annotations?.[ANNOTATION.mode], '1.1 proven')
+  assert.ok(cluster.members.every((member) => wayOf(member, member === one ? 2 : 1) === WIREGUARD_DEVICE))
+  cluster.deaf = undefined
+  await until(() => cluster.stages === '333')
 })
 
 test('mode: encryption is turned off in the middle, and on by the other one', LIMIT, async () => {

@@ -37,6 +37,10 @@ class Cluster implements Registry {
   encryption = false
   /** IPsec instead of WireGuard. */
   ipsec = false
+  /** Nothing comes from any peer by a device that nothing is sent by. */
+  silent = false
+  /** The same for this node alone. */
+  deaf: string | undefined
   keys: KeyReading = {
     current: undefined,
     kept: [],
@@ -58,6 +62,20 @@ class Cluster implements Registry {
   }
   nudge(): void {
     for (const { agent } of this.members) agent.nudge()
+  }
+  /** What the engines would: each hears its peers, and has sessions with them. */
+  prove(): void {
+    for (const { datapath, name } of this.silent ? [] : this.members) {
+      if (name === this.deaf) continue
+      for (const { publicKey } of datapath.devices.get(WIREGUARD_DEVICE)?.peers ?? [])
+        datapath.handshakes.set(publicKey, Date.now())
+      const device = datapath.ipsec.get(IPSEC_DEVICE)
+      for (const { node } of device?.wanted?.peers ?? []) device?.heard.add(node)
+    }
+  }
+  get stages(): string {
+    const nodes = [...this.nodes.values()].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
+    return nodes.map(({ metadata }) => metadata.annotations?.[ANNOTATION.mode]?.[0]).join('')
   }
   get levels(): string {
     const nodes = [...this.nodes.values()].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
@@ -184,6 +202,7 @@ async function until(holds: () => boolean): Promise<void> {
   const { signal } = ended
   while (!holds()) {
     signal.throwIfAborted()
+    cluster.prove()
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }
@@ -483,4 +502,133 @@ test('ipsec: who says that it sends encrypted sends nothing in clear any more', 
     [...clear.values()].flat().filter((count) => count !== '0'),
     [],
   )
+})
+
+const devicesOf = ({ datapath }: Member) => [...datapath.devices.keys(), ...datapath.ipsec.keys()].join()
+/** By which device the node's pods reach the second node's. */
+const wayOf = ({ host }: Member, index: number) =>
+  host.plans.at(-1)?.routes.find(({ destination, table }) => destination === `10.244.${index}.0/24` && table === 201)
+    ?.device
+
+test(
+  'mode: WireGuard becomes IPsec on a closed cluster, and back, each by both until nobody needs the old one',
+  LIMIT,
+  async () => {
+    cluster.encryption = true
+    cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+    for (const index of [1, 2, 3]) await join1(index)
+    const [one] = cluster.members as [Member]
+    await until(() => cluster.levels === '333' && cluster.stages === '000')
+    for (const [ipsec, from, to, final] of [
+      [true, WIREGUARD_DEVICE, IPSEC_DEVICE, '333'],
+      [false, IPSEC_DEVICE, WIREGUARD_DEVICE, '000'],
+    ] as const) {
+      await until(() => cluster.members.every((member) => devicesOf(member) === from))
+      await until(() => wayOf(one, 2) === from)
+      cluster.silent = true
+      for (const { datapath } of cluster.members) datapath.handshakes.clear()
+      for (const { host } of cluster.members) host.plans.splice(0)
+      cluster.ipsec = ipsec
+      cluster.nudge()
+      // both receive, nobody sends by the new one before something has come by it
+      await until(
+        () => cluster.stages === (ipsec ? '111' : '222') && one.agent.transition?.waitingFor.join() === 'node2,node3',
+      )
+      assert.match(one.agent.transition?.text ?? '', /step 2 of 3: still sending by .*waiting for node2, node3/)
+      assert.ok(cluster.members.every((member) => devicesOf(member) === `${WIREGUARD_DEVICE},${IPSEC_DEVICE}`))
+      assert.equal(wayOf(one, 2), from)
+      assert.equal(cluster.levels, '333')
+      cluster.silent = false
+      await until(() => cluster.stages === final)
+      await until(() => cluster.members.every((member) => devicesOf(member) === to))
+      for (const { host, agent } of cluster.members) {
+        assert.equal(agent.notReady(), undefined)
+        // in every plan on the way there is a route to every other node's pods, in the steering table
+        for (const { routes } of host.plans) {
+          const steered = routes.filter(({ table, type }) => table === 201 && type === 'unicast')
+          assert.equal(new Set(steered.map(({ destination }) => destination)).size, 2)
+        }
+      }
+      assert.equal(cluster.levels, '333')
+    }
+    assert.ok([...cluster.nodes.keys()].every((name) => wordsOf(name) === undefined))
+  },
+)
+
+test('mode: without a key of IPsec everything stays by WireGuard, and is told', LIMIT, async () => {
+  cluster.encryption = true
+  const one = await join1(1)
+  await join1(2)
+  await until(() => cluster.levels === '33' && cluster.stages === '00')
+  const problem = new Fault('ipsec.key.missing', 'there is no Secret', { remedy: 'kubectl create secret' })
+  cluster.keys = { ...cluster.keys, problem }
+  cluster.ipsec = true
+  cluster.nudge()
+  await until(() => /step 1 of 3.*there is no Secret/.test(one.agent.transition?.text ?? ''))
+  assert.equal(one.agent.notReady(), undefined, 'pods are served')
+  assert.equal(devicesOf(one), WIREGUARD_DEVICE)
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)], problem: undefined }
+  cluster.nudge()
+  await until(() => cluster.stages === '33' && devicesOf(one) === IPSEC_DEVICE)
+})
+
+test('mode: an agent that starts again in the middle goes on, one that joins begins by both', LIMIT, async () => {
+  cluster.encryption = true
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+  const before = await join1(1)
+  await join1(2)
+  await until(() => cluster.levels === '33' && cluster.stages === '00')
+  cluster.silent = true
+  cluster.ipsec = true
+  cluster.nudge()
+  await until(() => cluster.stages === '11')
+  await before.agent.close()
+  cluster.members.splice(0, 1)
+  const after = await join1(1, { datapath: before.datapath })
+  await until(() => after.agent.transition?.waitingFor.join() === 'node2')
+  assert.deepEqual(after.state.value.stage, { level: 1, epoch: 1 })
+  assert.equal(devicesOf(after), `${WIREGUARD_DEVICE},${IPSEC_DEVICE}`)
+  const third = await join1(3)
+  await until(() => cluster.levels === '333' && cluster.stages === '111')
+  assert.equal(wayOf(third, 1), WIREGUARD_DEVICE)
+  cluster.silent = false
+  await until(() => cluster.stages === '333')
+  await until(() => cluster.members.every((member) => devicesOf(member) === IPSEC_DEVICE))
+})
+
+test('mode: where the new one gets through in one direction only, nobody begins to send by it', LIMIT, async () => {
+  cluster.encryption = true
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+  for (const index of [1, 2, 3]) await join1(index)
+  const [one, two] = cluster.members as [Member, Member]
+  await until(() => cluster.levels === '333' && cluster.stages === '000')
+  cluster.deaf = 'node1'
+  cluster.ipsec = true
+  cluster.nudge()
+  const text = ({ agent }: Member) => agent.transition?.text ?? ''
+  await until(() => text(one).includes('waiting for node2, node3: nothing has come from there by it'))
+  await until(() => text(two).includes('waiting for node1: not everything has come there by it'))
+  assert.equal(cluster.nodes.get('node2')?.metadata.annotations?.[ANNOTATION.mode], '1.1 proven')
+  assert.ok(cluster.members.every((member) => wayOf(member, member === one ? 2 : 1) === WIREGUARD_DEVICE))
+  cluster.deaf = undefined
+  await until(() => cluster.stages === '333')
+})
+
+test('mode: encryption is turned off in the middle, and on by the other one', LIMIT, async () => {
+  cluster.encryption = true
+  cluster.keys = { ...cluster.keys, current: [ipsecKey(3)] }
+  for (const index of [1, 2]) await join1(index)
+  await until(() => cluster.levels === '33' && cluster.stages === '00')
+  cluster.silent = true
+  cluster.ipsec = true
+  cluster.nudge()
+  await until(() => cluster.stages === '11')
+  cluster.encryption = false
+  cluster.nudge()
+  await until(() => cluster.levels === '00' && cluster.stages === '')
+  await until(() => cluster.members.every((member) => devicesOf(member) === ''))
+  cluster.encryption = true
+  cluster.nudge()
+  await until(() => cluster.levels === '33' && cluster.stages === '33')
+  assert.ok(cluster.members.every((member) => devicesOf(member) === IPSEC_DEVICE))
 })

@@ -4,24 +4,25 @@ import type { AgentConfig } from '#core/api/config.ts'
 import { ANNOTATION } from '#core/api/names.ts'
 import type { NodeFacts } from '#core/api/node.ts'
 import type { Datapath, IpsecSettings } from '#core/datapath/datapath.ts'
-import { Fault } from '#core/fault/fault.ts'
+import { describeFault, Fault } from '#core/fault/fault.ts'
 import { type Cidr, cidrFamily } from '#core/ip/cidr.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import { ipsecMtu } from '#core/plan/mtu.ts'
 import { IPSEC_DEVICE } from '#core/plan/names.ts'
 import type { OwnIpsec, Snapshot } from '#core/plan/snapshot.ts'
-import { type Announcement, CLEAR } from '#core/transition/level.ts'
+import { type Announcement, CLEAR, sameAnnouncement } from '#core/transition/level.ts'
 import { firstAnnouncement, nextLevel, type Transition } from '#core/transition/next-level.ts'
 import { VERSION } from '#core/version/version.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import type { Endpoints } from './endpoints.ts'
 import { IpsecPart } from './ipsec-part.ts'
 import type { KeyReading } from './key-source.ts'
-import { type FlushFilter, Network } from './network.ts'
+import { ModePart } from './mode-part.ts'
+import { type Applied, type FlushFilter, Network } from './network.ts'
 import type { NodeAddresses } from './node-addresses.ts'
 import type { NodeStateStore } from './node-state.ts'
 import type { OwnKey } from './own-key.ts'
-import { modeOf } from './plan-config.ts'
+import type { EncryptionMode } from './plan-config.ts'
 import type { HostNetwork } from './ports.ts'
 import { type Registry, saysAll } from './publisher.ts'
 import { type Known, ownSnapshot, perFamily, View } from './view.ts'
@@ -69,6 +70,7 @@ export class Agent {
   readonly #view = new View()
   readonly #network: Network
   readonly #ipsec: IpsecPart
+  readonly #mode: ModePart
   readonly #applyWorker: Worker
   readonly #publishWorker: Worker
   #key: OwnKey | undefined
@@ -76,6 +78,8 @@ export class Agent {
   #transition: Transition | undefined
   /** What this node's CiliumNode said in the view that the plan in force was made of. */
   #ownSeen: Announcement | undefined
+  /** The same of the mode. */
+  #modeSeen: Announcement | undefined
   #paused: string | undefined
   readonly #flushes: {
     readonly only: FlushFilter
@@ -87,6 +91,7 @@ export class Agent {
     this.#deps = deps
     this.#network = new Network(deps.host, deps.datapath, deps.log)
     this.#ipsec = new IpsecPart({ ...deps, wake: () => this.nudge() })
+    this.#mode = new ModePart({ ...deps, wake: () => this.#publishWorker.nudge() })
     const options = {
       log: deps.log,
       ...(deps.timers === undefined ? {} : { timers: deps.timers }),
@@ -138,8 +143,11 @@ export class Agent {
     return this.#network.applied
   }
 
+  /** Of the level, or, when that is where it is to be, of the mode. */
   get transition(): Transition | undefined {
-    return this.#transition
+    const [level, mode] = [this.#transition, this.#mode.change]
+    if (level?.phase !== 'on' || mode?.changing !== true) return level
+    return { ...level, text: mode.text, waitingFor: mode.waitingFor }
   }
 
   /** Of IPsec keys: what this node holds, and who is waited for. */
@@ -161,6 +169,7 @@ export class Agent {
   /** Ends both workers after their present run; the network stays as it is. */
   async close(): Promise<void> {
     await Promise.all([this.#applyWorker.close(), this.#publishWorker.close()])
+    this.#mode.close()
   }
 
   /** Nothing is applied or published any more until the process ends; resolves when no run is under way. */
@@ -184,7 +193,9 @@ export class Agent {
       this.#ipsec.forget()
       throw error
     }
-    this.#ownSeen = ownSeen(known)
+    const said = ownSaid(known)
+    this.#ownSeen = said?.announcement
+    this.#modeSeen = said?.mode
     this.#waitingFor = undefined
     await this.#deps.onProgrammed()
     this.#publishWorker.nudge()
@@ -204,11 +215,8 @@ export class Agent {
     await state.change({ internalIps })
     if (state.value.announcement === undefined) await this.#begin(config, node.name, ciliumNodes)
     const announcement = state.value.announcement ?? { level: CLEAR, epoch: 0 }
-    const mode = modeOf(config) ?? (announcement.level === CLEAR ? undefined : state.value.mode)
-    await state.change({ mode })
-    const active = config.encryption !== 'none' || announcement.level > CLEAR
-    // a node from before there was IPsec has remembered no mode
-    if (this.#key === undefined && active && mode?.type !== 'ipsec') this.#key = await this.#deps.loadKey()
+    const { mode, stage } = await this.#mode.current(config, announcement, node.name, ciliumNodes)
+    if (this.#key === undefined && has(mode, 'wireguard')) this.#key = await this.#deps.loadKey()
     const nodeIp = node.internalIps[0]
     const known: Known = {
       config,
@@ -219,9 +227,10 @@ export class Agent {
       podCidrs,
       internalIps: perFamily(internalIps),
       underlay: nodeIp === undefined ? undefined : await host.underlay(nodeIp),
-      publicKey: mode?.type === 'ipsec' ? undefined : this.#key?.publicKey,
+      publicKey: has(mode, 'wireguard') ? this.#key?.publicKey : undefined,
       ipsec: undefined,
       mode,
+      stage,
       announcement,
     }
     return known
@@ -234,8 +243,10 @@ export class Agent {
       const keys = { privateKey: this.#key?.privateKey, ipsecKeys: this.#ipsec.keys }
       await this.#network.apply(this.#view.snapshot({ ...known, ipsec }), keys)
     }
-    if (mode?.type !== 'ipsec' || announcement.level === CLEAR) {
-      const missing = mode?.type === 'ipsec' && config.encryption === 'ipsec' ? this.#ipsec.missing() : undefined
+    if (!has(mode, 'ipsec') || announcement.level === CLEAR) {
+      // beside WireGuard it is the mode that waits for it, not the node
+      const alone = mode?.type === 'ipsec' && mode.second === undefined
+      const missing = alone && config.encryption === 'ipsec' ? this.#ipsec.missing() : undefined
       for (const { resolve } of this.#flushes.splice(0)) resolve(0)
       if (missing !== undefined) return this.#wait(missing)
       await apply(undefined)
@@ -282,13 +293,13 @@ export class Agent {
   async #publish(): Promise<void> {
     const { registry, state, log } = this.#deps
     // together, before anything is waited for: a newer view may show this node's own step beside peers that changed since
-    const [applied, seen] = [this.#network.applied, this.#ownSeen]
+    const [applied, seen, modeSeen] = [this.#network.applied, this.#ownSeen, this.#modeSeen]
     const { config, node, ciliumNodes } = this.#deps.view()
-    const announcement = state.value.announcement
+    const { announcement, stage } = state.value
     if (applied === undefined || config === undefined || node === undefined || announcement === undefined) return
-    const inForce = applied.snapshot.self.announcement
+    const { self } = applied.snapshot
     // a step that is decided but not yet in force is not told
-    if (inForce.level !== announcement.level || inForce.epoch !== announcement.epoch) return
+    if (!sameAnnouncement(self.announcement, announcement) || !sameAnnouncement(self.mode, stage)) return
     // what the plan says of IPsec was decided before it was in force
     const words = applied.plan.announce.ipsec === undefined ? undefined : this.#ipsec.words
     const own: OwnAnnouncement = {
@@ -296,6 +307,7 @@ export class Agent {
       nodeUid: node.uid,
       ...applied.plan.announce,
       ipsec: words,
+      mode: this.#mode.wordsOf(applied.plan.announce.mode),
       bootId: applied.plan.announce.bootId ?? this.#deps.bootId,
       annotations: {
         [ANNOTATION.agentVersion]: VERSION,
@@ -317,10 +329,35 @@ export class Agent {
       unsendable: unsendable(applied.snapshot),
     })
     const { next, text } = this.#transition
-    if (next.level === announcement.level && next.epoch === announcement.epoch) return
-    await state.change({ announcement: next, since: this.#deps.now() })
-    log.info(`encryption: ${text}`, { level: next.level, epoch: next.epoch })
+    const change = await this.#mode.decide({
+      config,
+      own: stage,
+      ownSeen: modeSeen,
+      applied,
+      missing: () => this.#noIpsec(applied),
+    })
+    const steps = !sameAnnouncement(next, announcement)
+    const moves = change !== undefined && !sameAnnouncement(change.next, stage)
+    if (!steps && !moves) return
+    await state.change({
+      ...(steps ? { announcement: next, since: this.#deps.now() } : {}),
+      ...(moves ? { stage: change.next, since: this.#deps.now() } : {}),
+    })
+    if (steps) log.info(`encryption: ${text}`, { level: next.level, epoch: next.epoch })
+    if (moves) log.info(`encryption: ${change.text}`, { stage: change.next.level, epoch: change.next.epoch })
     this.#applyWorker.nudge()
+  }
+
+  /** Beside WireGuard; at level 0 there is no device of either. */
+  async #noIpsec({ snapshot }: Applied): Promise<string | undefined> {
+    const missing = this.#ipsec.missing()
+    if (missing !== undefined || snapshot.self.announcement.level === CLEAR) return missing
+    try {
+      await this.#deps.datapath.openIpsec(ipsecSettings(snapshot))
+      return undefined
+    } catch (error) {
+      return describeFault(error)
+    }
   }
 
   /** Before the first step up; rejects when not, so that it is told and tried again. */
@@ -335,21 +372,24 @@ function notReady(reason: string): Fault {
   return new Fault('agent.not-ready', `this node is not programmed: ${reason}`)
 }
 
+function has(mode: EncryptionMode | undefined, type: EncryptionMode['type']): boolean {
+  return mode !== undefined && (mode.type === type || mode.second === type)
+}
+
 /** More than a rotation takes. */
 const MOST_STEPS = 4
 
 /** Of IPsec: without a common key in force traffic would still go in clear, and others close by our word that it does not. */
-function unsendable({ self, peers }: Snapshot): readonly string[] | undefined {
+function unsendable({ config, self, peers }: Snapshot): readonly string[] | undefined {
   const sendBy = self.ipsec?.sendBy
-  if (sendBy === undefined) return undefined
+  if (sendBy === undefined || config.encryption.type !== 'ipsec') return undefined
   return peers
     .filter(({ name, granted }) => granted !== undefined && !Object.hasOwn(sendBy, name))
     .map(({ name }) => name)
 }
 
-function ownWords({ node, ciliumNodes }: Known): Pick<NodeAnnouncement, 'bootId'> & { words: IpsecWords | undefined } {
-  const own = ciliumNodes.find(({ metadata }) => metadata.name === node.name)
-  const said = own === undefined ? undefined : readCiliumNode(own)
+function ownWords(known: Known): Pick<NodeAnnouncement, 'bootId'> & { words: IpsecWords | undefined } {
+  const said = ownSaid(known)
   return { bootId: said?.bootId, words: said?.ipsec }
 }
 
@@ -358,9 +398,9 @@ function ipsecSettings(snapshot: Snapshot): IpsecSettings {
   return { name: IPSEC_DEVICE, mtu: ipsecMtu(snapshot), mark: mark.bits, udpPort: encryption.ipsec.port }
 }
 
-function ownSeen({ node, ciliumNodes }: Known): Announcement | undefined {
+function ownSaid({ node, ciliumNodes }: Known): NodeAnnouncement | undefined {
   const own = ciliumNodes.find(({ metadata }) => metadata.name === node.name)
-  return own === undefined ? undefined : readCiliumNode(own).announcement
+  return own === undefined ? undefined : readCiliumNode(own)
 }
 
 function noPodCidr({ ipam }: AgentConfig, name: string): string {

@@ -26,7 +26,7 @@ export function ipsecStatus(inputs: StatusInputs): EncryptionStatus {
   const minor = Number(/^v?1\.(\d+)/.exec(config?.profile ?? '')?.[1] ?? WHOLE_SEQUENCE)
   const keysInUse = new Set(associations.map(({ fingerprint }) => fingerprint)).size
   const underlay = applied?.snapshot.self.underlayDevice
-  const closed = level === CLOSED && config?.encryption === 'ipsec'
+  const closed = level === CLOSED && isSettled(inputs)
   return {
     mode,
     ...(closed ? {} : { msg: phase }),
@@ -37,6 +37,12 @@ export function ipsecStatus(inputs: StatusInputs): EncryptionStatus {
       ...(errorCount === 0 ? {} : { 'error-count': errorCount, 'xfrm-errors': errors }),
     },
   }
+}
+
+/** It encrypts by what is asked for, and by nothing else. */
+export function isSettled({ applied, config }: StatusInputs): boolean {
+  const encryption = applied?.snapshot.config.encryption
+  return encryption !== undefined && encryption.type === config?.encryption && encryption.second === undefined
 }
 
 export function ipsecPeerStatuses({ applied, ipsecDevice }: StatusInputs): PeerStatus[] {

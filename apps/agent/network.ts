@@ -135,10 +135,11 @@ export class Network {
 
   /** The host's part that waited for a device which is there now. */
   async #complete(made: UsablePlan, waitedFor: readonly string[]): Promise<number> {
-    const device = made.wireguard?.name ?? made.ipsec?.name
-    if (device === undefined || !waitedFor.includes(device)) return 0
+    const devices = [made.wireguard?.name, made.ipsec?.name].filter((name) => name !== undefined)
+    if (!devices.some((name) => waitedFor.includes(name))) return 0
     const { waitingFor, changes } = await this.#host.apply(made.host)
-    if (!waitingFor.includes(device)) return changes
+    const device = devices.find((name) => waitingFor.includes(name))
+    if (device === undefined) return changes
     throw new Fault('datapath.device.missing', `the datapath has made ${device}, but the kernel has no such device`, {
       field: device,
       remedy: 'Is DaemonSet pellicle-keeper on the host network? Its log says what it opened.',

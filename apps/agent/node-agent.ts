@@ -7,6 +7,7 @@ import { describeFault } from '#core/fault/fault.ts'
 import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import { podNetwork } from '#core/plan/pod-network.ts'
 import type { StateMessage } from '#core/status/agent-status.ts'
+import { receivesBy } from '#core/transition/mode.ts'
 import { VERSION } from '#core/version/version.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { EventRecorder } from '#io/kube/events.ts'
@@ -246,9 +247,10 @@ export class NodeAgent {
   async #followKeys(): Promise<void> {
     const { config } = this.#config
     if (config === undefined) return
-    // while it is being turned off the configuration does not say it any more
-    const mode = modeOf(config) ?? this.#state.value.mode
-    if (mode?.type !== 'ipsec') return await this.#keys.close()
+    // while it is being turned off, or changed to WireGuard, the configuration does not say it any more
+    const { mode, stage } = this.#state.value
+    const uses = stage === undefined ? mode?.type === 'ipsec' : receivesBy(stage.level).includes('ipsec')
+    if (modeOf(config)?.type !== 'ipsec' && !uses) return await this.#keys.close()
     const { secret, keyFile, keyWatcher, interface: device } = config.ipsec
     if (device !== undefined && !(await exists(`/sys/class/net/${device}`))) {
       // Cilium's words; nothing else follows: encrypted packets are taken from whichever device they come by
@@ -343,6 +345,7 @@ export class NodeAgent {
                 [ANNOTATION.publicKey]: undefined,
                 [ANNOTATION.ipsecKeys]: undefined,
                 [ANNOTATION.level]: undefined,
+                [ANNOTATION.mode]: undefined,
                 [ANNOTATION.nodeEncryption]: undefined,
               }
             : {}
@@ -409,7 +412,8 @@ export class NodeAgent {
 
   async #counters(): Promise<Readonly<Record<string, number>>> {
     const plan = this.#agent?.applied?.plan
-    const device = plan?.wireguard ?? plan?.ipsec
+    const type = this.#agent?.applied?.snapshot.config.encryption.type
+    const device = type === 'ipsec' ? plan?.ipsec : plan?.wireguard
     if (device === undefined) return {}
     try {
       return await this.#options.datapath.counters(device.name)

@@ -14,6 +14,8 @@ export interface NodeState {
   readonly since?: number | undefined
   /** How this node encrypts, for as long as it does (plan-config.ts). */
   readonly mode?: EncryptionMode | undefined
+  /** What `mode` follows from (core/transition/mode.ts), decided as `announcement` is. */
+  readonly stage?: Announcement | undefined
   /** Fingerprints of IPsec keys that this node has used and let go: none of them is taken again. Oldest first. */
   readonly retiredKeys?: readonly KeyFingerprint[] | undefined
   /** `CiliumInternalIP`s: kept, so that peers' neighbour entries stay right. */
@@ -27,22 +29,24 @@ export interface RememberedAddresses {
   readonly next: readonly { readonly cidr: string; readonly offset: string }[]
 }
 
+const announcementSchema = z.object({
+  level: z
+    .int()
+    .min(0)
+    .max(3)
+    .transform((level) => level as Level),
+  epoch: z.int().min(0),
+})
+
 export const nodeStateSchema: z.ZodType<NodeState> = z.object({
   version: z.literal(1),
-  announcement: z
-    .object({
-      level: z
-        .int()
-        .min(0)
-        .max(3)
-        .transform((level) => level as Level),
-      epoch: z.int().min(0),
-    })
-    .optional(),
+  announcement: announcementSchema.optional(),
+  stage: announcementSchema.optional(),
   since: z.number().optional(),
   mode: z
     .object({
       type: z.enum(['wireguard', 'ipsec']),
+      second: z.enum(['wireguard', 'ipsec']).optional(),
       shape: z.enum(['udp', 'esp', 'esp-in-vxlan', 'vxlan-in-esp']),
     })
     .optional(),

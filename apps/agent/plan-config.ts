@@ -2,26 +2,38 @@ import type { AgentConfig } from '#core/api/config.ts'
 import { type Cidr, containsCidr } from '#core/ip/cidr.ts'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import { DEFAULTS, type PlanConfig } from '#core/plan/snapshot.ts'
+import type { Announcement } from '#core/transition/level.ts'
+import { type EncryptionType, receivesBy } from '#core/transition/mode.ts'
 
-/** How this node encrypts; remembered while encryption is being turned off, when the configuration says it no more. */
+/** How this node encrypts, or is asked to: remembered, since the configuration may ask for something else already. */
 export interface EncryptionMode {
-  readonly type: 'wireguard' | 'ipsec'
+  /** What it sends by. */
+  readonly type: EncryptionType
+  /** While it changes from one to the other: what it receives by as well. */
+  readonly second?: EncryptionType | undefined
   /** Of IPsec. */
   readonly shape: IpsecShape
 }
 
-/** Undefined: no encryption is asked for. */
+/** Of a node at that stage (core/transition/mode.ts). */
+export function modeAt(stage: Announcement, shape: IpsecShape): EncryptionMode {
+  const [type, second] = receivesBy(stage.level)
+  return { type, ...(second === undefined ? {} : { second }), shape }
+}
+
+/** What is asked for; undefined: no encryption. */
 export function modeOf({ encryption, ipsec }: AgentConfig): EncryptionMode | undefined {
   return encryption === 'none' ? undefined : { type: encryption, shape: ipsec.shape }
 }
 
-/** What the planner needs of the cluster's configuration; `mode`: of this node, where the configuration has none. */
-export function toPlanConfig(config: AgentConfig, remembered?: EncryptionMode): PlanConfig {
-  const mode = modeOf(config) ?? remembered
+/** What the planner needs of the cluster's configuration; `own`: what this node does, where it is another mode. */
+export function toPlanConfig(config: AgentConfig, own?: EncryptionMode): PlanConfig {
+  const mode = own ?? modeOf(config)
   return {
     encryption: {
       enabled: config.encryption !== 'none',
       type: mode?.type ?? 'wireguard',
+      ...(mode?.second === undefined ? {} : { second: mode.second }),
       nodeEncryption: config.nodeEncryption,
       listenPort: DEFAULTS.listenPort,
       persistentKeepalive: config.persistentKeepalive,

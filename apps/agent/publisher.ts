@@ -52,6 +52,7 @@ export function saysAll(actual: CiliumNode | undefined, own: OwnAnnouncement): b
     said.keyId === own.keyId &&
     said.annotations[ANNOTATION.publicKey] === own.publicKey &&
     said.annotations[ANNOTATION.ipsecKeys] === annotations[ANNOTATION.ipsecKeys] &&
+    said.annotations[ANNOTATION.mode] === annotations[ANNOTATION.mode] &&
     Object.entries(annotations).every(([name, value]) => said.annotations[name] === value)
   )
 }

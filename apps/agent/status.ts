@@ -14,7 +14,7 @@ import { ciliumVersion, VERSION } from '#core/version/version.ts'
 import { parsePublicKey } from '#core/wireguard/key.ts'
 import type { Endpoint } from './endpoints.ts'
 import type { RotationReport } from './ipsec-part.ts'
-import { ipsecPeerStatuses, ipsecStatus, rotationStatus } from './ipsec-status.ts'
+import { ipsecPeerStatuses, ipsecStatus, isSettled, rotationStatus } from './ipsec-status.ts'
 import type { KeyReading } from './key-source.ts'
 import type { Applied } from './network.ts'
 import type { NodeAddresses } from './node-addresses.ts'
@@ -123,7 +123,7 @@ export function encryptionStatus(inputs: StatusInputs, withPeers: boolean): Encr
   if (device instanceof Error) return { mode, msg: describeFault(device) }
   if (device === undefined) return { mode, msg: phase }
   const optOut = config === undefined ? '' : formatSelector(config.optOut)
-  const closed = level === CLOSED && config?.encryption === 'wireguard'
+  const closed = level === CLOSED && isSettled(inputs)
   const noKey =
     self?.publicKey === undefined ? 'this node has no key: its pods are cut off from other nodes' : undefined
   return {
@@ -179,7 +179,7 @@ function stalled({ transition, levelSince, now }: StatusInputs): string[] {
 /** A pair is unhealthy only when traffic was tried: an idle one says nothing (and no probe breaks its silence). */
 function peerStatuses(inputs: StatusInputs): PeerStatus[] {
   const { applied, device, now } = inputs
-  if (applied?.plan.ipsec !== undefined) return ipsecPeerStatuses(inputs)
+  if (applied?.snapshot.config.encryption.type === 'ipsec') return ipsecPeerStatuses(inputs)
   if (applied?.plan.wireguard === undefined) return []
   const states = new Map(device instanceof Error ? [] : device?.peers.map((peer) => [peer.publicKey, peer]))
   return applied.snapshot.peers.map(({ name, publicKeyText }) => {

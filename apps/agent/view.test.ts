@@ -53,6 +53,7 @@ const known = (config: AgentConfig, ciliumNodes: readonly CiliumNode[], nodes: r
   publicKey: keyOf(1),
   ipsec: undefined,
   mode: undefined,
+  stage: undefined,
   announcement: { level: 3, epoch: 1 },
 })
 

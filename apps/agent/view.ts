@@ -35,8 +35,10 @@ export interface Known {
   readonly publicKey: PublicKey | undefined
   /** Undefined: this node has no IPsec. */
   readonly ipsec: OwnIpsec | undefined
-  /** How this node encrypts where the configuration says it no more. */
+  /** How this node encrypts; undefined: it does not, and is not asked to. */
   readonly mode: EncryptionMode | undefined
+  /** What `mode` follows from. */
+  readonly stage: Announcement | undefined
   readonly announcement: Announcement
 }
 
@@ -116,7 +118,7 @@ export function ownSnapshot(known: Known): Snapshot {
 }
 
 function ownNode(known: Known): OwnNode {
-  const { config, node, podCidrs, internalIps, underlay, publicKey, ipsec, announcement } = known
+  const { config, node, podCidrs, internalIps, underlay, publicKey, ipsec, announcement, stage } = known
   return {
     name: node.name,
     nodeIps: perFamily(node.internalIps),
@@ -127,6 +129,7 @@ function ownNode(known: Known): OwnNode {
     publicKey,
     ...(ipsec === undefined ? {} : { ipsec }),
     announcement,
+    ...(stage === undefined ? {} : { mode: stage }),
     optedOut: optsOut(config.optOut, node),
   }
 }
@@ -153,6 +156,7 @@ function peerOf(node: CiliumNode, granted: Granted | undefined): Peer {
     ...(said.ipsec === undefined ? {} : { ipsec: said.ipsec }),
     encryptionKey: said.keyId,
     announcement: said.announcement,
+    ...(said.mode === undefined ? {} : { mode: said.mode }),
     encryptsHosts: said.encryptsHosts,
     granted,
   }

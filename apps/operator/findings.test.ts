@@ -33,6 +33,7 @@ function says(name: string, more: Partial<NodeAnnouncement> = {}): NodeAnnouncem
     bootId: undefined,
     ipsec: undefined,
     announcement: { level: 0, epoch: 0 },
+    mode: undefined,
     encryptsHosts: false,
     cleanup: undefined,
     problems: [],

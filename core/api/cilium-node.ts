@@ -5,6 +5,7 @@ import { type Ip, parseIp } from '#core/ip/address.ts'
 import { type Cidr, parseCidr } from '#core/ip/cidr.ts'
 import { formatIpsecWords, type IpsecWords, parseIpsecWords } from '#core/ipsec/words.ts'
 import { type Announcement, formatAnnouncement, parseAnnouncement } from '#core/transition/level.ts'
+import { formatMode, type ModeWords, parseMode, settledIn } from '#core/transition/mode.ts'
 import { type PublicKey, parsePublicKey } from '#core/wireguard/key.ts'
 import { ANNOTATION } from './names.ts'
 import type { OwnerReference, Resource } from './object.ts'
@@ -114,6 +115,11 @@ export interface NodeAnnouncement {
   readonly ipsec: IpsecWords | undefined
   /** The encryption level and its epoch (core/transition). */
   readonly announcement: Announcement | undefined
+  /**
+   * Its stage between WireGuard and IPsec (core/transition/mode.ts). Of one that says none it is the one that its keys are for;
+   * undefined when there are none either.
+   */
+  readonly mode: ModeWords | undefined
   /** It says that it sends to other nodes' own addresses encrypted only. */
   readonly encryptsHosts: boolean
   readonly cleanup: string | undefined
@@ -189,10 +195,16 @@ export function readCiliumNode(node: CiliumNode): NodeAnnouncement {
     bootId: node.spec.bootid,
     ipsec: words,
     announcement: parseAnnouncement(annotations[ANNOTATION.level]),
+    mode: parseMode(annotations[ANNOTATION.mode]) ?? modeByKeys(keyText, words),
     encryptsHosts: annotations[ANNOTATION.nodeEncryption] === 'on',
     cleanup: annotations[ANNOTATION.cleanup],
     problems,
   }
+}
+
+function modeByKeys(publicKey: string | undefined, words: IpsecWords | undefined): Announcement | undefined {
+  if (words !== undefined) return settledIn('ipsec')
+  return publicKey === undefined ? undefined : settledIn('wireguard')
 }
 
 /** What an agent says about its own node; everything undefined is left to whoever else owns it. */
@@ -212,6 +224,8 @@ export interface OwnAnnouncement {
   /** 0 is published as absent, as Cilium does. */
   readonly keyId: number
   readonly announcement: Announcement | undefined
+  /** Undefined: nothing is said. */
+  readonly mode?: ModeWords | undefined
   /** Undefined: nothing is said. */
   readonly encryptsHosts?: boolean
   /** More annotations, by full name. */
@@ -233,6 +247,7 @@ export function announceNode(own: OwnAnnouncement): CiliumNode {
         ...(own.ipsec === undefined ? {} : { [ANNOTATION.ipsecKeys]: formatIpsecWords(own.ipsec) }),
         ...(own.encryptsHosts === undefined ? {} : { [ANNOTATION.nodeEncryption]: own.encryptsHosts ? 'on' : 'off' }),
         ...(own.announcement === undefined ? {} : { [ANNOTATION.level]: formatAnnouncement(own.announcement) }),
+        ...(own.mode === undefined ? {} : { [ANNOTATION.mode]: formatMode(own.mode) }),
       },
       ownerReferences: [{ ...owner }],
     },

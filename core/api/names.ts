@@ -1,5 +1,6 @@
 import { IPSEC_WORDS_ANNOTATION } from '#core/ipsec/words.ts'
 import { LEVEL_ANNOTATION } from '#core/transition/level.ts'
+import { MODE_ANNOTATION } from '#core/transition/mode.ts'
 
 /** Names that other programs see: Cilium's where Cilium has one (the guides use them), ours under `pellicle.io/`. */
 
@@ -20,6 +21,8 @@ export const ANNOTATION = {
   publicKeyAlias: 'io.cilium.network.wg-pub-key',
   /** On CiliumNode, written by its agent: how far this node is on the way from clear to closed. */
   level: LEVEL_ANNOTATION,
+  /** On CiliumNode, written by its agent: where this node is between WireGuard and IPsec. */
+  mode: MODE_ANNOTATION,
   /**
    * On CiliumNode, written by its agent: `on` from when this node sends nothing in clear to other nodes' own addresses
    * (`nodeEncryption`, and not opted out), else `off`.

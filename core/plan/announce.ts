@@ -3,8 +3,8 @@ import type { Cidr } from '#core/ip/cidr.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import { type Announcement, CLOSED } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
-import { hasEncryption } from './own-node.ts'
-import { FAMILIES, type PerFamily, type Snapshot, STATIC_ENCRYPT_KEY } from './snapshot.ts'
+import { hasDevice, hasEncryption } from './own-node.ts'
+import { FAMILIES, type PerFamily, type Snapshot, STATIC_ENCRYPT_KEY, uses } from './snapshot.ts'
 
 /** What this node says on its own CiliumNode. Written only after the rest of the same plan is in force. */
 export interface OwnWords {
@@ -20,13 +20,15 @@ export interface OwnWords {
   /** `spec.encryption.key`: 255 or the newest key id, or 0 where nothing or not the host's own traffic is encrypted. */
   readonly keyId: number
   readonly announcement: Announcement
+  /** Undefined: no annotation. */
+  readonly mode: Announcement | undefined
   /** Nothing leaves here in clear for other nodes' own addresses, but for nodes that are opted out. */
   readonly encryptsHosts: boolean
 }
 
 export function ownWords({ config, self }: Snapshot): OwnWords {
   const receives = hasEncryption({ config, self })
-  const ipsec = receives && config.encryption.type === 'ipsec' ? self.ipsec?.words : undefined
+  const ipsec = hasDevice({ config, self }, 'ipsec') ? self.ipsec?.words : undefined
   const newest = config.encryption.type === 'ipsec' ? (ipsec?.receives.at(-1)?.id ?? 0) : STATIC_ENCRYPT_KEY
   const exempt = config.encryption.nodeEncryption && self.optedOut
   const list = (ips: PerFamily<Ip>) => FAMILIES.flatMap((family) => ips[family] ?? [])
@@ -34,11 +36,12 @@ export function ownWords({ config, self }: Snapshot): OwnWords {
     nodeIps: list(self.nodeIps),
     internalIps: list(self.internalIps),
     podCidrs: self.podCidrs,
-    publicKey: receives && config.encryption.type === 'wireguard' ? self.publicKey : undefined,
-    bootId: config.encryption.type === 'ipsec' ? self.ipsec?.bootId : undefined,
+    publicKey: hasDevice({ config, self }, 'wireguard') ? self.publicKey : undefined,
+    bootId: uses(config, 'ipsec') ? self.ipsec?.bootId : undefined,
     ipsec,
     keyId: receives && !exempt ? newest : 0,
     announcement: self.announcement,
+    mode: self.mode,
     encryptsHosts: config.encryption.nodeEncryption && !self.optedOut && self.announcement.level === CLOSED && receives,
   }
 }

@@ -2,11 +2,12 @@ import type { Family, Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import { CLOSED, type Level, RECEIVING, SENDING } from '#core/transition/level.ts'
+import { type EncryptionType, sendsBy } from '#core/transition/mode.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import { conflictsOf } from './conflicts.ts'
 import { factsOf, type PeerFacts } from './peer-facts.ts'
 import { nodeObject, type Problem } from './problem.ts'
-import { FAMILIES, type OwnNode, type Peer, type PerFamily, type PlanConfig } from './snapshot.ts'
+import { FAMILIES, type OwnNode, type Peer, type PerFamily, type PlanConfig, uses } from './snapshot.ts'
 
 /** What a peer gets, after its claims were compared with all others'. */
 export interface JudgedPeer {
@@ -20,6 +21,8 @@ export interface JudgedPeer {
   readonly podCidrs: readonly Cidr[]
   /** How packets for its pods leave this node. */
   readonly path: 'encrypted' | 'clear' | 'none'
+  /** By which device, where the path is `encrypted`. */
+  readonly via: EncryptionType
   /**
    * Packets for the node's own addresses, from pods as well as from this node itself, take the encrypted path or none.
    * `pods`: only those from pods, since this node is opted out.
@@ -68,7 +71,7 @@ export function judgePeers(config: PlanConfig, self: OwnNode, peers: readonly Pe
       podCidrs: refused === undefined ? fact.podCidrs : fact.podCidrs.filter((cidr) => !refused.has(cidr)),
       internalIps: refused === undefined ? fact.internalIps : {},
     })
-    problems.push(...keyProblems(config, self, fact, peer))
+    problems.push(...keyProblems(self, fact, peer))
     return reuse(peer)
   })
   problems.push(...conflicts.problems)
@@ -82,10 +85,11 @@ function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts:
   const own = self.announcement.level
   const key = endpointIp(self, facts.nodeIps) === undefined ? undefined : facts.key
   const ipsec = ipsecOf(config, self, facts)
-  const usable = ipsec !== undefined || (key !== undefined && self.publicKey !== undefined)
+  const via = viaOf(config, peer)
+  const usable = via === 'ipsec' ? ipsec !== undefined : key !== undefined && self.publicKey !== undefined
   let path: JudgedPeer['path']
   if (own === CLOSED) path = usable ? 'encrypted' : 'none'
-  else if (own === SENDING && level >= RECEIVING && usable && canSend(ipsec, level)) path = 'encrypted'
+  else if (own === SENDING && level >= RECEIVING && usable && canSend(via, ipsec, level)) path = 'encrypted'
   else path = tunnelIp(self, nodeIps) === undefined ? 'none' : 'clear'
   const { nodeEncryption } = config.encryption
   // While the peer says that it encrypts it may refuse what is in clear: also when this node was told to stop.
@@ -94,29 +98,35 @@ function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts:
   // only one that has said so, and so was told as well: while `nodeEncryption` spreads, the others still send in clear
   const refused = own === CLOSED && nodeEncryption && hosts === 'all' && peer.encryptsHosts
   const podsAskHosts = nodeEncryption && facts.optedOut && !self.optedOut
-  return { peer, key, ipsec, nodeIps, internalIps, podCidrs, path, hosts, guarded, podsAskHosts, refused }
+  return { peer, key, ipsec, nodeIps, internalIps, podCidrs, path, via, hosts, guarded, podsAskHosts, refused }
 }
 
 /** Undefined where no tunnel can be made: either end without boot id or words, or without addresses to speak between. */
 function ipsecOf(config: PlanConfig, self: OwnNode, facts: PeerFacts): JudgedIpsec | undefined {
-  if (config.encryption.type !== 'ipsec' || self.ipsec === undefined || facts.bootId === undefined) return undefined
+  if (!uses(config, 'ipsec') || self.ipsec === undefined || facts.bootId === undefined) return undefined
   if (ipsecEnds(config, self, facts) === undefined) return undefined
   const { sendBy } = self.ipsec
   const { name } = facts.peer
   return { bootId: facts.bootId, send: Object.hasOwn(sendBy, name) ? sendBy[name] : undefined }
 }
 
-/** While clear is still allowed, it is better than waiting for a key; a closed peer drops it. */
-function canSend(ipsec: JudgedIpsec | undefined, level: Level): boolean {
-  return ipsec === undefined || ipsec.send !== undefined || level === CLOSED
+/** While the mode changes to IPsec, WireGuard for those that do not receive by it yet. */
+function viaOf({ encryption: { type, second } }: PlanConfig, { mode }: Peer): EncryptionType {
+  if (second === undefined) return type
+  return sendsBy(type === 'ipsec' ? SENDING : RECEIVING, mode?.level)
 }
 
-function keyProblems(config: PlanConfig, self: OwnNode, facts: PeerFacts, judged: JudgedPeer): readonly Problem[] {
+/** While clear is still allowed, it is better than waiting for a key; a closed peer drops it. */
+function canSend(via: EncryptionType, ipsec: JudgedIpsec | undefined, level: Level): boolean {
+  return via !== 'ipsec' || ipsec?.send !== undefined || level === CLOSED
+}
+
+function keyProblems(self: OwnNode, facts: PeerFacts, judged: JudgedPeer): readonly Problem[] {
   const { name } = facts.peer
   const isClosed = self.announcement.level === CLOSED
   const tell = (code: string, message: string, remedy: string) => [{ code, object: nodeObject(name), message, remedy }]
   if (judged.path === 'none' && isClosed && !facts.announcesKey) {
-    const what = config.encryption.type === 'ipsec' ? 'IPsec key' : 'public key'
+    const what = judged.via === 'ipsec' ? 'IPsec key' : 'public key'
     return tell(
       'peer.key.missing',
       `node ${name} announces no ${what}, so no traffic is sent to its pods`,
@@ -201,6 +211,7 @@ function reuse(judged: JudgedPeer): JudgedPeer {
     sameKey(before.ipsec?.send, judged.ipsec?.send) &&
     (before.ipsec === undefined) === (judged.ipsec === undefined) &&
     before.path === judged.path &&
+    before.via === judged.via &&
     before.hosts === judged.hosts &&
     before.podsAskHosts === judged.podsAskHosts &&
     before.refused === judged.refused &&

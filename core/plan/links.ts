@@ -3,15 +3,22 @@ import { FAMILY_BITS } from '#core/ip/address.ts'
 import { CLOSED } from '#core/transition/level.ts'
 import { encryptionMtu, gsoMaxSize, podDeviceMtu, vxlanMtu } from './mtu.ts'
 import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE } from './names.ts'
-import { hasEncryption } from './own-node.ts'
+import { hasDevice } from './own-node.ts'
 import { vxlanMac } from './peer-objects.ts'
-import { encryptionDevice, FAMILIES, type LocalEndpoint, type Snapshot, usesVxlan } from './snapshot.ts'
+import {
+  ENCRYPTION_DEVICE,
+  encryptionTypes,
+  FAMILIES,
+  type LocalEndpoint,
+  type Snapshot,
+  usesVxlan,
+} from './snapshot.ts'
 
 /** While anything may come or go in clear, and where it is part of what is encrypted. */
 export function hasVxlan(snapshot: Snapshot): boolean {
   const { config, self } = snapshot
   if (config.native !== undefined) return false
-  return self.announcement.level < CLOSED || (usesVxlan(config) && hasEncryption(snapshot))
+  return self.announcement.level < CLOSED || (usesVxlan(config) && hasDevice(snapshot, 'ipsec'))
 }
 
 export function links(snapshot: Snapshot): readonly LinkPlan[] {
@@ -30,9 +37,9 @@ export function links(snapshot: Snapshot): readonly LinkPlan[] {
       local,
     })
   }
-  if (hasEncryption(snapshot)) {
-    const name = encryptionDevice(config)
-    list.push({ kind: 'given', name, mtu: encryptionMtu(snapshot), gsoMaxSize: gsoMaxSize(config) })
+  for (const type of encryptionTypes(config).filter((each) => hasDevice(snapshot, each))) {
+    const mtu = encryptionMtu(snapshot, type)
+    list.push({ kind: 'given', name: ENCRYPTION_DEVICE[type], mtu, gsoMaxSize: gsoMaxSize(config) })
   }
   return list
 }
@@ -50,7 +57,7 @@ export function addresses(snapshot: Snapshot): readonly AddressPlan[] {
   const devices = [
     HOST_DEVICE,
     ...(hasVxlan(snapshot) ? [VXLAN_DEVICE] : []),
-    ...(hasEncryption(snapshot) ? [encryptionDevice(snapshot.config)] : []),
+    ...encryptionTypes(snapshot.config).flatMap((type) => (hasDevice(snapshot, type) ? ENCRYPTION_DEVICE[type] : [])),
   ]
   return devices.flatMap((device) =>
     FAMILIES.flatMap((family) => {

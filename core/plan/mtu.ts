@@ -1,4 +1,5 @@
 import type { IpsecShape } from '#core/ipsec/shape.ts'
+import type { EncryptionType } from '#core/transition/mode.ts'
 import { ipsecShape, type PlanConfig, type Snapshot } from './snapshot.ts'
 
 /** Bytes, as Cilium's. IPv6 20 + UDP 8 + header 16 + tag 16 and padding: what Linux' own device takes off. */
@@ -41,9 +42,9 @@ export function ipsecMtu(snapshot: Snapshot, shape: IpsecShape = snapshot.config
   )
 }
 
-/** Of the device that what is to be encrypted is routed into. */
-export function encryptionMtu(snapshot: Snapshot): number {
-  return ipsecShape(snapshot.config) === undefined ? wireguardMtu(snapshot) : ipsecMtu(snapshot)
+/** Of the device that what is to be encrypted that way is routed into. */
+export function encryptionMtu(snapshot: Snapshot, type: EncryptionType): number {
+  return type === 'ipsec' ? ipsecMtu(snapshot) : wireguardMtu(snapshot)
 }
 
 /** Of what goes between nodes as it is. */

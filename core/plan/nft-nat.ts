@@ -3,7 +3,7 @@ import { VXLAN_DEVICE } from './names.ts'
 import { both, encryptsVxlan, inside } from './nft-parts.ts'
 import { NFT, nftChain } from './nft-text.ts'
 import { familiesOf } from './own-node.ts'
-import { encryptionDevice, FAMILIES, type Snapshot } from './snapshot.ts'
+import { encryptionDevices, FAMILIES, type Snapshot } from './snapshot.ts'
 
 /** A mark of kube-proxy that the first NAT makes void would stay on the packet and on what encapsulates it. */
 const CLEAR_MARKS = 'meta mark set meta mark & 0xffff3fff'
@@ -41,7 +41,7 @@ export function sourceNat(snapshot: Snapshot): string[] {
   })
   return [
     nftChain('source_nat', 'type nat hook postrouting priority srcnat - 5; policy accept;', [
-      `oifname "${encryptionDevice(config)}" goto tunnel_nat`,
+      ...encryptionDevices(config).map((device) => `oifname "${device}" goto tunnel_nat`),
       hasVxlan(snapshot) ? `oifname "${VXLAN_DEVICE}" goto tunnel_nat` : undefined,
       ...inside('oifname'),
       ...leaving,

@@ -2,12 +2,12 @@ import type { NftTablePlan } from '#core/host/host-plan.ts'
 import { SENDING } from '#core/transition/level.ts'
 import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
-import { POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
+import { IPSEC_DEVICE, POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
 import { sourceNat } from './nft-nat.ts'
 import { both, carriesEsp, carriesHosts, encryptsVxlan, hex, INSIDE, inside, isClosed } from './nft-parts.ts'
 import { drop, NFT, nftBody, nftChain, nftCounters, nftSet } from './nft-text.ts'
 import { ofFamily } from './own-node.ts'
-import { encryptionDevice, FAMILIES, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
+import { encryptionDevices, encryptionTypes, FAMILIES, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
 
 /**
  * The table of the node itself: what may enter and leave, and by which address (docs/adr/0004-steering.md has a
@@ -53,7 +53,14 @@ function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[
       nftSet(`hosts${family}`, type, false, guarded),
       nftSet(`refused${family}`, type, false, ips(peers.filter((peer) => peer.refused))),
       ...(ipsecShape(config) === 'vxlan-in-esp'
-        ? [nftSet(`overlay${family}`, type, false, ips(peers.filter((peer) => peer.path === 'encrypted')))]
+        ? [
+            nftSet(
+              `overlay${family}`,
+              type,
+              false,
+              ips(peers.filter((peer) => peer.path === 'encrypted' && peer.ipsec)),
+            ),
+          ]
         : []),
       ...(ipsecShape(config) === 'esp-in-vxlan'
         ? [
@@ -70,12 +77,14 @@ function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[
 }
 
 /** What carries the rest between nodes, from a packet's first look at it. */
-function carrier({ config }: Snapshot): string {
+function carriers({ config }: Snapshot): string[] {
   const { encryption, tunnel } = config
-  const shape = ipsecShape(config)
-  if (shape === undefined) return `udp dport ${encryption.listenPort}`
-  if (shape === 'udp') return `udp dport ${encryption.ipsec.port}`
-  return shape === 'esp-in-vxlan' ? `udp dport ${tunnel.port}` : 'meta l4proto esp'
+  return encryptionTypes(config).map((type) => {
+    if (type === 'wireguard') return `udp dport ${encryption.listenPort}`
+    const { shape, port } = encryption.ipsec
+    if (shape === 'udp') return `udp dport ${port}`
+    return shape === 'esp-in-vxlan' ? `udp dport ${tunnel.port}` : 'meta l4proto esp'
+  })
 }
 
 /** Between neighbours, never routed: without it no encrypted packet finds its way either. */
@@ -85,7 +94,7 @@ const ICMPV6_OF_THE_LINK = 'nd-neighbor-solicit, nd-neighbor-advert, nd-router-s
 function enter(snapshot: Snapshot): string {
   const underlay = snapshot.self.nodeIps[4] === undefined ? 6 : 4
   const vxlan = `udp dport ${snapshot.config.tunnel.port} fib daddr type local`
-  const device = encryptionDevice(snapshot.config)
+  const devices = encryptionDevices(snapshot.config)
   const fromNodes = `${NFT[underlay].ip} saddr @nodes${underlay}`
   return nftChain('enter', 'type filter hook prerouting priority raw; policy accept;', [
     // before anything that accepts: VXLAN has no sender that could be checked but the outer one, so it comes from nodes, by
@@ -93,15 +102,15 @@ function enter(snapshot: Snapshot): string {
     ...(hasVxlan(snapshot)
       ? [
           // the engine has checked that it comes from that node
-          encryptsVxlan(snapshot) ? `iifname "${device}" ${vxlan} ${fromNodes} accept` : undefined,
-          ...[device, VXLAN_DEVICE, ...INSIDE].map(
+          encryptsVxlan(snapshot) ? `iifname "${IPSEC_DEVICE}" ${vxlan} ${fromNodes} accept` : undefined,
+          ...[...devices, VXLAN_DEVICE, ...INSIDE].map(
             (name) => `iifname "${name}" ${vxlan} ${drop('vxlan_from_stranger')}`,
           ),
           `${vxlan} ${NFT[underlay].ip} saddr != @nodes${underlay} ${drop('vxlan_from_stranger')}`,
           isClosed(snapshot) && encryptsVxlan(snapshot) ? `${vxlan} ${drop('entered_in_clear')}` : undefined,
         ]
       : []),
-    `iifname "${device}" goto from_encryption`,
+    ...devices.map((device) => `iifname "${device}" goto from_encryption`),
     hasVxlan(snapshot) ? `iifname "${VXLAN_DEVICE}" goto from_vxlan` : undefined,
     ...inside('iifname'),
     ...(isClosed(snapshot)
@@ -113,7 +122,7 @@ function enter(snapshot: Snapshot): string {
     ...(carriesHosts(snapshot)
       ? [
           // what carries the rest, and what the network under it needs
-          `${carrier(snapshot)} accept`,
+          ...carriers(snapshot).map((carrier) => `${carrier} accept`),
           'icmp type { destination-unreachable, time-exceeded, parameter-problem } accept',
           `icmpv6 type { ${ICMPV6_OF_THE_LINK}, destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept`,
           ...both((ip, n) => `${ip} saddr @refused${n} fib daddr type local ${drop('host_entered_in_clear')}`),
@@ -150,7 +159,7 @@ function fromEncryption(): string {
 function forward(snapshot: Snapshot): string {
   const { port } = snapshot.config.tunnel
   return nftChain('forward', 'type filter hook forward priority filter; policy accept;', [
-    `iifname "${encryptionDevice(snapshot.config)}" goto arrived`,
+    ...encryptionDevices(snapshot.config).map((device) => `iifname "${device}" goto arrived`),
     hasVxlan(snapshot) ? `iifname "${VXLAN_DEVICE}" goto arrived` : undefined,
     // else a pod could write frames that the next node takes for ours, since masquerading gives them our address
     ...both(
@@ -174,7 +183,7 @@ function leave(snapshot: Snapshot): string {
   const { bits, mask } = config.mark
   const closed = isClosed(snapshot)
   return nftChain('leave', 'type filter hook postrouting priority 300; policy accept;', [
-    `oifname "${encryptionDevice(snapshot.config)}" goto into_encryption`,
+    ...encryptionDevices(snapshot.config).map((device) => `oifname "${device}" goto into_encryption`),
     carriesEsp(snapshot) ? `oifname "${VXLAN_DEVICE}" goto into_vxlan` : undefined,
     ...inside('oifname'),
     ...(closed && encryptsVxlan(snapshot)

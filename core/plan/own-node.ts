@@ -1,8 +1,9 @@
 import { compareIp, type Family, type Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, containsCidr, containsIp } from '#core/ip/cidr.ts'
 import { CLEAR, RECEIVING } from '#core/transition/level.ts'
+import type { EncryptionType } from '#core/transition/mode.ts'
 import { CONFIG_OBJECT, nodeObject, type Problem } from './problem.ts'
-import { FAMILIES, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
+import { encryptionTypes, FAMILIES, ipsecShape, otherMark, type Snapshot, uses } from './snapshot.ts'
 
 /** kube-proxy marks with 0x4000 what it masquerades, kubelet with 0x8000 what it drops (ADR 0004). */
 const KUBERNETES_MARKS = 0xc000
@@ -12,10 +13,14 @@ export function familiesOf(snapshot: Snapshot): readonly Family[] {
   return FAMILIES.filter((family) => snapshot.self.internalIps[family] !== undefined)
 }
 
-/** While anything may come or go encrypted: the device is there. */
-export function hasEncryption({ config, self }: Pick<Snapshot, 'config' | 'self'>): boolean {
-  const able = config.encryption.type === 'ipsec' ? self.ipsec !== undefined : self.publicKey !== undefined
-  return self.announcement.level >= RECEIVING && able
+/** While anything may come or go encrypted: a device is there. */
+export function hasEncryption(snapshot: Pick<Snapshot, 'config' | 'self'>): boolean {
+  return encryptionTypes(snapshot.config).some((type) => hasDevice(snapshot, type))
+}
+
+export function hasDevice({ config, self }: Pick<Snapshot, 'config' | 'self'>, type: EncryptionType): boolean {
+  const able = type === 'ipsec' ? self.ipsec !== undefined : self.publicKey !== undefined
+  return uses(config, type) && self.announcement.level >= RECEIVING && able
 }
 
 export function ofFamily(cidrs: readonly Cidr[], family: Family): readonly Cidr[] {
@@ -109,25 +114,28 @@ export function refusals({ config, self }: Snapshot): readonly Problem[] {
 /** What is wrong with this node without keeping a plan from being made. */
 export function ownProblems({ config, self }: Snapshot): readonly Problem[] {
   if (self.announcement.level === CLEAR) return []
-  if (config.encryption.type === 'ipsec') {
-    if (self.ipsec !== undefined && self.ipsec.receive.length > 0) return []
-    return [
-      {
-        code: 'node.key.missing',
-        object: nodeObject(self.name),
-        message: `node ${self.name} has no IPsec key, so its pods reach no other node`,
-        remedy:
-          "Create the Secret with the keys; the agent's log says which one it looks for and what is wrong with it",
-      },
-    ]
+  const missing = (message: string, remedy: string): Problem => ({
+    code: 'node.key.missing',
+    object: nodeObject(self.name),
+    message: `node ${self.name} has no ${message}`,
+    remedy,
+  })
+  const problems: Problem[] = []
+  if (uses(config, 'ipsec') && (self.ipsec?.receive.length ?? 0) === 0) {
+    problems.push(
+      missing(
+        'IPsec key, so its pods reach no other node',
+        "Create the Secret with the keys; the agent's log says which one it looks for and what is wrong with it",
+      ),
+    )
   }
-  if (self.publicKey !== undefined) return []
-  return [
-    {
-      code: 'node.key.missing',
-      object: nodeObject(self.name),
-      message: `node ${self.name} has no WireGuard key, so its pods reach no other node`,
-      remedy: "See the agent's log for why the key file could not be made or read",
-    },
-  ]
+  if (uses(config, 'wireguard') && self.publicKey === undefined) {
+    problems.push(
+      missing(
+        'WireGuard key, so its pods reach no other node',
+        "See the agent's log for why the key file could not be made or read",
+      ),
+    )
+  }
+  return problems
 }

@@ -4,7 +4,7 @@ import { CLEAR, type Level } from '#core/transition/level.ts'
 import { type PublicKey, parsePublicKey } from '#core/wireguard/key.ts'
 import { inAny } from './own-node.ts'
 import { nodeObject, type Problem } from './problem.ts'
-import { FAMILIES, type Peer, type PerFamily, type PlanConfig } from './snapshot.ts'
+import { FAMILIES, type Peer, type PerFamily, type PlanConfig, uses } from './snapshot.ts'
 
 /** What one peer's own words are worth, before they are compared with what others say. */
 export interface PeerFacts {
@@ -48,10 +48,10 @@ function judge(config: PlanConfig, peer: Peer): PeerFacts {
   const tell = (code: string, message: string, remedy: string) =>
     problems.push({ code, object: nodeObject(name), message, remedy })
 
-  const ipsec = config.encryption.type === 'ipsec'
-  const announcesKey = ipsec ? peer.ipsec !== undefined : peer.publicKeyText !== undefined
+  const [wireguard, ipsec] = [uses(config, 'wireguard'), uses(config, 'ipsec')]
+  const announcesKey = (ipsec && peer.ipsec !== undefined) || (wireguard && peer.publicKeyText !== undefined)
   // that of no node is no claim either: it would cut off the node whose key was copied
-  const text = ipsec || peer.granted === undefined ? undefined : peer.publicKeyText
+  const text = wireguard && peer.granted !== undefined ? peer.publicKeyText : undefined
   const key = text === undefined ? undefined : parsePublicKey(text)
   if (text !== undefined && key === undefined) {
     tell(

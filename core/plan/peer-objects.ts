@@ -12,12 +12,12 @@ import type { Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { macOfIp } from '#core/ip/mac.ts'
 import { endpointIp, ipsecEnds, type JudgedPeer, tunnelIp } from './judged-peer.ts'
-import { encryptionMtu, podDeviceMtu, vxlanMtu } from './mtu.ts'
-import { VXLAN_DEVICE } from './names.ts'
-import { hasEncryption } from './own-node.ts'
+import { encryptionMtu, ipsecMtu, podDeviceMtu, vxlanMtu } from './mtu.ts'
+import { IPSEC_DEVICE, VXLAN_DEVICE } from './names.ts'
+import { hasDevice } from './own-node.ts'
 import { CLOSING_METRIC, METRIC, TABLE_MAIN } from './routes.ts'
 import {
-  encryptionDevice,
+  ENCRYPTION_DEVICE,
   FAMILIES,
   ipsecShape,
   type OwnNode,
@@ -63,7 +63,8 @@ export function objectsOf(snapshot: Snapshot, judged: JudgedPeer): PeerObjects {
 /** In tables of their own, never in main: see routes.ts. */
 function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RoutePlan[] {
   const { config, self } = snapshot
-  const mtu = encryptionMtu(snapshot)
+  const mtu = encryptionMtu(snapshot, judged.via)
+  const device = ENCRYPTION_DEVICE[judged.via]
   const route = (destination: Cidr, source: Ip | undefined, table = TABLE_STEERING): RoutePlan[] =>
     source === undefined
       ? []
@@ -72,7 +73,7 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
             table,
             destination,
             type: 'unicast',
-            device: encryptionDevice(config),
+            device,
             source,
             metric: METRIC,
             mtu,
@@ -93,8 +94,10 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
     const source = judged.podsAskHosts && internal !== undefined ? (self.nodeIps[family] ?? internal) : internal
     return route(cidr, source)
   })
-  if (ipsecShape(config) !== 'vxlan-in-esp') return [...pods, ...hosts]
-  return [...pods.flatMap((pod) => overlayRoute(snapshot, judged, pod)), ...hosts, ...datagramRoutes(snapshot, judged)]
+  if (ipsecShape(config) !== 'vxlan-in-esp' || judged.ipsec === undefined) return [...pods, ...hosts]
+  // while WireGuard still carries the pods' packets, what VXLAN's will need is there before them
+  const overlay = judged.via === 'ipsec' ? pods.flatMap((pod) => overlayRoute(snapshot, judged, pod)) : pods
+  return [...overlay, ...hosts, ...datagramRoutes(snapshot, judged)]
 }
 
 /** First into `cilium_vxlan`; what that sends takes {@link datagramRoutes}. */
@@ -112,9 +115,9 @@ function datagramRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
     {
       ...common,
       type: 'unicast',
-      device: encryptionDevice(snapshot.config),
+      device: IPSEC_DEVICE,
       metric: METRIC,
-      mtu: encryptionMtu(snapshot),
+      mtu: ipsecMtu(snapshot),
     },
     { ...common, type: 'unreachable', metric: CLOSING_METRIC },
   ]
@@ -194,6 +197,9 @@ function fdbOf(self: OwnNode, judged: JudgedPeer): readonly FdbPlan[] {
   return mac === undefined || destination === undefined ? [] : [{ device: VXLAN_DEVICE, mac, destination }]
 }
 
+/** Seconds. Beside IPsec nothing is sent by WireGuard yet: sessions are begun, so that it is known to work (mode.ts). */
+const SESSION_KEEPALIVE = 5
+
 /**
  * The node's own addresses are always among the allowed ones, as in Cilium: a peer that was told of `nodeEncryption`
  * earlier than we may already send from them.
@@ -201,11 +207,13 @@ function fdbOf(self: OwnNode, judged: JudgedPeer): readonly FdbPlan[] {
 function wireguardOf({ config, self }: Snapshot, judged: JudgedPeer): WireguardPeer | undefined {
   const ip = endpointIp(self, judged.nodeIps)
   if (judged.key === undefined || ip === undefined) return undefined
+  const { persistentKeepalive, type, second } = config.encryption
+  const begins = type === 'ipsec' && second !== undefined && persistentKeepalive === 0
   return {
     publicKey: judged.key,
     endpoint: { ip, port: config.encryption.listenPort },
     allowedIps: allowedIpsOf(judged),
-    persistentKeepalive: config.encryption.persistentKeepalive,
+    persistentKeepalive: begins ? SESSION_KEEPALIVE : persistentKeepalive,
   }
 }
 
@@ -219,7 +227,7 @@ function ipsecOf(snapshot: Snapshot, judged: JudgedPeer): IpsecPeer | undefined 
   const { config, self } = snapshot
   const ends = ipsecEnds(config, self, judged)
   if (judged.ipsec === undefined || self.ipsec === undefined || ends === undefined) return undefined
-  if (!hasEncryption(snapshot)) return undefined
+  if (!hasDevice(snapshot, 'ipsec')) return undefined
   return {
     node: judged.peer.name,
     bootId: judged.ipsec.bootId,

@@ -7,7 +7,7 @@ import { ipsecMtu, wireguardMtu } from './mtu.ts'
 import { IPSEC_DEVICE, WIREGUARD_DEVICE } from './names.ts'
 import { podTable } from './nft-pods.ts'
 import { steeringTable } from './nft-steering.ts'
-import { hasEncryption, ownProblems, refusals } from './own-node.ts'
+import { hasDevice, ownProblems, refusals } from './own-node.ts'
 import { objectsOf } from './peer-objects.ts'
 import type { Problem } from './problem.ts'
 import { blackholes, podRoutes, steeringRules } from './routes.ts'
@@ -26,7 +26,7 @@ export type Plan =
       readonly host: HostPlan
       /** Undefined: the device is to be removed, after `host` is in force. */
       readonly wireguard: WireguardPlan | undefined
-      /** The same; never both. */
+      /** The same. Both only while the mode changes. */
       readonly ipsec: IpsecPlan | undefined
       readonly announce: OwnWords
       readonly problems: readonly Problem[]
@@ -63,14 +63,14 @@ export function plan(snapshot: Snapshot): Plan {
 
 function wireguardPlan(snapshot: Snapshot, peers: readonly WireguardPeer[]): WireguardPlan | undefined {
   const { encryption, mark } = snapshot.config
-  if (encryption.type !== 'wireguard' || !hasEncryption(snapshot)) return undefined
+  if (!hasDevice(snapshot, 'wireguard')) return undefined
   const mtu = wireguardMtu(snapshot)
   return { name: WIREGUARD_DEVICE, listenPort: encryption.listenPort, mark: mark.bits, mtu, peers }
 }
 
 function ipsecPlan(snapshot: Snapshot, peers: readonly IpsecPeer[]): IpsecPlan | undefined {
   const { config, self } = snapshot
-  if (config.encryption.type !== 'ipsec' || self.ipsec === undefined || !hasEncryption(snapshot)) return undefined
+  if (self.ipsec === undefined || !hasDevice(snapshot, 'ipsec')) return undefined
   return {
     name: IPSEC_DEVICE,
     mtu: ipsecMtu(snapshot),

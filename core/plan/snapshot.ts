@@ -5,6 +5,7 @@ import type { KeyRef } from '#core/ipsec/key.ts'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import type { Announcement } from '#core/transition/level.ts'
+import type { EncryptionType, ModeWords } from '#core/transition/mode.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import { IPSEC_DEVICE, WIREGUARD_DEVICE } from './names.ts'
 
@@ -46,6 +47,8 @@ export interface OwnNode {
   readonly ipsec?: OwnIpsec | undefined
   /** Own level and epoch, as persisted and published (core/transition). */
   readonly announcement: Announcement
+  /** The same of the mode; absent: it has none yet. */
+  readonly mode?: Announcement | undefined
   /** A label of the opt-out selector is on this node: its host addresses stay outside `nodeEncryption`. */
   readonly optedOut: boolean
 }
@@ -78,6 +81,8 @@ export interface Peer {
   readonly encryptionKey: number
   /** `parseAnnouncement` of the annotation `pellicle.io/encryption-level`; undefined when absent or malformed. */
   readonly announcement: Announcement | undefined
+  /** Between which of WireGuard and IPsec it is (core/transition/mode.ts); absent: it has never encrypted. */
+  readonly mode?: ModeWords | undefined
   /** Annotation `pellicle.io/node-encryption` is `on`. */
   readonly encryptsHosts: boolean
   /** Undefined: Kubernetes knows no such node (yet), so nothing that it claims is believed. */
@@ -109,7 +114,10 @@ export interface PlanConfig {
   readonly encryption: {
     /** What the cluster is asked for; what this node does is `self.announcement.level`. */
     readonly enabled: boolean
-    readonly type: 'wireguard' | 'ipsec'
+    /** What this node sends by; while the mode changes to IPsec, to every peer that receives by it (core/transition/mode.ts). */
+    readonly type: EncryptionType
+    /** Only while the mode changes: the other one, which this node receives by as well. */
+    readonly second?: EncryptionType | undefined
     readonly nodeEncryption: boolean
     /** Of WireGuard; UDP, as Cilium's: 51871 */
     readonly listenPort: number
@@ -159,14 +167,25 @@ export const DEFAULTS = {
   gsoMaxSize: 59_000,
 } as const satisfies Partial<PlanConfig> & { readonly listenPort: number; readonly ipsec: IpsecPlanConfig }
 
-/** The device that what is to be encrypted is routed into, and what was decrypted comes out of. */
-export function encryptionDevice({ encryption }: PlanConfig): string {
-  return encryption.type === 'ipsec' ? IPSEC_DEVICE : WIREGUARD_DEVICE
+export const ENCRYPTION_DEVICE = { wireguard: WIREGUARD_DEVICE, ipsec: IPSEC_DEVICE } as const
+
+export function uses({ encryption: { type, second } }: PlanConfig, wanted: EncryptionType): boolean {
+  return type === wanted || second === wanted
 }
 
-/** Undefined: another mode. */
-export function ipsecShape({ encryption }: PlanConfig): IpsecShape | undefined {
-  return encryption.type === 'ipsec' ? encryption.ipsec.shape : undefined
+/** Both while the mode changes, in an order that is always the same. */
+export function encryptionTypes(config: PlanConfig): readonly EncryptionType[] {
+  return (['wireguard', 'ipsec'] as const).filter((type) => uses(config, type))
+}
+
+/** What is to be encrypted is routed into one of them, and what was decrypted comes out of them. */
+export function encryptionDevices(config: PlanConfig): readonly string[] {
+  return encryptionTypes(config).map((type) => ENCRYPTION_DEVICE[type])
+}
+
+/** Undefined: no IPsec. */
+export function ipsecShape(config: PlanConfig): IpsecShape | undefined {
+  return uses(config, 'ipsec') ? config.encryption.ipsec.shape : undefined
 }
 
 /** IPsec goes through `cilium_vxlan`, or what that sends goes through IPsec. */

@@ -1,8 +1,8 @@
 import type { SysctlPlan } from '#core/host/host-plan.ts'
 import { hasVxlan } from './links.ts'
 import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE } from './names.ts'
-import { familiesOf, hasEncryption } from './own-node.ts'
-import { encryptionDevice, type LocalEndpoint, type Snapshot } from './snapshot.ts'
+import { familiesOf, hasDevice, hasEncryption } from './own-node.ts'
+import { ENCRYPTION_DEVICE, encryptionTypes, type LocalEndpoint, type Snapshot } from './snapshot.ts'
 
 /**
  * `rp_filter`: the kernel takes the larger of `all` and the device's, and what is decrypted comes in by another device
@@ -15,7 +15,7 @@ export function sysctls(snapshot: Snapshot): readonly SysctlPlan[] {
     HOST_DEVICE,
     HOST_PEER_DEVICE,
     ...(hasVxlan(snapshot) ? [VXLAN_DEVICE] : []),
-    ...(hasEncryption(snapshot) ? [encryptionDevice(config)] : []),
+    ...encryptionTypes(config).flatMap((type) => (hasDevice(snapshot, type) ? ENCRYPTION_DEVICE[type] : [])),
   ]
   const list: SysctlPlan[] = [{ path: 'net/ipv4/conf/all/rp_filter', value: '0' }]
   for (const device of devices) {

@@ -30,6 +30,10 @@ export interface Announcement {
   readonly epoch: number
 }
 
+export function sameAnnouncement(a: Announcement | undefined, b: Announcement | undefined): boolean {
+  return a?.level === b?.level && a?.epoch === b?.epoch
+}
+
 export function formatAnnouncement({ level, epoch }: Announcement): string {
   return `${level}.${epoch}`
 }

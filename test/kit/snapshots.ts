@@ -12,6 +12,7 @@ import {
   type Snapshot,
 } from '#core/plan/snapshot.ts'
 import type { Level } from '#core/transition/level.ts'
+import { type EncryptionType, receivesBy } from '#core/transition/mode.ts'
 import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
 
 /** Clusters as snapshots: node `n` has node IP 172.18.0.n+2, pod CIDR 10.244.n.0/24, internal IP 10.244.n.1, and alike in IPv6. */
@@ -115,6 +116,48 @@ export function ownIpsecOf(n: number, peers: readonly Peer[], keys: readonly Key
     words: { receives: keys, sends: keys },
     sendBy: Object.fromEntries(sendBy) as Record<string, KeyRef>,
   }
+}
+
+/** A node between WireGuard and IPsec, at a stage of core/transition/mode.ts. */
+function stageConfig(
+  shape: IpsecShape,
+  stage: Level,
+  change: Partial<PlanConfig['encryption']> = {},
+): Partial<PlanConfig> {
+  const [type, second] = receivesBy(stage)
+  return ipsecConfig(shape, { type, ...(second === undefined ? {} : { second }), ...change })
+}
+
+/** The same as a peer: what it announces at that stage. */
+export function stagePeerOf(n: number, level: Level, stage: Level, change: Partial<Peer> = {}): Peer {
+  const types: readonly (EncryptionType | undefined)[] = level === 0 ? [] : receivesBy(stage)
+  return ipsecPeerOf(n, level, {
+    publicKeyText: types.includes('wireguard') ? keyOf(n) : undefined,
+    ...(types.includes('ipsec') ? {} : { bootId: undefined, ipsec: undefined }),
+    ...(level === 0 ? {} : { encryptionKey: stage <= 1 ? 255 : KEY_3.id }),
+    mode: { level: stage, epoch: 1 },
+    ...change,
+  })
+}
+
+/** As seen by node `n`. */
+export function stageSnapshotOf(
+  n: number,
+  level: Level,
+  stage: Level,
+  peers: readonly Peer[],
+  shape: IpsecShape,
+  change: Partial<PlanConfig['encryption']> = {},
+): Snapshot {
+  const types: readonly (EncryptionType | undefined)[] = level === 0 ? [] : receivesBy(stage)
+  return snapshotOf(n, level, peers, {
+    config: stageConfig(shape, stage, change),
+    self: {
+      publicKey: types.includes('wireguard') ? keyOf(n) : undefined,
+      ipsec: types.includes('ipsec') ? ownIpsecOf(n, peers) : undefined,
+      mode: { level: stage, epoch: 1 },
+    },
+  })
 }
 
 export function endpointOf(n: number, pod: number): LocalEndpoint {

@@ -1,6 +1,7 @@
 import { readCiliumNode } from '#core/api/cilium-node.ts'
 import { AGENT_DAEMONSET } from '#core/api/names.ts'
 import { CLEAR, CLOSED, type Level } from '#core/transition/level.ts'
+import { settledIn } from '#core/transition/mode.ts'
 import type { ClusterObjects } from './objects.ts'
 
 /** How far the cluster is on the way that the configuration asks for. */
@@ -30,8 +31,12 @@ export function judgeEncryption(objects: ClusterObjects): EncryptionJudgement {
   const goal = wanted === 'none' ? CLEAR : CLOSED
   const levels: Record<string, Level | null> = {}
   const keyless: string[] = []
+  /** Nodes that still encrypt by the other one, or receive by it. */
+  const changing = new Map<string, Level>()
   for (const node of objects.ciliumNodes) {
-    const { name: nodeName, announcement, publicKey, ipsec } = readCiliumNode(node)
+    const { name: nodeName, announcement, publicKey, ipsec, mode } = readCiliumNode(node)
+    if (wanted !== 'none' && mode !== undefined && mode.level !== settledIn(wanted).level)
+      changing.set(nodeName, mode.level)
     levels[nodeName] = announcement?.level ?? null
     const hasKey = wanted === 'wireguard' ? publicKey !== undefined : (ipsec?.receives.length ?? 0) > 0
     if (wanted !== 'none' && !hasKey) keyless.push(nodeName)
@@ -39,11 +44,12 @@ export function judgeEncryption(objects: ClusterObjects): EncryptionJudgement {
   const set = objects.daemonSets.find(({ metadata }) => metadata.name === AGENT_DAEMONSET)
   const expected = Math.max(set?.status?.desiredNumberScheduled ?? 0, Object.keys(levels).length)
   const unseen = expected - Object.keys(levels).length
-  const errors = wanted === 'ipsec' ? keyErrors(objects, keyless, unseen) : []
+  const errors = wanted === 'ipsec' ? keyErrors(objects, keyless, changing, unseen) : []
   for (const node of wanted === 'wireguard' ? keyless : []) {
-    if (levels[node] === CLOSED) errors.push(`node ${node} has published no public key: its pods cannot be reached`)
+    if (levels[node] === CLOSED && !changing.has(node))
+      errors.push(`node ${node} has published no public key: its pods cannot be reached`)
   }
-  const behind = Object.entries(levels).filter(([, level]) => (level ?? CLEAR) !== goal)
+  const behind = Object.entries(levels).filter(([node, level]) => (level ?? CLEAR) !== goal || changing.has(node))
   const done = Object.keys(levels).length - behind.length
   if (done >= expected) {
     const rotation = objects.keys?.rotation
@@ -51,12 +57,31 @@ export function judgeEncryption(objects: ClusterObjects): EncryptionJudgement {
     const phase = wanted === 'none' ? 'Disabled' : `${name} on all ${expected} nodes${rotating}`
     return { state: { wanted, phase, levels }, errors, warnings: [] }
   }
-  const where = behind.map(([node, level]) => `${node}: ${level === null ? 'nothing published' : WORDS[level]}`)
+  const isChange = changing.size > 0 && behind.every(([, level]) => level === goal)
+  const where = behind.map(([node, level]) => {
+    const stage = changing.get(node)
+    const word = isChange && stage !== undefined ? STAGES[stage] : level === null ? 'nothing published' : WORDS[level]
+    return `${node}: ${word}`
+  })
   if (unseen > 0) where.push(`${unseen} without a CiliumNode`)
   // with encryption off and nothing to take back, a missing node is the agents' affair, not encryption's
-  const change = wanted !== 'none' ? `Turning ${name} on` : behind.length > 0 ? 'Turning encryption off' : 'Starting'
+  const change = isChange
+    ? `Changing to ${name}`
+    : wanted !== 'none'
+      ? `Turning ${name} on`
+      : behind.length > 0
+        ? 'Turning encryption off'
+        : 'Starting'
   const phase = `${change}: ${done} of ${expected} nodes done (${where.join(', ')})`
   return { state: { wanted, phase, levels }, errors, warnings: [phase] }
+}
+
+/** core/transition/mode.ts */
+const STAGES: Readonly<Record<Level, string>> = {
+  0: 'Wireguard',
+  1: 'Wireguard, receiving both',
+  2: 'IPsec, receiving both',
+  3: 'IPsec',
 }
 
 const NAMES = { wireguard: 'Wireguard', ipsec: 'IPsec', none: '' } as const
@@ -70,7 +95,12 @@ function wantedOf(config: Readonly<Record<string, string>> | undefined): Encrypt
  * A Secret that is missing is an error only while a node waits for it: keys may also lie in files of the nodes. A text
  * that is no key is always one, though the key before it goes on.
  */
-function keyErrors({ keys }: ClusterObjects, keyless: readonly string[], unseen: number): string[] {
+function keyErrors(
+  { keys }: ClusterObjects,
+  keyless: readonly string[],
+  changing: ReadonlyMap<string, Level>,
+  unseen: number,
+): string[] {
   const check = keys?.check
   if (check?.state === 'wrong') return [check.sentence]
   // an agent that never had a key may not have published anything yet
@@ -78,6 +108,7 @@ function keyErrors({ keys }: ClusterObjects, keyless: readonly string[], unseen:
   const waiting = `${whose.join(', ')} ${keyless.length + unseen === 1 ? 'waits' : 'wait'} for an IPsec key`
   if (whose.length > 0 && check?.state === 'missing')
     return [`${waiting}: ${check.sentence}. Create it: ${check.command}`]
-  if (keyless.length === 0) return []
+  // while the mode changes a node goes on with WireGuard until it has the key
+  if (keyless.every((node) => changing.has(node))) return []
   return [`${waiting}, and no pod there reaches another node until its agent has it: see its log`]
 }

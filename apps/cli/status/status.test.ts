@@ -163,6 +163,28 @@ const WRONG: [string, (objects: ClusterObjects) => ClusterObjects, RegExp][] = [
   ],
 ]
 
+WRONG.push([
+  'a change from one to the other on its way',
+  (o) => {
+    const stages = ['1.1', '2.1']
+    const ciliumNodes = o.ciliumNodes.map((node, n) =>
+      levelled(node, '3.1', { 'pellicle.io/encryption-mode': stages[n] ?? '' }),
+    )
+    return { ...o, config: { metadata: { name: 'cilium-config' }, data: { 'enable-ipsec': 'true' } }, ciliumNodes }
+  },
+  /Changing to IPsec: 0 of 2 nodes done \(a: Wireguard, receiving both, b: IPsec, receiving both\)/,
+])
+
+test('a change from one to the other is no error, but for a key that is missing', () => {
+  const objects = WRONG.find(([name]) => name.startsWith('a change from'))?.[1](healthy())
+  assert(objects !== undefined)
+  assert.deepEqual(problemsOf(computeStatus(objects)).errors, [])
+  const check: KeyCheck = { state: 'missing', sentence: 'there is no Secret', command: 'kubectl create' }
+  assert.deepEqual(problemsOf(computeStatus({ ...objects, keys: { check, rotation: undefined } })).errors, [
+    'a, b wait for an IPsec key: there is no Secret. Create it: kubectl create',
+  ])
+})
+
 const KEY = { id: 3, fingerprint: '0123456789abcdef' as KeyFingerprint }
 
 function byIpsec(o: ClusterObjects, check: KeyCheck, keyed: readonly string[] = ['a', 'b']): ClusterObjects {

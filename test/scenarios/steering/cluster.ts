@@ -17,7 +17,16 @@ import { NetlinkSocket } from '#io/kernel/netlink-socket.ts'
 import { inNetworkNamespace } from '#io/kernel/network-namespace.ts'
 import { addPodDevice } from '#io/kernel/pod-device.ts'
 import { UserspaceDatapath } from '#io/userspace/datapath.ts'
-import { CONFIG, endpointOf, ipsecPeerOf, nodeIpsOf, peerOf, snapshotOf } from '#test/kit/snapshots.ts'
+import {
+  CONFIG,
+  endpointOf,
+  ipsecPeerOf,
+  nodeIpsOf,
+  peerOf,
+  snapshotOf,
+  stagePeerOf,
+  stageSnapshotOf,
+} from '#test/kit/snapshots.ts'
 import { FakeEsp } from './fake-esp.ts'
 
 /**
@@ -40,6 +49,8 @@ type Usable = Extract<Plan, { usable: true }>
 export interface Situation {
   readonly levels: readonly Level[]
   readonly config?: Partial<PlanConfig>
+  /** Of each node between WireGuard and IPsec; the configuration then says the shape of IPsec. */
+  readonly stages?: readonly Level[]
   /** A measure taken out of every node's plan. */
   readonly without?: Change
 }
@@ -144,8 +155,10 @@ export class SteeringCluster {
     return result
   }
 
-  #snapshot(n: number, { levels, config }: Situation): Snapshot {
+  #snapshot(n: number, { levels, config, stages }: Situation): Snapshot {
     const key = (m: number) => this.#nodes[m - 1]?.publicKey
+    const own = stages?.[n - 1]
+    if (stages !== undefined && own !== undefined) return this.#between(n, levels, own, stages, config)
     const peers = this.#nodes
       .filter((node) => node.n !== n)
       .map((node) => {
@@ -158,6 +171,27 @@ export class SteeringCluster {
       config: { ...CONFIG, ...config },
       self: { publicKey: level === 0 || config?.encryption?.type === 'ipsec' ? undefined : key(n) },
     })
+  }
+
+  #between(
+    n: number,
+    levels: readonly Level[],
+    own: Level,
+    stages: readonly Level[],
+    config: Situation['config'],
+  ): Snapshot {
+    const withKey = (has: unknown, m: number) => (has === undefined ? undefined : this.#nodes[m - 1]?.publicKey)
+    const peers = this.#nodes
+      .filter((node) => node.n !== n)
+      .map((node) => {
+        const peer = stagePeerOf(node.n, levels[node.n - 1] ?? 3, stages[node.n - 1] ?? own)
+        return { ...peer, publicKeyText: withKey(peer.publicKeyText, node.n) }
+      })
+    const { shape } = config?.encryption?.ipsec ?? CONFIG.encryption.ipsec
+    const { nodeEncryption } = config?.encryption ?? CONFIG.encryption
+    const snapshot = stageSnapshotOf(n, levels[n - 1] ?? 3, own, peers, shape, { nodeEncryption })
+    const { self } = snapshot
+    return { ...snapshot, self: { ...self, publicKey: withKey(self.publicKey, n) } }
   }
 
   /** Brings every node to its plan: the device first, then what leads into it. */

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import type { EncryptionType } from '#core/transition/mode.ts'
+import { Capture } from '#test/kit/capture.ts'
+import { createKey } from '#test/kit/ipsec.ts'
+import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
+import { Overruns } from '#test/kit/overruns.ts'
+import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { killAndWait, settle } from '#test/kit/processes.ts'
+import { runPods, sendMarker } from '#test/kit/traffic.ts'
+
+// A cluster with WireGuard is told IPsec, and then WireGuard again, while two pods on two nodes speak 1,000 times a second, each
+// to the other, and are answered. Helm starts every agent anew for it. Nothing is lost, and nothing is in clear.
+const NAME = 'mode'
+const NODES = ['control-plane', 'worker', 'worker2', 'worker3'].map((node) => `${NAME}-${node}`)
+const MARKER = 'MARKER-MODECHANG'
+
+test('WireGuard becomes IPsec and IPsec WireGuard on a running cluster, and nothing is lost or in clear', {
+  timeout: 900_000,
+}, async (t) => {
+  await using lab = await labFor(t, NAME)
+  if (lab === undefined) return
+  for (const [name, flags] of [
+    ['ESP in UDP', '--set encryption.nodeEncryption=true'],
+    ['ESP inside VXLAN', '--version 1.14.5'],
+  ] as const) {
+    await t.test(name, async (t) => {
+      await createKey(lab, 3)
+      await lab.sh(
+        `cilium install ${flags} --set encryption.enabled=true --set encryption.type=wireguard && cilium status --wait`,
+        300,
+      )
+      try {
+        await runPods(lab, { a: `${NAME}-worker`, b: `${NAME}-worker2` })
+        const pods = [await findPod(lab, 'a'), await findPod(lab, 'b')] as const
+        await changeUnderTraffic(t, lab, pods)
+        if (name === 'ESP in UDP') await changeInSpiteOfTrouble(t, lab, pods)
+      } finally {
+        await lab.sh('kubectl delete pods --all --wait && cilium uninstall --wait', 240)
+        await lab.sh('kubectl -n kube-system delete secret cilium-ipsec-keys')
+      }
+    })
+  }
+})
+
+async function changeUnderTraffic(t: TestContext, lab: Lab, pods: readonly [Pod, Pod]): Promise<void> {
+  for (const to of ['ipsec', 'wireguard'] as const) {
+    await losesNothing(t, lab, pods, `to ${to}`, async () => {
+      await lab.sh(`cilium upgrade --set encryption.type=${to}`, 300)
+      await everyNodeBy(lab, to)
+    })
+    const status = await lab.sh('cilium status --wait && cilium encryption status', 120)
+    assert.match(status, to === 'ipsec' ? /IPsec on all 4 nodes/ : /Wireguard on all 4 nodes/)
+  }
+}
+
+/** Where ESP does not get through WireGuard goes on, an agent that dies changes nothing, and then all is as asked for. */
+async function changeInSpiteOfTrouble(t: TestContext, lab: Lab, pods: readonly [Pod, Pod]): Promise<void> {
+  const [{ node }] = pods
+  await losesNothing(t, lab, pods, 'to ipsec, which is blocked for a time', async () => {
+    await lab.node(
+      node,
+      `nft 'table inet blocked { chain in { type filter hook prerouting priority -400; udp dport 4500 drop; }; }'`,
+    )
+    await lab.sh('cilium upgrade --set encryption.type=ipsec', 300)
+    await eventually(
+      'every node receives by both',
+      120,
+      async () => (await stages(lab)).every((text) => text.startsWith('1.')) || undefined,
+    )
+    await killAndWait(lab, pods[1].node, 'agent')
+    await settle(3)
+    assert.ok(
+      (await stages(lab)).every((text) => text.startsWith('1.')),
+      'nobody goes on',
+    )
+    const stdout = await lab.sh('cilium status || true')
+    assert.match(stdout, /Changing to IPsec: 0 of 4 nodes done \(.*Wireguard, receiving both/)
+    const agent = await lab.sh(
+      `kubectl -n kube-system get pod -l k8s-app=cilium --field-selector spec.nodeName=${pods[1].node} -o name`,
+    )
+    const own = await lab.sh(`kubectl -n kube-system exec ${agent.trim()} -c cilium-agent -- cilium-dbg encrypt status`)
+    t.diagnostic(own.trim().replaceAll('\n', '; '))
+    assert.match(own, new RegExp(`waiting for ${node}: not everything has come there by it`))
+    await lab.node(node, 'nft delete table inet blocked')
+    await everyNodeBy(lab, 'ipsec')
+  })
+}
+
+async function losesNothing(
+  t: TestContext,
+  lab: Lab,
+  pods: readonly [Pod, Pod],
+  what: string,
+  event: () => Promise<void>,
+): Promise<void> {
+  const [a, b] = pods
+  await using echoes = new AsyncDisposableStack()
+  for (const pod of pods) echoes.use(await startEcho(lab, pod, 7777))
+  await using wire = await Capture.start(lab, 'underlay')
+  await sendMarker(lab, 'a', a, b, MARKER)
+  const queues = await countFull(lab, pods)
+  const probes = [new Probe(lab, a, b, 7777, { text: MARKER }), new Probe(lab, b, a, 7777, { text: MARKER })]
+  await settle(1)
+  const began = performance.now()
+  await event()
+  const seconds = (performance.now() - began) / 1000
+  await settle(1)
+  const results = await Promise.all(probes.map((probe) => probe.stop()))
+  const sent = results.reduce((sum, result) => sum + result.sent, 0)
+  const lost = results.reduce((sum, result) => sum + result.lost, 0)
+  const full = await queues()
+  const longest = Math.max(...results.map(({ longestRun }) => longestRun))
+  t.diagnostic(
+    `${what}: ${lost} of ${sent} packets lost (${longest} in a row; full queues dropped ${full}) in ${seconds.toFixed(1)} s`,
+  )
+  assert.ok(sent > 2000 && lost <= full, `${lost} lost`)
+  assert.equal(await wire.count(MARKER), 0)
+}
+
+/** Looks every second until it is asked: a device that goes takes its count along, and so does a socket. */
+async function countFull(lab: Lab, pods: readonly Pod[]): Promise<() => Promise<number>> {
+  const queues = await Overruns.begin(lab, pods)
+  const ended = new AbortController()
+  const counting = (async () => {
+    let full = 0
+    while (!ended.signal.aborted) {
+      await settle(1)
+      full += await queues.more()
+    }
+    return full
+  })()
+  return async () => {
+    ended.abort()
+    return await counting
+  }
+}
+
+async function stages(lab: Lab): Promise<readonly string[]> {
+  const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-mode}{"\\n"}{end}'
+  return (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split('\n')
+}
+
+/** Every node says that it has that one alone, and does. */
+async function everyNodeBy(lab: Lab, type: EncryptionType): Promise<void> {
+  const [only, gone] = type === 'ipsec' ? [/^3\.\d+$/, 'cilium_wg0'] : [/^0\.\d+$/, 'pellicle_ipsec']
+  await eventually(`all nodes encrypt by ${type} alone`, 120, async () => {
+    const all = await stages(lab)
+    return (all.length === NODES.length && all.every((text) => only.test(text))) || undefined
+  })
+  for (const node of NODES) {
+    await eventually(`${gone} has gone from ${node}`, 30, async () => {
+      return !(await lab.node(node, 'ip -o link')).includes(gone) || undefined
+    })
+  }
+}

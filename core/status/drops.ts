@@ -67,7 +67,7 @@ export const DROPS: Readonly<Record<string, DropMeaning>> = {
   },
   dropBadOffload: { means: 'a super packet of the kernel that makes no sense', todo: 'Please report it' },
   dropWaitingOverflow: {
-    means: 'more than 1,024 packets or 1 MiB waited for a handshake, or with IPsec for the first word of a node',
+    means: 'more than 4,096 packets or 1 MiB waited for a handshake, or with IPsec for the first word of a node',
     todo: 'See Nodes in cilium-dbg status: the peer does not answer; is UDP 51871 (IPsec: 4500, or protocol 50) open between the nodes?',
   },
   dropWaitingGivenUp: {

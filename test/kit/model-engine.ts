@@ -38,7 +38,7 @@ export interface ModelEngineHooks {
 
 const EMPTY = new Uint8Array(0)
 const REPORT_EVERY = 250
-const WAITING_PACKETS = 1024
+const WAITING_PACKETS = 4096
 
 export class ModelEngine {
   readonly drops = new Map<string, number>()

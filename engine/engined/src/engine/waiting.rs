@@ -1,4 +1,4 @@
-//! Packets that wait for a session, at most 1,024 and 1 MiB for each peer, so that one that is away leaves room for others,
+//! Packets that wait for a session, at most 4,096 and 1 MiB for each peer, so that one that is away leaves room for others,
 //! and 8 MiB in all; the oldest of a peer goes first.
 
 use super::counters::Counter;
@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// A handshake on a busy machine may take a second.
-const PER_PEER: usize = 1024;
+const PER_PEER: usize = 4096;
 const PEER_BYTES: usize = 1 << 20;
 const BYTES: usize = 8 << 20;
 
@@ -91,12 +91,12 @@ mod tests {
     #[test]
     fn a_second_of_small_packets_waits() {
         let (mut waiting, shared) = (Waiting::default(), shared());
-        for number in 0..1030u32 {
+        for number in 0..4102u32 {
             waiting.push(0, &number.to_be_bytes().repeat(25), &shared);
         }
-        assert_eq!(shared.errands.waiting.load(SeqCst), 1024);
+        assert_eq!(shared.errands.waiting.load(SeqCst), 4096);
         let kept = waiting.take(0, &shared);
-        assert_eq!((kept.len(), &kept[0][..4]), (1024, &6u32.to_be_bytes()[..]), "the oldest went");
+        assert_eq!((kept.len(), &kept[0][..4]), (4096, &6u32.to_be_bytes()[..]), "the oldest went");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 import type { Lab } from '#test/kit/lab.ts'
 import type { Pod } from '#test/kit/probe/pods.ts'
+import { settle } from '#test/kit/processes.ts'
 
 /**
  * What kernels' queues dropped so far because a process had no processor for too long: datagrams that did not fit into a
@@ -36,6 +37,43 @@ export class Overruns {
       .map(({ name, count }) => `${name} ${count}`)
       .join(', ')
     return grown.reduce((total, { count }) => total + count, 0)
+  }
+}
+
+/** Looks every second until it is asked: a device that goes takes its count along, and so does a socket. */
+export async function countFull(lab: Lab, pods: readonly Pod[]): Promise<() => Promise<number>> {
+  const queues = await Overruns.begin(lab, pods)
+  const ended = new AbortController()
+  const counting = (async () => {
+    let full = 0
+    while (!ended.signal.aborted) {
+      await settle(1)
+      full += await queues.more()
+    }
+    return full
+  })()
+  return async () => {
+    ended.abort()
+    return await counting
+  }
+}
+
+async function stages(lab: Lab): Promise<readonly string[]> {
+  const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-mode}{"\\n"}{end}'
+  return (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split('\n')
+}
+
+/** Every node says that it has that one alone, and does. */
+async function everyNodeBy(lab: Lab, type: EncryptionType): Promise<void> {
+  const [only, gone] = type === 'ipsec' ? [/^3\.\d+$/, 'cilium_wg0'] : [/^0\.\d+$/, 'pellicle_ipsec']
+  await eventually(`all nodes encrypt by ${type} alone`, 120, async () => {
+    const all = await stages(lab)
+    return (all.length === NODES.length && all.every((text) => only.test(text))) || undefined
+  })
+  for (const node of NODES) {
+    await eventually(`${gone} has gone from ${node}`, 30, async () => {
+      return !(await lab.node(node, 'ip -o link')).includes(gone) || undefined
+    })
   }
 }
 

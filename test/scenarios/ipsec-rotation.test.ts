@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey, keyText, patchKey, rotatedTo, WIRE_SHAPES, type WireShape, xfrmErrors } from '#test/kit/ipsec.ts'
 import { everyLevel, type Lab, labFor } from '#test/kit/lab.ts'
-import { Overruns } from '#test/kit/overruns.ts'
+import { countFull, Overruns } from '#test/kit/overruns.ts'
 import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { killAndWait, settle } from '#test/kit/processes.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
@@ -120,13 +120,13 @@ async function during(
   pods: readonly Pod[],
   event: () => Promise<unknown>,
 ): Promise<{ lost: number; sent: number }> {
-  const queues = await Overruns.begin(lab, pods)
+  const full = await countFull(lab, pods)
   const probe = new Probe(lab, pods[1] as Pod, pods[2] as Pod, 7777, { text: MARKER })
   await settle(1)
   await event()
   await settle(2)
   const { lost, sent } = await probe.stop()
-  return { lost: Math.max(0, lost - (await queues.more())), sent }
+  return { lost: Math.max(0, lost - (await full())), sent }
 }
 
 function sum(list: readonly number[]): number {

@@ -4,7 +4,7 @@ import type { EncryptionType } from '#core/transition/mode.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey } from '#test/kit/ipsec.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
-import { Overruns } from '#test/kit/overruns.ts'
+import { countFull } from '#test/kit/overruns.ts'
 import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { killAndWait, settle } from '#test/kit/processes.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
@@ -116,41 +116,4 @@ async function losesNothing(
   )
   assert.ok(sent > 2000 && lost <= full, `${lost} lost`)
   assert.equal(await wire.count(MARKER), 0)
-}
-
-/** Looks every second until it is asked: a device that goes takes its count along, and so does a socket. */
-async function countFull(lab: Lab, pods: readonly Pod[]): Promise<() => Promise<number>> {
-  const queues = await Overruns.begin(lab, pods)
-  const ended = new AbortController()
-  const counting = (async () => {
-    let full = 0
-    while (!ended.signal.aborted) {
-      await settle(1)
-      full += await queues.more()
-    }
-    return full
-  })()
-  return async () => {
-    ended.abort()
-    return await counting
-  }
-}
-
-async function stages(lab: Lab): Promise<readonly string[]> {
-  const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-mode}{"\\n"}{end}'
-  return (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split('\n')
-}
-
-/** Every node says that it has that one alone, and does. */
-async function everyNodeBy(lab: Lab, type: EncryptionType): Promise<void> {
-  const [only, gone] = type === 'ipsec' ? [/^3\.\d+$/, 'cilium_wg0'] : [/^0\.\d+$/, 'pellicle_ipsec']
-  await eventually(`all nodes encrypt by ${type} alone`, 120, async () => {
-    const all = await stages(lab)
-    return (all.length === NODES.length && all.every((text) => only.test(text))) || undefined
-  })
-  for (const node of NODES) {
-    await eventually(`${gone} has gone from ${node}`, 30, async () => {
-      return !(await lab.node(node, 'ip -o link')).includes(gone) || undefined
-    })
-  }
 }

@@ -58,25 +58,6 @@ export async function countFull(lab: Lab, pods: readonly Pod[]): Promise<() => P
   }
 }
 
-async function stages(lab: Lab): Promise<readonly string[]> {
-  const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-mode}{"\\n"}{end}'
-  return (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split('\n')
-}
-
-/** Every node says that it has that one alone, and does. */
-async function everyNodeBy(lab: Lab, type: EncryptionType): Promise<void> {
-  const [only, gone] = type === 'ipsec' ? [/^3\.\d+$/, 'cilium_wg0'] : [/^0\.\d+$/, 'pellicle_ipsec']
-  await eventually(`all nodes encrypt by ${type} alone`, 120, async () => {
-    const all = await stages(lab)
-    return (all.length === NODES.length && all.every((text) => only.test(text))) || undefined
-  })
-  for (const node of NODES) {
-    await eventually(`${gone} has gone from ${node}`, 30, async () => {
-      return !(await lab.node(node, 'ip -o link')).includes(gone) || undefined
-    })
-  }
-}
-
 async function read(lab: Lab, pods: readonly Pod[]): Promise<ReadonlyMap<string, number>> {
   const ofNodes = [...new Set(pods.map(({ node }) => node))].map(async (node) => {
     const here = pods.filter((pod) => pod.node === node).map(({ netns }) => netns)

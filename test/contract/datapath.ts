@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { suite, type TestContext, test } from 'node:test'
-import type { Datapath, WireguardDevice, WireguardPeer } from '#core/datapath/datapath.ts'
+import type { Datapath, WireguardDevice, WireguardPeer, WireguardState } from '#core/datapath/datapath.ts'
 import { requireIp } from '#core/ip/address.ts'
 import { type Cidr, requireCidr } from '#core/ip/cidr.ts'
 import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
@@ -62,9 +62,9 @@ export function datapathContract(
     contract('the same again changes nothing', async ({ datapath, device }) => {
       const wanted = deviceOf(device, [peer(1, ['10.1.0.0/24'])])
       await datapath.apply(wanted)
-      const before = await datapath.observe(device)
+      const before = settled(await datapath.observe(device))
       await datapath.apply(wanted)
-      assert.deepEqual(await datapath.observe(device), before)
+      assert.deepEqual(settled(await datapath.observe(device)), before)
     })
 
     contract('what it counts are numbers from 0', async ({ datapath, device }) => {
@@ -157,4 +157,11 @@ async function allowed(datapath: Datapath, device: string): Promise<Record<Publi
   const state = await datapath.observe(device)
   assert.ok(state !== undefined)
   return Object.fromEntries(state.peers.map(({ publicKey, allowedIps }) => [publicKey, [...allowedIps].sort()]))
+}
+
+/** Without since when the peer, which is nobody, has not answered: made of two clocks, it moves by a millisecond. */
+function settled(state: WireguardState | undefined) {
+  return state === undefined
+    ? undefined
+    : { ...state, peers: state.peers.map(({ unansweredSince: _, ...peer }) => peer) }
 }

@@ -3,7 +3,8 @@ import { promisify } from 'node:util'
 import { openProgress } from '#apps/lab/progress/progress.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey, keyText, patchKey, rotatedTo } from '#test/kit/ipsec.ts'
-import { everyLevel, Lab } from '#test/kit/lab.ts'
+import { eventually, Lab } from '#test/kit/lab.ts'
+import { countFull } from '#test/kit/overruns.ts'
 import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { measureStream } from '#test/kit/stream.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
@@ -20,6 +21,38 @@ const say = (text = '') => console.log(text)
 function claim(holds: boolean, text: string): void {
   say(`  ${holds ? '✓' : '✗'} ${text}`)
   if (!holds) throw new Error(`not so: ${text}`)
+}
+
+async function everyNode(what: string, annotation: string, begins: string): Promise<void> {
+  await eventually(`every node ${what}`, 120, async () => {
+    const path = `{range .items[*]}{.metadata.annotations.${annotation}} {end}`
+    const words = (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split(' ')
+    return words.length === 4 && words.every((word) => word.startsWith(begins)) ? true : undefined
+  })
+}
+
+/** A probe from one pod to the other while something happens. */
+class Watched {
+  readonly #probe: Probe
+  readonly #full: () => Promise<number>
+
+  private constructor(probe: Probe, full: () => Promise<number>) {
+    this.#probe = probe
+    this.#full = full
+  }
+
+  static async begin(): Promise<Watched> {
+    const full = await countFull(lab, [one, two])
+    return new Watched(new Probe(lab, one, two, 7777, { text: MARKER }), full)
+  }
+
+  /** Nothing was lost but what this machine's own queues dropped, which is said. */
+  async claim(): Promise<void> {
+    const { sent, lost } = await this.#probe.stop()
+    const full = await this.#full()
+    const why = full === 0 ? '' : ` (${full} where a queue of this busy machine was full)`
+    claim(sent > 0 && lost <= full, `${lost} of ${sent} packets were lost on the way${why}`)
+  }
 }
 
 async function readLines(file: string, filter: string, count: number): Promise<string[]> {
@@ -49,13 +82,12 @@ say('\nEncryption off: ping, HTTP and UDP from one to two, all saying a marker')
 }
 
 say('\nTurning encryption on, with 1,000 UDP packets a second on their way')
-const probe = new Probe(lab, one, two, 7777)
+const turningOn = await Watched.begin()
 await progress.step('Upgrading to encryption.type=wireguard', async () => {
   await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=wireguard', 300)
-  await everyLevel(lab, 3)
+  await everyNode('is closed', 'pellicle\\.io/encryption-level', '3.')
 })
-const loss = await probe.stop()
-claim(loss.sent > 0 && loss.lost === 0, `${loss.lost} of ${loss.sent} packets were lost on the way`)
+await turningOn.claim()
 
 say('\nEncryption on: the same again, and an iperf3 stream')
 {
@@ -80,30 +112,25 @@ claim(gigabits > 0, `one TCP stream of iperf3: ${gigabits.toFixed(2)} Gbit/s`)
 const agent = `$(kubectl -n kube-system get pod -l k8s-app=cilium --field-selector spec.nodeName=${NAME}-worker -o name)`
 say(`  ${(await lab.sh(`kubectl -n kube-system exec ${agent} -- cilium status | grep Encryption:`)).trim()}`)
 
-say(
-  '\nFrom WireGuard to IPsec by way of clear, and the key changed three times, with 1,000 UDP packets a second on their way',
-)
+say('\nFrom WireGuard to IPsec, and the key changed three times, with 1,000 UDP packets a second on their way')
 {
-  const rotating = new Probe(lab, one, two, 7777, { text: MARKER })
+  await using wire = await Capture.start(lab, 'underlay')
+  const rotating = await Watched.begin()
   await progress.step('Upgrading to encryption.type=ipsec', async () => {
     await createKey(lab, 3)
-    await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
-    await everyLevel(lab, 0)
-    await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=ipsec', 300)
-    await everyLevel(lab, 3)
+    await lab.sh('cilium upgrade --set encryption.type=ipsec', 300)
+    await everyNode('has changed to IPsec', 'pellicle\\.io/encryption-mode', '3.')
   })
-  await using wire = await Capture.start(lab, 'underlay')
   await progress.step('kubectl patch secret cilium-ipsec-keys, three times', async () => {
     for (const id of [4, 5, 6]) {
       await patchKey(lab, keyText(id))
       await rotatedTo(lab, id)
     }
   })
-  const { sent, lost } = await rotating.stop()
+  await rotating.claim()
   await wire.stop()
   for (const line of await readLines(wire.file, 'udp port 4500', 4)) say(`  ${line}`)
-  claim(sent > 0 && lost === 0, `${lost} of ${sent} packets were lost on the way`)
-  claim((await wire.count(MARKER)) === 0, 'between the nodes the marker is read 0 times while keys changed')
+  claim((await wire.count(MARKER)) === 0, 'between the nodes the marker is read 0 times meanwhile')
 }
 
 say('\nFound in clear while encryption was on: nothing. Next: `make lab`, then the tour in README.md.')

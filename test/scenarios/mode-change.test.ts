@@ -7,6 +7,7 @@ import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
 import { countFull } from '#test/kit/overruns.ts'
 import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { killAndWait, settle } from '#test/kit/processes.ts'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
 
 // A cluster with WireGuard is told IPsec, and then WireGuard again, while two pods on two nodes speak 1,000 times a second, each
@@ -25,6 +26,7 @@ test('WireGuard becomes IPsec and IPsec WireGuard on a running cluster, and noth
     ['ESP inside VXLAN', '--version 1.14.5'],
   ] as const) {
     await t.test(name, async (t) => {
+      if (name !== 'ESP in UDP' && !SLOW) return t.skip(SLOW_HINT)
       await createKey(lab, 3)
       await lab.sh(
         `cilium install ${flags} --set encryption.enabled=true --set encryption.type=wireguard && cilium status --wait`,

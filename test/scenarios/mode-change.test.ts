@@ -19,6 +19,7 @@ const MARKER = 'MARKER-MODECHANG'
 test('WireGuard becomes IPsec and IPsec WireGuard on a running cluster, and nothing is lost or in clear', {
   timeout: 900_000,
 }, async (t) => {
+  if (!SLOW) return t.skip(SLOW_HINT)
   await using lab = await labFor(t, NAME)
   if (lab === undefined) return
   for (const [name, flags] of [
@@ -26,7 +27,6 @@ test('WireGuard becomes IPsec and IPsec WireGuard on a running cluster, and noth
     ['ESP inside VXLAN', '--version 1.14.5'],
   ] as const) {
     await t.test(name, async (t) => {
-      if (name !== 'ESP in UDP' && !SLOW) return t.skip(SLOW_HINT)
       await createKey(lab, 3)
       await lab.sh(
         `cilium install ${flags} --set encryption.enabled=true --set encryption.type=wireguard && cilium status --wait`,

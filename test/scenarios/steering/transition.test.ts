@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { PlanConfig } from '#core/plan/snapshot.ts'
 import type { Level } from '#core/transition/level.ts'
 import { firstAnnouncement, nextLevel } from '#core/transition/next-level.ts'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { CONFIG, ipsecConfig } from '#test/kit/snapshots.ts'
 import { lacking, SteeringCluster } from './cluster.ts'
 
@@ -35,7 +36,8 @@ for (const [name, older] of [
   ['ESP in VXLAN', ipsecConfig('esp-in-vxlan')],
   ['VXLAN in ESP', ipsecConfig('vxlan-in-esp')],
 ] as const) {
-  describe(name, { skip }, () => {
+  const later = (name === 'ESP' || name === 'VXLAN in ESP') && !SLOW ? SLOW_HINT : false
+  describe(name, { skip: skip || later }, () => {
     let cluster: SteeringCluster
     before(async () => {
       cluster = await SteeringCluster.make(2, older)

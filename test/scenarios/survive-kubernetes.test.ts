@@ -5,6 +5,7 @@ import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
 import { Overruns } from '#test/kit/overruns.ts'
 import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { killAndWait, type Program, settle } from '#test/kit/processes.ts'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
 
 // Kubernetes' own programs are killed, and nodes lose their power. Pods talk on while our programs wait for the others. What
@@ -17,6 +18,7 @@ const [CONTROL_PLANE, WORKER, WORKER2, WORKER3] = ['control-plane', 'worker', 'w
 ) as [string, string, string, string]
 
 test('what Kubernetes loses comes back; packets go on, and none in clear', { timeout: 600_000 }, async (t) => {
+  if (!SLOW) return t.skip(SLOW_HINT)
   await using lab = await labFor(t, NAME)
   if (lab === undefined) return
   await lab.sh(

@@ -5,9 +5,10 @@ use super::inbound::Inbound;
 use super::index::Index;
 use super::orders;
 use super::outbound::Outbound;
+use super::prefix_slots::PrefixSlots;
 use super::rcu::Cell;
 use super::shared::Shared;
-use super::state::{PrefixSlot, State};
+use super::state::State;
 use super::tap;
 use pellicle_net::memory::Mapping;
 use pellicle_proto::endpoint::Endpoint;
@@ -29,10 +30,7 @@ pub trait Kind: Sized + Send + Sync {
     fn max_peers(&self) -> usize;
     fn instance(&self) -> [u8; 16];
     fn counters(&self) -> Counters<'_>;
-    /// Those that were ever used.
-    fn prefixes(&self) -> &[PrefixSlot];
-    /// One more, which is free: none when all are in use.
-    fn another_prefix(&self) -> Option<&PrefixSlot>;
+    fn prefix_slots(&self) -> PrefixSlots<'_>;
     fn activity(&self, peer: u32) -> Activity;
     /// Empty ones.
     fn tables(&self) -> Self::Tables;
@@ -59,7 +57,7 @@ impl Kind for State {
     }
 
     fn attach(mapping: Mapping) -> Option<State> {
-        State::attach(mapping).ok()
+        State::attach(mapping)
     }
 
     fn repair(&self) {
@@ -78,12 +76,8 @@ impl Kind for State {
         State::counters(self)
     }
 
-    fn prefixes(&self) -> &[PrefixSlot] {
-        State::prefixes(self)
-    }
-
-    fn another_prefix(&self) -> Option<&PrefixSlot> {
-        State::another_prefix(self)
+    fn prefix_slots(&self) -> PrefixSlots<'_> {
+        State::prefix_slots(self)
     }
 
     fn activity(&self, peer: u32) -> Activity {

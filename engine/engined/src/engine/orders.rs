@@ -4,7 +4,7 @@ use super::counters::Counter;
 use super::kind::Kind;
 use super::outbound::note_sent;
 use super::places::Places;
-use super::prefixes::{allow, disallow, disallow_all};
+use super::prefixes::{allow, by_peer, disallow, disallow_all};
 use super::runs::Runs;
 use super::seal::Sealer;
 use super::shared::{Errand, Shared};
@@ -252,10 +252,7 @@ fn keepalive(shared: &Shared, peer: u32) -> Outcome {
 }
 
 fn dump(shared: &Shared, request: u32, out: &mut Vec<u8>) {
-    let mut prefixes = vec![Vec::new(); shared.state.max_peers()];
-    for (prefix, owner) in shared.state.prefixes().iter().filter_map(|slot| slot.get()) {
-        prefixes[owner as usize].push(prefix);
-    }
+    let prefixes = by_peer(shared);
     for (number, slot) in shared.state.peers().iter().enumerate() {
         if slot.used.load(Acquire) == 0 {
             continue;

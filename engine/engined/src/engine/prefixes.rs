@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 pub fn allow<K: Kind>(shared: &Shared<K>, peer: u32, prefixes: &[Prefix]) -> Outcome {
     let mut outcome = Ok(());
     let (mut known, mut free) = (HashMap::new(), Vec::new());
-    for slot in shared.state.prefixes() {
+    for slot in shared.state.prefix_slots().used() {
         match slot.get() {
             Some((prefix, _)) => drop(known.insert(prefix, slot)),
             None => free.push(slot),
@@ -19,7 +19,7 @@ pub fn allow<K: Kind>(shared: &Shared<K>, peer: u32, prefixes: &[Prefix]) -> Out
     }
     for prefix in prefixes {
         let own = known.get(prefix).copied();
-        match own.or_else(|| free.pop()).or_else(|| shared.state.another_prefix()) {
+        match own.or_else(|| free.pop()).or_else(|| shared.state.prefix_slots().another()) {
             Some(slot) => {
                 slot.set(prefix, peer);
                 known.insert(*prefix, slot);
@@ -34,7 +34,7 @@ pub fn allow<K: Kind>(shared: &Shared<K>, peer: u32, prefixes: &[Prefix]) -> Out
 /// Those of the prefixes that are this peer's.
 pub fn disallow<K: Kind>(shared: &Shared<K>, peer: u32, prefixes: &[Prefix]) {
     let prefixes: HashSet<_> = prefixes.iter().collect();
-    for slot in shared.state.prefixes() {
+    for slot in shared.state.prefix_slots().used() {
         if slot.get().is_some_and(|(found, owner)| owner == peer && prefixes.contains(&found)) {
             slot.clear();
         }
@@ -44,7 +44,7 @@ pub fn disallow<K: Kind>(shared: &Shared<K>, peer: u32, prefixes: &[Prefix]) {
 
 pub fn disallow_all<K: Kind>(shared: &Shared<K>, peer: u32) {
     let mut had = false;
-    for slot in shared.state.prefixes() {
+    for slot in shared.state.prefix_slots().used() {
         if slot.get().is_some_and(|(_, owner)| owner == peer) {
             slot.clear();
             had = true;
@@ -53,4 +53,13 @@ pub fn disallow_all<K: Kind>(shared: &Shared<K>, peer: u32) {
     if had {
         shared.rebuild_prefixes();
     }
+}
+
+/// What each peer has, by its number.
+pub fn by_peer<K: Kind>(shared: &Shared<K>) -> Vec<Vec<Prefix>> {
+    let mut prefixes = vec![Vec::new(); shared.state.max_peers()];
+    for (prefix, owner) in shared.state.prefix_slots().used().iter().filter_map(|slot| slot.get()) {
+        prefixes[owner as usize].push(prefix);
+    }
+    prefixes
 }

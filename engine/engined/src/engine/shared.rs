@@ -9,7 +9,6 @@ use super::rcu::{Cell, Epochs};
 use super::state::{Peer, SLOTS, State};
 use pellicle_net::event::Event;
 use pellicle_proto::endpoint::Endpoint;
-use pellicle_proto::prefix::Prefix;
 use pellicle_proto::prefix_table::PrefixTable;
 use std::io;
 use std::sync::Mutex;
@@ -108,7 +107,7 @@ impl<K: Kind> Shared<K> {
 
     pub fn rebuild_prefixes(&self) {
         let mut table = PrefixTable::default();
-        for slot in self.state.prefixes() {
+        for slot in self.state.prefix_slots().used() {
             if let Some((prefix, peer)) = slot.get() {
                 table.set(prefix, peer);
             }
@@ -172,27 +171,5 @@ impl Shared {
             }
         }
         self.tables.replace(Index::new(&found), &self.epochs);
-    }
-}
-
-impl super::state::PrefixSlot {
-    pub fn get(&self) -> Option<(Prefix, u32)> {
-        let head = self.head.load(Acquire);
-        if head & 1 == 0 {
-            return None;
-        }
-        let bits = u128::from(self.high.load(Relaxed)) << 64 | u128::from(self.low.load(Relaxed));
-        Some((Prefix { family: (head >> 16) as u8, length: (head >> 8) as u8, bits }, (head >> 32) as u32))
-    }
-
-    pub fn set(&self, prefix: &Prefix, peer: u32) {
-        self.high.store((prefix.bits >> 64) as u64, Relaxed);
-        self.low.store(prefix.bits as u64, Relaxed);
-        let head = u64::from(peer) << 32 | u64::from(prefix.family) << 16 | u64::from(prefix.length) << 8 | 1;
-        self.head.store(head, Release);
-    }
-
-    pub fn clear(&self) {
-        self.head.store(0, Release);
     }
 }

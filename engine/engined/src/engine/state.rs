@@ -4,6 +4,8 @@
 
 use super::counters::{Counters, ROOM};
 use super::places::Places;
+use super::prefix_slots::{PrefixSlot, PrefixSlots};
+use super::region::{Region, bytes_to_words, words_to_bytes};
 use pellicle_net::memory::Mapping;
 use pellicle_proto::endpoint::Endpoint;
 use pellicle_proto::event::Activity;
@@ -67,21 +69,10 @@ pub struct Keys {
 
 pub struct Secret([AtomicU64; 4]);
 
-#[repr(C)]
-pub struct PrefixSlot {
-    /// 0: free; else peer << 32 | family << 16 | length << 8 | 1.
-    pub head: AtomicU64,
-    pub high: AtomicU64,
-    pub low: AtomicU64,
-}
-
 pub struct State {
-    mapping: Mapping,
+    region: Region,
     max_peers: usize,
 }
-
-#[derive(Debug)]
-pub struct WrongLayout;
 
 struct Layout {
     peers: usize,
@@ -118,35 +109,28 @@ impl State {
 
     /// Makes new, all-zero memory ready. `instance` is random.
     pub fn format(mapping: Mapping, max_peers: u32, instance: [u8; 16]) -> State {
-        let state = State { mapping, max_peers: max_peers as usize };
-        assert!(state.mapping.size() >= State::size(state.max_peers));
+        let state = State { region: Region::new(mapping), max_peers: max_peers as usize };
+        assert!(state.region.size() >= State::size(state.max_peers));
         let head = state.head();
-        let (low, high) = instance.split_at(8);
-        for (word, half) in head.instance.iter().zip([low, high]) {
-            word.store(half.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), Relaxed);
-        }
+        bytes_to_words(&instance, &head.instance);
         head.max_peers.store(max_peers, Relaxed);
         head.magic.store(MAGIC, Release);
         state
     }
 
-    pub fn attach(mapping: Mapping) -> Result<State, WrongLayout> {
+    /// `None`: of another layout.
+    pub fn attach(mapping: Mapping) -> Option<State> {
         if mapping.size() < size_of::<Head>() {
-            return Err(WrongLayout);
+            return None;
         }
-        let mut state = State { mapping, max_peers: 0 };
+        let mut state = State { region: Region::new(mapping), max_peers: 0 };
         state.max_peers = state.head().max_peers.load(Relaxed) as usize;
-        let fits = state.head().magic.load(Acquire) == MAGIC && state.mapping.size() == State::size(state.max_peers);
-        if fits { Ok(state) } else { Err(WrongLayout) }
-    }
-
-    fn part<T>(&self, offset: usize, count: usize) -> &[T] {
-        // SAFETY: `layout` keeps offsets aligned and inside the mapping; `T` consists of atomics, for which any bits are valid.
-        unsafe { std::slice::from_raw_parts(self.mapping.pointer().add(offset).cast(), count) }
+        let fits = state.head().magic.load(Acquire) == MAGIC && state.region.size() == State::size(state.max_peers);
+        fits.then_some(state)
     }
 
     fn head(&self) -> &Head {
-        &self.part::<Head>(0, 1)[0]
+        &self.region.part::<Head>(0, 1)[0]
     }
 
     pub fn max_peers(&self) -> usize {
@@ -154,11 +138,7 @@ impl State {
     }
 
     pub fn instance(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        for (half, word) in bytes.chunks_exact_mut(8).zip(&self.head().instance) {
-            half.copy_from_slice(&word.load(Relaxed).to_le_bytes());
-        }
-        bytes
+        words_to_bytes(&self.head().instance)
     }
 
     pub fn counters(&self) -> Counters<'_> {
@@ -166,30 +146,21 @@ impl State {
     }
 
     pub fn peers(&self) -> &[Peer] {
-        self.part(layout(self.max_peers).peers, self.max_peers)
+        self.region.part(layout(self.max_peers).peers, self.max_peers)
     }
 
     /// `SLOTS` for each peer.
     pub fn sessions(&self) -> &[Session] {
-        self.part(layout(self.max_peers).sessions, self.max_peers * SLOTS)
+        self.region.part(layout(self.max_peers).sessions, self.max_peers * SLOTS)
     }
 
     pub fn keys(&self) -> &[Keys] {
-        self.part(layout(self.max_peers).keys, self.max_peers * SLOTS)
+        self.region.part(layout(self.max_peers).keys, self.max_peers * SLOTS)
     }
 
-    /// Those that were ever used.
-    pub fn prefixes(&self) -> &[PrefixSlot] {
-        let used = self.head().prefixes_used.load(Acquire) as usize;
-        self.part(layout(self.max_peers).prefixes, used.min(max_prefixes(self.max_peers)))
-    }
-
-    /// One more, which is free: none when all are in use.
-    pub fn another_prefix(&self) -> Option<&PrefixSlot> {
-        let used = self.head().prefixes_used.load(Relaxed) as usize;
-        let slot = self.part::<PrefixSlot>(layout(self.max_peers).prefixes, max_prefixes(self.max_peers)).get(used)?;
-        self.head().prefixes_used.store(used as u32 + 1, Release);
-        Some(slot)
+    pub fn prefix_slots(&self) -> PrefixSlots<'_> {
+        let all = self.region.part(layout(self.max_peers).prefixes, max_prefixes(self.max_peers));
+        PrefixSlots { all, count: &self.head().prefixes_used }
     }
 
     /// Empties a session that no place refers to and no thread uses.
@@ -292,23 +263,6 @@ impl Secret {
 
     pub fn set(&self, key: &[u8; 32]) {
         bytes_to_words(key, &self.0);
-    }
-}
-
-#[inline]
-fn words_to_bytes(words: &[AtomicU64; 4]) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    for (part, word) in bytes.chunks_exact_mut(8).zip(words) {
-        part.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
-    }
-    bytes
-}
-
-fn bytes_to_words(bytes: &[u8; 32], words: &[AtomicU64; 4]) {
-    for (part, word) in bytes.chunks_exact(8).zip(words) {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(part);
-        word.store(u64::from_ne_bytes(eight), Relaxed);
     }
 }
 

@@ -55,7 +55,7 @@ impl Kind {
     /// Whether this release's engine can go on with it.
     pub fn reads(self, mapping: Mapping) -> bool {
         match self {
-            Kind::Wireguard => State::attach(mapping).is_ok(),
+            Kind::Wireguard => State::attach(mapping).is_some(),
             Kind::Ipsec => Memory::attach(mapping).is_some(),
         }
     }

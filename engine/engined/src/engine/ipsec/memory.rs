@@ -3,12 +3,12 @@
 //! that `repair` can read (as `state.rs` of WireGuard).
 
 use super::super::counters::{Counters, ROOM};
-use super::super::state::PrefixSlot;
+use super::super::prefix_slots::{PrefixSlot, PrefixSlots};
+use super::super::region::{Region, bytes_to_words, words_to_bytes};
+use super::association::{Keys, Receiving, Sending};
 use super::used::UsedKey;
 use pellicle_net::memory::Mapping;
-use pellicle_proto::endpoint::{Endpoint, Outer};
 use pellicle_proto::event::Activity;
-use pellicle_proto::replay::ReplayWindow;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 /// Changes with every change of the layout: a new engine refuses memory of another one.
@@ -21,8 +21,6 @@ const KEYS: usize = SENDING + RECEIVING;
 const USED_KEYS: usize = 32;
 const PREFIXES_PER_PEER: usize = 8;
 const LEAST_PREFIXES: usize = 1 << 14;
-/// Of encryption and authentication together: an AES-256 key with its salt, and the longest of an HMAC.
-const KEY_BYTES: usize = 36 + 128;
 
 #[repr(C, align(64))]
 struct Head {
@@ -49,53 +47,8 @@ pub struct Peer {
     pub tx_bytes: AtomicU64,
 }
 
-/// What an association of either direction is.
-#[repr(C)]
-pub struct Facts {
-    pub filled: AtomicU32,
-    pub spi: AtomicU32,
-    algorithm: AtomicU32,
-    icv: AtomicU32,
-    /// Port of ESP in UDP, 0 for IP protocol 50.
-    pub port: AtomicU32,
-    /// Its number among the used keys.
-    pub used: AtomicU32,
-    source: [AtomicU64; 3],
-    destination: [AtomicU64; 3],
-    pub packets: AtomicU64,
-    pub bytes: AtomicU64,
-}
-
-#[repr(C, align(64))]
-pub struct Sending {
-    pub facts: Facts,
-}
-
-#[repr(C, align(64))]
-pub struct Receiving {
-    pub facts: Facts,
-    pub window: ReplayWindow,
-}
-
-/// Apart from the associations, so that few pages have to be kept out of swap.
-#[repr(C, align(64))]
-pub struct Keys {
-    /// Of encryption, of authentication.
-    lengths: [AtomicU32; 2],
-    bytes: [AtomicU64; KEY_BYTES.div_ceil(8)],
-}
-
-/// A copy of what lies in `Keys`, overwritten when it is dropped.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyCopy {
-    pub algorithm: u8,
-    pub icv: u8,
-    pub encryption: Vec<u8>,
-    pub authentication: Vec<u8>,
-}
-
 pub struct Memory {
-    mapping: Mapping,
+    region: Region,
     max_peers: usize,
 }
 
@@ -138,8 +91,8 @@ impl Memory {
 
     /// Makes new, all-zero memory ready. `instance` is random.
     pub fn format(mapping: Mapping, max_peers: u32, instance: [u8; 16]) -> Memory {
-        let memory = Memory { mapping, max_peers: max_peers as usize };
-        assert!(memory.mapping.size() >= Memory::size(memory.max_peers));
+        let memory = Memory { region: Region::new(mapping), max_peers: max_peers as usize };
+        assert!(memory.region.size() >= Memory::size(memory.max_peers));
         let head = memory.head();
         bytes_to_words(&instance, &head.instance);
         head.max_peers.store(max_peers, Relaxed);
@@ -152,20 +105,14 @@ impl Memory {
         if mapping.size() < size_of::<Head>() {
             return None;
         }
-        let mut memory = Memory { mapping, max_peers: 0 };
+        let mut memory = Memory { region: Region::new(mapping), max_peers: 0 };
         memory.max_peers = memory.head().max_peers.load(Relaxed) as usize;
-        let fits =
-            memory.head().magic.load(Acquire) == MAGIC && memory.mapping.size() == Memory::size(memory.max_peers);
+        let fits = memory.head().magic.load(Acquire) == MAGIC && memory.region.size() == Memory::size(memory.max_peers);
         fits.then_some(memory)
     }
 
-    fn part<T>(&self, offset: usize, count: usize) -> &[T] {
-        // SAFETY: `layout` keeps offsets aligned and inside the mapping; `T` consists of atomics, for which any bits are valid.
-        unsafe { std::slice::from_raw_parts(self.mapping.pointer().add(offset).cast(), count) }
-    }
-
     fn head(&self) -> &Head {
-        &self.part::<Head>(0, 1)[0]
+        &self.region.part::<Head>(0, 1)[0]
     }
 
     pub fn max_peers(&self) -> usize {
@@ -173,9 +120,7 @@ impl Memory {
     }
 
     pub fn instance(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        words_to_bytes(&self.head().instance, &mut bytes);
-        bytes
+        words_to_bytes(&self.head().instance)
     }
 
     pub fn counters(&self) -> Counters<'_> {
@@ -183,17 +128,17 @@ impl Memory {
     }
 
     pub fn peers(&self) -> &[Peer] {
-        self.part(layout(self.max_peers).peers, self.max_peers)
+        self.region.part(layout(self.max_peers).peers, self.max_peers)
     }
 
     /// `SENDING` for each peer.
     pub fn sending(&self) -> &[Sending] {
-        self.part(layout(self.max_peers).sending, self.max_peers * SENDING)
+        self.region.part(layout(self.max_peers).sending, self.max_peers * SENDING)
     }
 
     /// `RECEIVING` for each peer.
     pub fn receiving(&self) -> &[Receiving] {
-        self.part(layout(self.max_peers).receiving, self.max_peers * RECEIVING)
+        self.region.part(layout(self.max_peers).receiving, self.max_peers * RECEIVING)
     }
 
     pub fn sending_keys(&self, index: usize) -> &Keys {
@@ -205,26 +150,17 @@ impl Memory {
     }
 
     fn keys(&self) -> &[Keys] {
-        self.part(layout(self.max_peers).keys, self.max_peers * KEYS)
+        self.region.part(layout(self.max_peers).keys, self.max_peers * KEYS)
     }
 
     /// Room for all keys that were ever used, and how many of it are.
     pub fn used_keys(&self) -> (&[UsedKey], &AtomicU32) {
-        (self.part(layout(self.max_peers).used, self.max_peers * USED_KEYS), &self.head().keys_used)
+        (self.region.part(layout(self.max_peers).used, self.max_peers * USED_KEYS), &self.head().keys_used)
     }
 
-    /// Those that were ever used.
-    pub fn prefixes(&self) -> &[PrefixSlot] {
-        let used = self.head().prefixes_used.load(Acquire) as usize;
-        self.part(layout(self.max_peers).prefixes, used.min(max_prefixes(self.max_peers)))
-    }
-
-    /// One more, which is free: none when all are in use.
-    pub fn another_prefix(&self) -> Option<&PrefixSlot> {
-        let used = self.head().prefixes_used.load(Relaxed) as usize;
-        let slot = self.part::<PrefixSlot>(layout(self.max_peers).prefixes, max_prefixes(self.max_peers)).get(used)?;
-        self.head().prefixes_used.store(used as u32 + 1, Release);
-        Some(slot)
+    pub fn prefix_slots(&self) -> PrefixSlots<'_> {
+        let all = self.region.part(layout(self.max_peers).prefixes, max_prefixes(self.max_peers));
+        PrefixSlots { all, count: &self.head().prefixes_used }
     }
 
     /// Empties one that no peer sends by and no thread uses.
@@ -272,9 +208,7 @@ impl Memory {
 
 impl Peer {
     pub fn identity(&self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        words_to_bytes(&self.identity, &mut bytes);
-        bytes
+        words_to_bytes(&self.identity)
     }
 
     pub fn set_identity(&self, identity: &[u8; 32]) {
@@ -310,112 +244,13 @@ impl Peer {
     }
 }
 
-impl Facts {
-    /// Everything but `filled`, which is the caller's to set when all else is.
-    pub fn set(&self, spi: u32, port: u16, outer: &Outer, used: usize, own: &Keys, keys: &KeyCopy) {
-        self.spi.store(spi, Relaxed);
-        self.port.store(port.into(), Relaxed);
-        self.set_outer(outer);
-        self.used.store(used as u32, Relaxed);
-        self.packets.store(0, Relaxed);
-        self.bytes.store(0, Relaxed);
-        self.algorithm.store(keys.algorithm.into(), Relaxed);
-        self.icv.store(keys.icv.into(), Relaxed);
-        own.set(&keys.encryption, &keys.authentication);
-    }
-
-    pub fn set_outer(&self, outer: &Outer) {
-        for (words, endpoint) in [(&self.source, &outer.source), (&self.destination, &outer.destination)] {
-            for (word, value) in words.iter().zip(endpoint.to_words()) {
-                word.store(value, Relaxed);
-            }
-        }
-    }
-
-    pub fn outer(&self) -> Outer {
-        let endpoint = |words: &[AtomicU64; 3]| Endpoint::from_words(words.each_ref().map(|word| word.load(Relaxed)));
-        Outer { source: endpoint(&self.source), destination: endpoint(&self.destination) }
-    }
-
-    pub fn keys(&self, own: &Keys) -> KeyCopy {
-        let (encryption, authentication) = own.get();
-        let small = |number: &AtomicU32| number.load(Relaxed) as u8;
-        KeyCopy { algorithm: small(&self.algorithm), icv: small(&self.icv), encryption, authentication }
-    }
-
-    fn wipe(&self, keys: &Keys) {
-        self.filled.store(0, Release);
-        keys.set(&[], &[]);
-        self.spi.store(0, Relaxed);
-    }
-
-    /// Counts what one thread alone counts.
-    #[inline]
-    pub fn note(&self, packets: usize, bytes: usize) {
-        self.packets.store(self.packets.load(Relaxed) + packets as u64, Relaxed);
-        self.bytes.store(self.bytes.load(Relaxed) + bytes as u64, Relaxed);
-    }
-}
-
-impl Keys {
-    fn set(&self, encryption: &[u8], authentication: &[u8]) {
-        let mut bytes = [0; KEY_BYTES.next_multiple_of(8)];
-        let (first, second) = bytes.split_at_mut(encryption.len());
-        first.copy_from_slice(encryption);
-        second[..authentication.len()].copy_from_slice(authentication);
-        bytes_to_words(&bytes, &self.bytes);
-        for (length, key) in self.lengths.iter().zip([encryption, authentication]) {
-            length.store(key.len() as u32, Relaxed);
-        }
-        bytes.fill(0);
-        std::hint::black_box(&bytes);
-    }
-
-    fn get(&self) -> (Vec<u8>, Vec<u8>) {
-        let mut bytes = [0; KEY_BYTES.next_multiple_of(8)];
-        words_to_bytes(&self.bytes, &mut bytes);
-        let [first, second] = self.lengths.each_ref().map(|length| (length.load(Relaxed) as usize).min(KEY_BYTES));
-        let keys = (bytes[..first].to_vec(), bytes[first..(first + second).min(bytes.len())].to_vec());
-        bytes.fill(0);
-        std::hint::black_box(&bytes);
-        keys
-    }
-}
-
-impl KeyCopy {
-    /// Whether it fits into the memory: what does not is no key of any algorithm.
-    pub fn fits(&self) -> bool {
-        self.encryption.len() + self.authentication.len() <= KEY_BYTES
-    }
-}
-
-impl Drop for KeyCopy {
-    fn drop(&mut self) {
-        self.encryption.fill(0);
-        self.authentication.fill(0);
-        std::hint::black_box((&self.encryption, &self.authentication));
-    }
-}
-
-pub fn words_to_bytes(words: &[AtomicU64], bytes: &mut [u8]) {
-    for (part, word) in bytes.chunks_exact_mut(8).zip(words) {
-        part.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
-    }
-}
-
-pub fn bytes_to_words(bytes: &[u8], words: &[AtomicU64]) {
-    for (part, word) in bytes.chunks_exact(8).zip(words) {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(part);
-        word.store(u64::from_ne_bytes(eight), Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::association::KeyCopy;
     use super::super::used::{Use, number};
     use super::*;
     use pellicle_net::memory::create;
+    use pellicle_proto::endpoint::Outer;
 
     fn memory() -> Memory {
         let file = create(c"pellicle-test", Memory::size(2)).expect("shared memory");
@@ -440,10 +275,6 @@ mod tests {
         receiving.facts.filled.store(filled, Release);
     }
 
-    fn empty(keys: &Keys) -> bool {
-        keys.get() == (vec![], vec![]) && keys.bytes.iter().all(|word| word.load(Relaxed) == 0)
-    }
-
     #[test]
     fn repair_leaves_no_key_of_a_slot_half_done() {
         let memory = memory();
@@ -457,8 +288,9 @@ mod tests {
         fill_receiving(&memory, 1, 0);
         fill_receiving(&memory, RECEIVING, 1);
         memory.repair();
-        let sending: Vec<usize> = (0..2 * SENDING).filter(|index| !empty(memory.sending_keys(*index))).collect();
-        let receiving: Vec<usize> = (0..2 * RECEIVING).filter(|index| !empty(memory.receiving_keys(*index))).collect();
+        let sending: Vec<usize> = (0..2 * SENDING).filter(|index| !memory.sending_keys(*index).is_empty()).collect();
+        let receiving: Vec<usize> =
+            (0..2 * RECEIVING).filter(|index| !memory.receiving_keys(*index).is_empty()).collect();
         assert_eq!((sending, receiving), (vec![1], vec![0]));
         let facts = &memory.sending()[1].facts;
         assert!(facts.keys(memory.sending_keys(1)) == key(1));
@@ -474,7 +306,7 @@ mod tests {
         fill_sending(&memory, 0, 0);
         memory.repair();
         assert_eq!(memory.peers()[0].sending_slot(), None);
-        assert!(empty(memory.sending_keys(0)));
+        assert!(memory.sending_keys(0).is_empty());
     }
 
     #[test]

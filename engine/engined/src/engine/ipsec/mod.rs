@@ -1,6 +1,7 @@
 //! Devices of IPsec: tunnels of ESP (RFC 4303), as IP protocol 50 or in UDP (RFC 3948). There is no handshake: the agent
 //! gives keys, and nothing is sent to a peer before something authenticated came from it.
 
+mod association;
 mod inbound;
 mod memory;
 mod orders;
@@ -13,8 +14,8 @@ pub use memory::Memory;
 
 use super::counters::{Counter, Counters};
 use super::kind::Kind;
+use super::prefix_slots::PrefixSlots;
 use super::shared::{Errand, Shared};
-use super::state::PrefixSlot;
 use super::tap;
 use inbound::Inbound;
 use outbound::Outbound;
@@ -68,12 +69,8 @@ impl Kind for Memory {
         Memory::counters(self)
     }
 
-    fn prefixes(&self) -> &[PrefixSlot] {
-        Memory::prefixes(self)
-    }
-
-    fn another_prefix(&self) -> Option<&PrefixSlot> {
-        Memory::another_prefix(self)
+    fn prefix_slots(&self) -> PrefixSlots<'_> {
+        Memory::prefix_slots(self)
     }
 
     fn activity(&self, peer: u32) -> Activity {

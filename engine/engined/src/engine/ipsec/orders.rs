@@ -2,9 +2,10 @@
 
 use super::super::kind::Kind;
 use super::super::orders::{NO_PEER, Outcome, drop_waiting};
-use super::super::prefixes::{allow, disallow, disallow_all};
+use super::super::prefixes::{allow, by_peer, disallow, disallow_all};
 use super::super::shared::{Errand, Shared};
-use super::memory::{KeyCopy, Memory, RECEIVING, SENDING};
+use super::association::KeyCopy;
+use super::memory::{Memory, RECEIVING, SENDING};
 use super::tables::associate;
 use super::used::{self, Use};
 use pellicle_crypto::digest::sha256;
@@ -230,17 +231,14 @@ fn keepalive(shared: &State, peer: u32) -> Outcome {
 
 fn dump(shared: &State, request: u32, out: &mut Vec<u8>) {
     let memory = &shared.state;
-    let mut prefixes = vec![Vec::new(); memory.max_peers()];
-    for (prefix, owner) in memory.prefixes().iter().filter_map(|slot| slot.get()) {
-        prefixes[owner as usize].push(prefix);
-    }
+    let prefixes = by_peer(shared);
     for (number, slot) in memory.peers().iter().enumerate() {
         if slot.used.load(Acquire) == 0 {
             continue;
         }
         let peer = number as u32;
         event::peer(out, request, peer, &slot.identity(), &Endpoint::NONE, &slot.activity());
-        let report = |direction, facts: &super::memory::Facts, keys: &KeyCopy, sequence| AssociationReport {
+        let report = |direction, facts: &super::association::Facts, keys: &KeyCopy, sequence| AssociationReport {
             direction,
             peer,
             spi: facts.spi.load(Relaxed),

@@ -2,7 +2,8 @@
 //! by source address and SPI. Read without lock, replaced as a whole.
 
 use super::super::rcu::{Batch, Cell, Epochs};
-use super::memory::{KeyCopy, Memory, RECEIVING, SENDING};
+use super::association::KeyCopy;
+use super::memory::{Memory, RECEIVING, SENDING};
 use pellicle_crypto::esp::{Algorithm, Association, BadKey};
 use pellicle_net::send::Route;
 use pellicle_proto::endpoint::Endpoint;

@@ -1,7 +1,8 @@
 //! Every key that was ever used in the life of the shared memory, and how far: a sequence number must not be used twice
 //! with a key, nor taken twice, whichever association the key comes with.
 
-use super::memory::{Memory, bytes_to_words, words_to_bytes};
+use super::super::region::{bytes_to_words, words_to_bytes};
+use super::memory::Memory;
 use pellicle_crypto::digest::sha256;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -29,11 +30,7 @@ pub fn number(memory: &Memory, purpose: Use, encryption: &[u8]) -> Option<usize>
     let (room, count) = memory.used_keys();
     let name = sha256(&[b"pellicle used key", &[purpose as u8], encryption]);
     let used = (count.load(Acquire) as usize).min(room.len());
-    let known = room[..used].iter().position(|key| {
-        let mut found = [0; 32];
-        words_to_bytes(&key.name, &mut found);
-        found == name
-    });
+    let known = room[..used].iter().position(|key| words_to_bytes(&key.name) == name);
     if known.is_some() {
         return known;
     }

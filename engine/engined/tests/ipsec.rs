@@ -200,7 +200,9 @@ fn traffic_crosses_in_every_shape(world: &mut World) {
         let [reads, sent, _, _] = std::array::from_fn(|index| after[0][index] - before[0][index]);
         let [_, _, received, writes] = std::array::from_fn(|index| after[1][index] - before[1][index]);
         println!("{reads} reads, {sent} packets sent; {received} received, {writes} writes");
-        assert!(sent > 2 * reads && received > 2 * writes, "super packets are cut, and joined again");
+        // the kernel joins datagrams of UDP; what a raw socket receives is joined by what one call brought, so by the machine
+        let joined = if shape == UDP { 2 } else { 1 };
+        assert!(sent > 2 * reads && received > joined * writes, "super packets are cut, and joined again");
     }
     world.nothing_was_dropped();
 }

@@ -53,7 +53,7 @@ export function toPlanConfig(config: AgentConfig, own?: EncryptionMode): PlanCon
   }
 }
 
-/** Without those that another holds: they say nothing more, and nftables refuses a set with overlapping intervals. */
+/** Without those that another holds: they say nothing more, and each costs a rule. */
 function widest(cidrs: readonly Cidr[]): readonly Cidr[] {
   const all = [...new Set(cidrs)]
   return all.filter((cidr) => !all.some((other) => other !== cidr && containsCidr(other, cidr)))

@@ -31,10 +31,13 @@ test('in clear a node is the way to its pods, with the internal IP as source, an
 
 test('what the network carries is not masqueraded, all else is', () => {
   const body = planned(0, { ...DIRECT, cidrs: [cidr('10.0.0.0/8')] }).host.tables[0]?.body ?? ''
-  assert.match(body, /set native4 \{ type ipv4_addr; flags interval; elements = \{ 10\.0\.0\.0\/8 \}; \}/)
-  assert.match(body, /saddr @own4 ip daddr @native4 accept\n.*ip saddr @own4 ip daddr != @cluster4 .* masquerade/)
+  const own = 'ip saddr 10\\.244\\.1\\.0/24'
+  assert.match(
+    body,
+    new RegExp(`${own} ip daddr 10\\.0\\.0\\.0/8 accept\n.*${own} ip daddr != 10\\.224\\.0\\.0/11 .* masquerade`),
+  )
   const tunnel = plan(snapshotOf(1, 0, []))
-  assert.ok(tunnel.usable && !tunnel.host.tables[0]?.body.includes('native'))
+  assert.ok(tunnel.usable && !tunnel.host.tables[0]?.body.includes('10.0.0.0/8'))
 })
 
 test('routers that know the way are asked until the node is closed', () => {
@@ -52,7 +55,7 @@ test('closed it is what it is with a tunnel', () => {
     const device = 'encryption' in more ? 'pellicle_ipsec' : 'cilium_wg0'
     const made = planned(3, DIRECT, more)
     assert.deepEqual(to(made, '10.244.2.0/24'), [`201 ${device} undefined 10.244.1.1`])
-    assert.match(made.host.tables[0]?.body ?? '', /ip saddr @cluster4 counter name entered_in_clear drop/)
-    assert.match(made.host.tables[0]?.body ?? '', /ip daddr @cluster4 counter name would_leave_in_clear drop/)
+    assert.match(made.host.tables[0]?.body ?? '', /ip saddr 10\.224\.0\.0\/11 counter name entered_in_clear drop/)
+    assert.match(made.host.tables[0]?.body ?? '', /ip daddr 10\.224\.0\.0\/11 counter name would_leave_in_clear drop/)
   }
 })

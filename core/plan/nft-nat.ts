@@ -1,8 +1,8 @@
 import { hasVxlan } from './links.ts'
 import { VXLAN_DEVICE } from './names.ts'
-import { both, encryptsVxlan, inside } from './nft-parts.ts'
-import { NFT, nftChain } from './nft-text.ts'
-import { familiesOf } from './own-node.ts'
+import { both, clusterOf, encryptsVxlan, inside, ownOf } from './nft-parts.ts'
+import { NFT, nftChain, outside, within } from './nft-text.ts'
+import { familiesOf, ofFamily } from './own-node.ts'
 import { encryptionDevices, FAMILIES, type Snapshot } from './snapshot.ts'
 
 /** A mark of kube-proxy that the first NAT makes void would stay on the packet and on what encapsulates it. */
@@ -12,20 +12,26 @@ const CLEAR_MARKS = 'meta mark set meta mark & 0xffff3fff'
 export function sourceNat(snapshot: Snapshot): string[] {
   const { config, self } = snapshot
   const families = familiesOf(snapshot)
+  const own = ownOf(snapshot)
+  const cluster = clusterOf(snapshot)
   const leaving = families.flatMap((n) => {
     const { ip } = NFT[n]
+    const fromOwn = (rest: string) => within(`${ip} saddr`, own(n)).map((from) => `${from} ${rest}`)
     return [
       // To nodes whatever `masquerade` says: an answer to a pod's own address would be refused in clear. By snat, since the
       // kernel ends masqueraded connections when they leave by another device, as they do when encryption is turned on.
-      self.nodeIps[n] === undefined
-        ? undefined
-        : `${ip} saddr @own${n} ${ip} daddr @nodes${n} ${CLEAR_MARKS} snat ${ip} to ${self.nodeIps[n]}`,
+      ...(self.nodeIps[n] === undefined
+        ? []
+        : fromOwn(`${ip} daddr @nodes${n} ${CLEAR_MARKS} snat ${ip} to ${self.nodeIps[n]}`)),
       // to pods of other nodes from an address that they answer to by the same way, in clear and encrypted
-      config.native === undefined || self.internalIps[n] === undefined
-        ? undefined
-        : `${ip} saddr != @own${n} ${ip} daddr @cluster${n} ${ip} daddr != @own${n} ${CLEAR_MARKS} snat ${ip} to ${self.internalIps[n]}`,
-      config.native === undefined ? undefined : `${ip} saddr @own${n} ${ip} daddr @native${n} accept`,
-      config.masquerade[n] ? `${ip} saddr @own${n} ${ip} daddr != @cluster${n} ${CLEAR_MARKS} masquerade` : undefined,
+      ...(config.native === undefined || self.internalIps[n] === undefined
+        ? []
+        : within(`${ip} daddr`, cluster(n)).map(
+            (to) =>
+              `${outside(`${ip} saddr`, own(n))} ${to} ${outside(`${ip} daddr`, own(n))} ${CLEAR_MARKS} snat ${ip} to ${self.internalIps[n]}`,
+          )),
+      ...within(`${ip} daddr`, ofFamily(config.native?.cidrs ?? [], n)).flatMap((to) => fromOwn(`${to} accept`)),
+      ...(config.masquerade[n] ? fromOwn(`${outside(`${ip} daddr`, cluster(n))} ${CLEAR_MARKS} masquerade`) : []),
     ]
   })
   const tunnel = FAMILIES.flatMap((n) => {
@@ -35,8 +41,8 @@ export function sourceNat(snapshot: Snapshot): string[] {
       // Pods speak to nodes as their node with and without `nodeEncryption`, so a connection outlives a change of it. For
       // both, "snat" also where it changes nothing: kube-proxy's masquerading, which comes next, would.
       node === undefined || self.optedOut ? undefined : `${ip} daddr @hosts${n} ${CLEAR_MARKS} snat ${ip} to ${node}`,
-      `${ip} saddr @own${n} accept`,
-      internal === undefined ? undefined : `${ip} saddr != @own${n} ${CLEAR_MARKS} snat ${ip} to ${internal}`,
+      ...within(`${ip} saddr`, own(n)).map((from) => `${from} accept`),
+      internal === undefined ? undefined : `${outside(`${ip} saddr`, own(n))} ${CLEAR_MARKS} snat ${ip} to ${internal}`,
     ]
   })
   return [

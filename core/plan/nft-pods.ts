@@ -20,7 +20,6 @@ export function podTable(endpoints: readonly LocalEndpoint[]): NftTablePlan {
     nftSet(
       `pods${family}`,
       `ifname . ${NFT[family].type}`,
-      false,
       endpoints.flatMap(({ device, ips }) => (ips[family] === undefined ? [] : `"${device}" . ${ips[family]}`)),
     ),
   )

@@ -4,9 +4,20 @@ import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
 import { IPSEC_DEVICE, POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
 import { sourceNat } from './nft-nat.ts'
-import { both, carriesEsp, carriesHosts, encryptsVxlan, hex, INSIDE, inside, isClosed } from './nft-parts.ts'
-import { drop, NFT, nftBody, nftChain, nftCounters, nftSet } from './nft-text.ts'
-import { ofFamily } from './own-node.ts'
+import {
+  both,
+  carriesEsp,
+  carriesHosts,
+  clusterOf,
+  each,
+  encryptsVxlan,
+  hex,
+  INSIDE,
+  inside,
+  isClosed,
+  ownOf,
+} from './nft-parts.ts'
+import { drop, NFT, nftBody, nftChain, nftCounters, nftSet, outside, within } from './nft-text.ts'
 import { encryptionDevices, encryptionTypes, FAMILIES, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
 
 /**
@@ -20,7 +31,7 @@ export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]):
   const chains = [
     enter(snapshot),
     ...(hasVxlan(snapshot) ? [fromVxlan(snapshot)] : []),
-    fromEncryption(),
+    fromEncryption(snapshot),
     forward(snapshot),
     arrived(),
     ...findAnew(snapshot),
@@ -37,37 +48,24 @@ export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]):
   }
 }
 
-function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[] {
+function sets({ config }: Snapshot, peers: readonly JudgedPeer[]): string[] {
   return FAMILIES.flatMap((family) => {
     const { type } = NFT[family]
     const ips = (list: readonly JudgedPeer[]) => list.flatMap((peer) => peer.nodeIps[family] ?? [])
     const carried = peers.filter((peer) => peer.hosts !== 'none')
     const guarded = [...new Set(carried.flatMap((peer) => peer.guarded[family] ?? []))]
     return [
-      nftSet(`cluster${family}`, type, true, ofFamily(config.clusterCidrs, family)),
-      ...(config.native === undefined
-        ? []
-        : [nftSet(`native${family}`, type, true, ofFamily(config.native.cidrs, family))]),
-      nftSet(`own${family}`, type, true, ofFamily(self.podCidrs, family)),
-      nftSet(`nodes${family}`, type, false, ips(peers)),
-      nftSet(`hosts${family}`, type, false, guarded),
-      nftSet(`refused${family}`, type, false, ips(peers.filter((peer) => peer.refused))),
+      nftSet(`nodes${family}`, type, ips(peers)),
+      nftSet(`hosts${family}`, type, guarded),
+      nftSet(`refused${family}`, type, ips(peers.filter((peer) => peer.refused))),
       ...(ipsecShape(config) === 'vxlan-in-esp'
-        ? [
-            nftSet(
-              `overlay${family}`,
-              type,
-              false,
-              ips(peers.filter((peer) => peer.path === 'encrypted' && peer.ipsec)),
-            ),
-          ]
+        ? [nftSet(`overlay${family}`, type, ips(peers.filter((peer) => peer.path === 'encrypted' && peer.ipsec)))]
         : []),
       ...(ipsecShape(config) === 'esp-in-vxlan'
         ? [
             nftSet(
               `ends${family}`,
               type,
-              false,
               peers.flatMap((peer) => (peer.ipsec && peer.internalIps[family]) ?? []),
             ),
           ]
@@ -95,6 +93,7 @@ function enter(snapshot: Snapshot): string {
   const underlay = snapshot.self.nodeIps[4] === undefined ? 6 : 4
   const vxlan = `udp dport ${snapshot.config.tunnel.port} fib daddr type local`
   const devices = encryptionDevices(snapshot.config)
+  const cluster = clusterOf(snapshot)
   const fromNodes = `${NFT[underlay].ip} saddr @nodes${underlay}`
   return nftChain('enter', 'type filter hook prerouting priority raw; policy accept;', [
     // before anything that accepts: VXLAN has no sender that could be checked but the outer one, so it comes from nodes, by
@@ -115,8 +114,12 @@ function enter(snapshot: Snapshot): string {
     ...inside('iifname'),
     ...(isClosed(snapshot)
       ? [
-          ...both((ip, n) => `${ip} saddr @cluster${n} ${drop('entered_in_clear')}`),
-          ...both((ip, n) => `${ip} saddr @nodes${n} ${ip} daddr @cluster${n} ${drop('entered_in_clear')}`),
+          ...each(cluster, (ip, cidrs) =>
+            within(`${ip} saddr`, cidrs).map((from) => `${from} ${drop('entered_in_clear')}`),
+          ),
+          ...each(cluster, (ip, cidrs, n) =>
+            within(`${ip} daddr`, cidrs).map((to) => `${ip} saddr @nodes${n} ${to} ${drop('entered_in_clear')}`),
+          ),
         ]
       : []),
     ...(carriesHosts(snapshot)
@@ -144,15 +147,21 @@ function fromVxlan(snapshot: Snapshot): string {
           return own === undefined ? [] : [`meta l4proto esp ${ip} saddr @ends${n} ${ip} daddr ${own} accept`]
         }).concat(drop('entered_in_clear'))
       : []),
-    ...both((ip, n) => `${ip} saddr @own${n} ${drop('vxlan_wrong_source')}`),
-    ...both((ip, n) => `${ip} saddr != @cluster${n} ${ip} saddr != @nodes${n} ${drop('vxlan_wrong_source')}`),
+    ...each(ownOf(snapshot), (ip, own) =>
+      within(`${ip} saddr`, own).map((from) => `${from} ${drop('vxlan_wrong_source')}`),
+    ),
+    ...each(clusterOf(snapshot), (ip, cluster, n) => [
+      `${outside(`${ip} saddr`, cluster)} ${ip} saddr != @nodes${n} ${drop('vxlan_wrong_source')}`,
+    ]),
   ])
 }
 
 /** The engine has checked that the source belongs to the peer; that it is not ours holds even if it had not. */
-function fromEncryption(): string {
+function fromEncryption(snapshot: Snapshot): string {
   return nftChain('from_encryption', undefined, [
-    ...both((ip, n) => `${ip} saddr @own${n} ${drop('decrypted_wrong_source')}`),
+    ...each(ownOf(snapshot), (ip, own) =>
+      within(`${ip} saddr`, own).map((from) => `${from} ${drop('decrypted_wrong_source')}`),
+    ),
   ])
 }
 
@@ -182,6 +191,7 @@ function leave(snapshot: Snapshot): string {
   const { config } = snapshot
   const { bits, mask } = config.mark
   const closed = isClosed(snapshot)
+  const cluster = clusterOf(snapshot)
   return nftChain('leave', 'type filter hook postrouting priority 300; policy accept;', [
     ...encryptionDevices(snapshot.config).map((device) => `oifname "${device}" goto into_encryption`),
     carriesEsp(snapshot) ? `oifname "${VXLAN_DEVICE}" goto into_vxlan` : undefined,
@@ -194,8 +204,14 @@ function leave(snapshot: Snapshot): string {
       : []),
     ...(closed
       ? [
-          ...both((ip, n) => `${ip} daddr @cluster${n} ${drop('would_leave_in_clear')}`),
-          ...both((ip, n) => `${ip} saddr @cluster${n} ${ip} daddr @nodes${n} ${drop('would_leave_in_clear')}`),
+          ...each(cluster, (ip, cidrs) =>
+            within(`${ip} daddr`, cidrs).map((to) => `${to} ${drop('would_leave_in_clear')}`),
+          ),
+          ...each(cluster, (ip, cidrs, n) =>
+            within(`${ip} saddr`, cidrs).map(
+              (from) => `${from} ${ip} daddr @nodes${n} ${drop('would_leave_in_clear')}`,
+            ),
+          ),
         ]
       : []),
     ...(carriesHosts(snapshot)
@@ -207,7 +223,11 @@ function leave(snapshot: Snapshot): string {
       : []),
     // of an opted-out node only its pods' packets: by now they have its address
     ...(closed && snapshot.config.encryption.nodeEncryption && snapshot.self.optedOut
-      ? both((ip, n) => `ct original ${ip} saddr @own${n} ${ip} daddr @hosts${n} ${drop('would_leave_in_clear')}`)
+      ? each(ownOf(snapshot), (ip, own, n) =>
+          within(`ct original ${ip} saddr`, own).map(
+            (from) => `${from} ${ip} daddr @hosts${n} ${drop('would_leave_in_clear')}`,
+          ),
+        )
       : []),
   ])
 }

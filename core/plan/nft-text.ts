@@ -1,3 +1,5 @@
+import type { Cidr } from '#core/ip/cidr.ts'
+
 /** Pieces of nftables text that both of our tables are written with. */
 
 /** nft's word for an address family inside an `inet` table, and its set type. */
@@ -6,11 +8,26 @@ export const NFT = {
   6: { ip: 'ip6', type: 'ipv6_addr' },
 } as const
 
-/** A set; without elements it matches nothing, which is what every rule here wants of it. */
-export function nftSet(name: string, type: string, interval: boolean, elements: readonly string[]): string {
-  const flags = interval ? ' flags interval;' : ''
+type NftAddress = `${'' | 'ct original '}${'ip' | 'ip6'} ${'saddr' | 'daddr'}`
+
+/** A set of single addresses; without elements it matches nothing, which is what every rule here wants of it. */
+export function nftSet(name: string, type: string, elements: readonly string[]): string {
   const list = elements.length === 0 ? '' : ` elements = { ${elements.join(', ')} };`
-  return `set ${name} { type ${type};${flags}${list} }`
+  return `set ${name} { type ${type};${list} }`
+}
+
+/**
+ * Prefixes stand in the rules, one rule for each, and not in a set with `flags interval`: while a transaction is being
+ * committed, Linux' tree of intervals finds nothing for a moment, of the old set nor of the new one (docs/adr/0002).
+ */
+export function within(address: NftAddress, cidrs: readonly Cidr[]): string[] {
+  return cidrs.map((cidr) => `${address} ${cidr}`)
+}
+
+/** In none of them, for one rule; of no prefix at all everything is outside. */
+export function outside(address: NftAddress, cidrs: readonly Cidr[]): string {
+  if (cidrs.length === 0) return `meta nfproto ${address.startsWith('ip6') ? 'ipv6' : 'ipv4'}`
+  return cidrs.map((cidr) => `${address} != ${cidr}`).join(' ')
 }
 
 /** A chain from its rules; undefined ones are left out. */

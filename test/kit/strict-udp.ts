@@ -1,7 +1,7 @@
 import { type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import type { Lab } from '#test/kit/lab.ts'
-import type { Pod } from '#test/kit/probe/pods.ts'
+import { FIRST, type Pod } from '#test/kit/probe/pods.ts'
 
 export interface StrictUdpResult {
   readonly sent: number
@@ -23,7 +23,7 @@ export async function strictUdp(
   const pairs = pods.flatMap((from) => pods.filter((to) => to !== from).map((to) => ({ from, to })))
   const servers = await Promise.all(
     pairs.map(async ({ to }, i) => {
-      const server = lab.startAt(to, 'iperf3', '-s', '-1', '-p', `${FIRST_PORT + i}`, '--forceflush')
+      const server = lab.startAt(to, ...FIRST, 'iperf3', '-s', '-1', '-p', `${FIRST_PORT + i}`, '--forceflush')
       await once(server.stdout as NodeJS.ReadableStream, 'data')
       return server
     }),
@@ -31,7 +31,7 @@ export async function strictUdp(
   const flows = pairs.map(({ from, to }, i) => {
     // 64 bytes, 1,000 times a second, one at each tick
     const load = ['-u', '-l', '64', '-b', '512K', '--pacing-timer', '1000']
-    return lab.startAt(from, 'iperf3', '-J', '-c', to.ip, '-p', `${FIRST_PORT + i}`, '-t', `${seconds}`, ...load)
+    return lab.startAt(from, ...FIRST, 'iperf3', '-J', '-c', to.ip, '-p', `${FIRST_PORT + i}`, '-t', `${seconds}`, ...load)
   })
   const results = Promise.all(flows.map(outputOf)).finally(() => {
     for (const server of servers) server.kill('SIGTERM')

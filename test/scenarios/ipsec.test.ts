@@ -69,7 +69,7 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
   })
 
   await t.test('what is flushed is made again, and goes on counting where it was', async () => {
-    const pod = (await lab.sh('kubectl -n kube-system get pods -l k8s-app=cilium -o name | head -n1')).trim()
+    const pod = (await lab.sh('kubectl -n kube-system get pods -l k8s-app=cilium -o name | sed -n 1p')).trim()
     const dump = async () => {
       const text = await lab.sh(`kubectl -n kube-system exec ${pod} -c cilium-agent -- cilium-dbg encrypt dump-xfrm`)
       const list = JSON.parse(text) as { direction: string; fingerprint: string; sequence: string }[]
@@ -99,7 +99,7 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
       await work()
       const { sent, lost } = await probe.stop()
       const dropped = await full.more()
-      t.diagnostic(`${what}: ${lost} of ${sent} packets lost (full queues dropped ${dropped})`)
+      t.diagnostic(`${what}: ${lost} of ${sent} packets lost (full queues dropped ${dropped}: ${full.where})`)
       assert.ok(sent > 0 && lost <= dropped, `${lost} lost`)
     })
   }

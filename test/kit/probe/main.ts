@@ -72,10 +72,14 @@ async function send(host: string, port: number, rate: number, seconds: number): 
   let lost = 0
   let gap = 0
   let longest = 0
+  const gaps: [first: number, length: number][] = []
   for (let i = 0; i < sent; i++) {
     gap = back[i] === 1 ? 0 : gap + 1
+    if (gap === 1) gaps.push([i, 0])
+    const last = gaps.at(-1)
+    if (gap > 0 && last !== undefined) last[1] = gap
     if (back[i] !== 1) lost++
     longest = Math.max(longest, gap)
   }
-  console.log(JSON.stringify({ sent, lost, duplicates, refused, longestRun: longest, rate }))
+  console.log(JSON.stringify({ sent, lost, duplicates, refused, longestRun: longest, gaps, rate }))
 }

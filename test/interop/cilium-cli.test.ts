@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { createKey, rotatedTo } from '#test/kit/ipsec.ts'
-import { eventually, everyLevel, type Lab, labFor } from '#test/kit/lab.ts'
+import { everyLevel, rotatedTo } from '#test/kit/announcements.ts'
+import { createKey } from '#test/kit/ipsec.ts'
+import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { CiliumCli, ciliumCli } from './cilium-cli.ts'
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { eventually, type Lab } from '#test/kit/lab.ts'
+import type { Lab } from '#test/kit/lab.ts'
 
 /** How ESP goes between nodes, what asks for it, and what a capture of the underlay sees of it. */
 export interface WireShape {
@@ -31,18 +31,6 @@ export async function createKey(lab: Lab, id: number): Promise<void> {
 export async function patchKey(lab: Lab, text: string): Promise<void> {
   const patch = JSON.stringify({ stringData: { keys: text } })
   await lab.sh(`kubectl patch secret -n kube-system cilium-ipsec-keys -p '${patch}'`)
-}
-
-/** Waits until every node says that it receives and sends by that key alone. */
-export async function rotatedTo(lab: Lab, id: number, nodes = 4): Promise<void> {
-  const alone = new RegExp(`^receives=${id}:[0-9a-f]{16} sends=${id}:[0-9a-f]{16}$`)
-  await eventually(`all nodes have key ${id} alone`, 60, async () => {
-    const words = await lab.sh(
-      `kubectl get ciliumnodes -o jsonpath='{range .items[*]}{.metadata.annotations.pellicle\\.io/ipsec-keys}{"\\n"}{end}'`,
-    )
-    const all = words.trim().split('\n')
-    return all.length === nodes && all.every((text) => alone.test(text)) ? true : undefined
-  })
 }
 
 /** Errors that the datapath has counted, of all nodes, by name. */

@@ -79,6 +79,10 @@ export class Lab implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // what the agents said, for whoever asks why; without a cluster that answers there is nothing to keep
+    const kept = join(root, 'build/logs')
+    const agents = 'kubectl -n kube-system logs -l k8s-app=cilium -c cilium-agent --prefix --timestamps --tail=-1'
+    await this.sh(`mkdir -p ${kept} && ${agents} > ${kept}/${this.name}.log`, 20).catch(() => undefined)
     await run(pellicle, ['lab', 'down', '--name', this.name])
   }
 }
@@ -123,13 +127,4 @@ export async function eventually<T>(what: string, seconds: number, check: () => 
     if (Date.now() > deadline) throw new Error(`not within ${seconds} s: ${what}`, { cause: last })
     await new Promise((resolve) => setTimeout(resolve, 250))
   }
-}
-
-/** Waits until every node says that it has that level: 0 is clear, 3 closed. */
-export async function everyLevel(lab: Lab, level: 0 | 3, nodes = 4): Promise<void> {
-  await eventually(`every node is at level ${level}`, 120, async () => {
-    const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-level}{"\\n"}{end}'
-    const levels = (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split('\n')
-    return levels.length === nodes && levels.every((text) => text.startsWith(`${level}.`)) ? true : undefined
-  })
 }

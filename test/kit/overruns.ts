@@ -1,6 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Lab } from '#test/kit/lab.ts'
 import type { Pod } from '#test/kit/probe/pods.ts'
-import { settle } from '#test/kit/processes.ts'
 
 /**
  * What kernels' queues dropped so far because a process had no processor for too long: datagrams that did not fit into a
@@ -10,51 +10,41 @@ import { settle } from '#test/kit/processes.ts'
  * Datagrams for a port that nobody has are counted elsewhere (NoPorts), and what routes and tables refuse as well, so an
  * outage of ours does not hide here.
  */
-export class Overruns {
-  readonly #lab: Lab
-  readonly #pods: readonly Pod[]
-  #last: ReadonlyMap<string, number>
-  /** Which queues those of the last answer were. */
-  where = ''
-
-  private constructor(lab: Lab, pods: readonly Pod[], counts: ReadonlyMap<string, number>) {
-    this.#lab = lab
-    this.#pods = pods
-    this.#last = counts
-  }
-
-  static async begin(lab: Lab, pods: readonly Pod[]): Promise<Overruns> {
-    return new Overruns(lab, pods, await read(lab, pods))
-  }
-
-  /** How many more there are than when this was asked last. A device that has gone takes its count along. */
-  async more(): Promise<number> {
-    const now = await read(this.#lab, this.#pods)
-    const grown = [...now].map(([name, count]) => ({ name, count: Math.max(0, count - (this.#last.get(name) ?? 0)) }))
-    this.#last = now
-    this.where = grown
-      .filter(({ count }) => count > 0)
-      .map(({ name, count }) => `${name} ${count}`)
-      .join(', ')
-    return grown.reduce((total, { count }) => total + count, 0)
-  }
+export interface FullQueues {
+  readonly dropped: number
+  /** Which queues, and how much each. */
+  readonly where: string
 }
 
-/** Looks every second until it is asked: a device that goes takes its count along, and so does a socket. */
-export async function countFull(lab: Lab, pods: readonly Pod[]): Promise<() => Promise<number>> {
-  const queues = await Overruns.begin(lab, pods)
+/**
+ * Counts until the returned function is called, and looks every second: a device that goes takes its count along, and so
+ * does a socket.
+ */
+export async function countFull(lab: Lab, pods: readonly Pod[]): Promise<() => Promise<FullQueues>> {
+  const dropped = new Map<string, number>()
+  let last = await read(lab, pods)
+  const look = async () => {
+    const now = await read(lab, pods)
+    for (const [name, count] of now) {
+      const more = Math.max(0, count - (last.get(name) ?? 0))
+      if (more > 0) dropped.set(name, (dropped.get(name) ?? 0) + more)
+    }
+    last = now
+  }
   const ended = new AbortController()
   const counting = (async () => {
-    let full = 0
     while (!ended.signal.aborted) {
-      await settle(1)
-      full += await queues.more()
+      await sleep(1000, undefined, { signal: ended.signal }).catch(() => undefined)
+      await look()
     }
-    return full
   })()
   return async () => {
     ended.abort()
-    return await counting
+    await counting
+    return {
+      dropped: [...dropped.values()].reduce((sum, count) => sum + count, 0),
+      where: [...dropped].map(([name, count]) => `${name} ${count}`).join(', '),
+    }
   }
 }
 

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { everyLevel } from '#test/kit/announcements.ts'
 import { FLOW_PODS, flowTable, listenForFlows, makeFlowPods } from '#test/kit/flow-table.ts'
 import { type Family, type Place, places, sayAll, wrong } from '#test/kit/flows.ts'
-import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
+import { labFor } from '#test/kit/lab.ts'
 import { Probe, startEcho } from '#test/kit/probe/pods.ts'
 
 // Both families at once: every kind of traffic, in clear and encrypted. Each flow says a text of its own, so that
@@ -39,10 +40,7 @@ test('two families: everything that talks goes on talking when encryption comes'
       'cilium upgrade --set ipv6.enabled=true --set encryption.enabled=true --set encryption.type=wireguard',
       300,
     )
-    await eventually('every node is closed', 120, async () => {
-      const levels = (await annotations(lab, 'encryption-level')).filter((level) => level.startsWith('3.'))
-      return levels.length === 4 ? true : undefined
-    })
+    await everyLevel(lab, 3)
     const results = await Promise.all(probes.map(async ({ what, probe }) => ({ what, ...(await probe.stop()) })))
     for (const { what, sent, lost, longestRun } of results) {
       step.diagnostic(`${what}: ${lost} of ${sent} packets lost, at most ${longestRun} in a row`)
@@ -135,8 +133,3 @@ test('two families: everything that talks goes on talking when encryption comes'
     await lab.sh(`kubectl exec a -- ${outside}`)
   })
 })
-
-async function annotations(lab: Lab, name: string): Promise<readonly string[]> {
-  const path = `{range .items[*]}{.metadata.annotations.pellicle\\.io/${name}}{"\\n"}{end}`
-  return (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split('\n')
-}

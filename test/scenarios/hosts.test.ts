@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
+import { announced } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { FLOW_PODS, flowTable, listenForFlows, makeFlowPods } from '#test/kit/flow-table.ts'
 import { type Family, type Place, places, sayAll, wrong } from '#test/kit/flows.ts'
@@ -50,7 +51,7 @@ test('hosts are encrypted when asked for, and nobody is locked out', { timeout: 
     const probes = start()
     const watched = await watchApiServer(lab, node('worker').node)
     await lab.sh(`cilium upgrade ${INSTALL} --set encryption.nodeEncryption=true`, 300)
-    await announced(lab, ['off', 'on', 'on', 'on'])
+    await encryptHosts(lab, ['off', 'on', 'on', 'on'])
     await none(step, probes)
     const { asked, failed } = await watched()
     step.diagnostic(`API server asked ${asked} times from a worker, ${failed} without answer`)
@@ -127,7 +128,7 @@ test('hosts are encrypted when asked for, and nobody is locked out', { timeout: 
   await t.test('turning it off loses nothing between pods, and hosts are in clear again', async (step) => {
     const probes = start()
     await lab.sh(`cilium upgrade ${INSTALL} --set encryption.nodeEncryption=false`, 300)
-    await announced(lab, ['off', 'off', 'off', 'off'])
+    await encryptHosts(lab, ['off', 'off', 'off', 'off'])
     await none(step, probes)
     await using after = await Capture.start(lab, 'underlay')
     await new Probe(lab, node('worker'), { ip: node('worker2').ips[4] as string }, 7778, {
@@ -140,11 +141,9 @@ test('hosts are encrypted when asked for, and nobody is locked out', { timeout: 
 })
 
 /** Waits until the nodes, by name, say that about what they send to each other. */
-async function announced(lab: Lab, expected: readonly string[]): Promise<void> {
-  const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/node-encryption}{" "}{end}'
+async function encryptHosts(lab: Lab, expected: readonly string[]): Promise<void> {
   await eventually(`nodes say ${expected.join(', ')}`, 120, async () => {
-    const said = (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim()
-    return said === expected.join(' ') ? true : undefined
+    return (await announced(lab, 'node-encryption')).join() === expected.join() ? true : undefined
   })
 }
 

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { everyLevel, rotatedTo } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
-import { createKey, keyText, patchKey, rotatedTo, WIRE_SHAPES, type WireShape, xfrmErrors } from '#test/kit/ipsec.ts'
-import { everyLevel, type Lab, labFor } from '#test/kit/lab.ts'
-import { countFull, Overruns } from '#test/kit/overruns.ts'
-import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { createKey, keyText, patchKey, WIRE_SHAPES, type WireShape, xfrmErrors } from '#test/kit/ipsec.ts'
+import { type Lab, labFor } from '#test/kit/lab.ts'
+import { countFull } from '#test/kit/overruns.ts'
+import { describeLoss, lossWhile } from '#test/kit/probe/loss.ts'
+import { findPod, type Pod } from '#test/kit/probe/pods.ts'
 import { killAndWait, settle } from '#test/kit/processes.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { measureStream } from '#test/kit/stream.ts'
@@ -46,10 +48,10 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
   const names = ['control-plane', 'worker', 'worker2', 'worker3']
   await runPods(lab, Object.fromEntries(names.map((name) => [name, `${NAME}-${name}`])))
   const pods = await Promise.all(names.map((name) => findPod(lab, name)))
-  await using _echo = await startEcho(lab, pods[2] as Pod, 7777)
+  const pair = [pods[1] as Pod, pods[2] as Pod] as const
   await using wire = await Capture.start(lab, 'underlay', { filter: ['not', '(', ...shape.filter.split(' '), ')'] })
   await sendMarker(lab, names[1] as string, pods[1] as Pod, pods[2] as Pod, MARKER)
-  const queues = await Overruns.begin(lab, pods)
+  const queues = await countFull(lab, pods)
   const seconds = ROTATIONS * 4
   const udp = await strictUdp(lab, pods, seconds)
   const ended = performance.now() + seconds * 1000
@@ -70,14 +72,14 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
   const results = await udp.results
   await sendMarker(lab, names[1] as string, pods[1] as Pod, pods[2] as Pod, MARKER)
   const [sent, lost] = [sum(results.map((result) => result.sent)), sum(results.map((result) => result.lost))]
-  const full = await queues.more()
+  const full = await queues()
   times.sort((a, b) => a - b)
   t.diagnostic(
-    `${shape.name}: ${ROTATIONS} rotations, ${lost} of ${sent} packets lost (full queues dropped ${full}${queues.where === '' ? '' : `: ${queues.where}`}); ` +
+    `${shape.name}: ${ROTATIONS} rotations, ${lost} of ${sent} packets lost (full queues dropped ${full.dropped}${full.where === '' ? '' : `: ${full.where}`}); ` +
       `patch to last old key removed ${times[times.length >> 1]?.toFixed(1)} s (longest ${times.at(-1)?.toFixed(1)}); beside a stream of ${gigabits.toFixed(2)} Gbit/s`,
   )
   assert.ok(spare > 0, 'the rotations took longer than the packets were sent')
-  assert.ok(sent > 0 && lost <= full, `${lost} lost`)
+  assert.ok(sent > 0 && lost <= full.dropped, `${lost} lost`)
   assert.deepEqual(await xfrmErrors(lab), errorsBefore)
 
   assert.equal(await wire.count(MARKER), 0)
@@ -90,9 +92,10 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
       // what an engine had in its hands, a batch of 64 a direction; counted by echoes, which pass both
       ['engine', 2 * 64],
     ] as const) {
-      const { lost, sent } = await during(lab, pods, () => killAndWait(lab, (pods[1] as Pod).node, program))
-      t.diagnostic(`${shape.name}: kill -9 of the ${program}: ${lost} of ${sent} packets lost`)
-      assert.ok(sent > 0 && lost <= most, `${lost} lost`)
+      const kill = () => killAndWait(lab, pair[0].node, program)
+      const loss = await lossWhile(lab, pair, kill, { text: MARKER })
+      t.diagnostic(`${shape.name}: kill -9 of the ${program}: ${describeLoss(loss)}`)
+      assert.ok(loss.sent > 0 && loss.ours <= most, `${loss.lost} lost`)
     }
   })
   assert.equal(await later.count(MARKER), 0)
@@ -102,32 +105,18 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
     ['turned on', true, 3],
   ] as const) {
     await t.test(`encryption is ${what}`, async (t) => {
-      const { lost, sent } = await during(lab, pods, async () => {
+      const change = async () => {
         await lab.sh(`cilium upgrade --set encryption.enabled=${enabled}`, 300)
         await everyLevel(lab, level)
-      })
-      t.diagnostic(`${shape.name}: ${what}: ${lost} of ${sent} packets lost`)
-      assert.ok(sent > 0 && lost === 0, `${lost} lost`)
+      }
+      const loss = await lossWhile(lab, pair, change, { text: MARKER })
+      t.diagnostic(`${shape.name}: ${what}: ${describeLoss(loss)}`)
+      assert.ok(loss.sent > 0 && loss.ours === 0, `${loss.lost} lost`)
       if (enabled) return
       const left = await lab.node((pods[1] as Pod).node, 'ip -o link; ip rule; ip route show table all')
       assert.doesNotMatch(left, /pellicle_ipsec|0xe00/)
     })
   }
-}
-
-/** What a probe from the second pod to the third loses beyond what full queues dropped. */
-async function during(
-  lab: Lab,
-  pods: readonly Pod[],
-  event: () => Promise<unknown>,
-): Promise<{ lost: number; sent: number }> {
-  const full = await countFull(lab, pods)
-  const probe = new Probe(lab, pods[1] as Pod, pods[2] as Pod, 7777, { text: MARKER })
-  await settle(1)
-  await event()
-  await settle(2)
-  const { lost, sent } = await probe.stop()
-  return { lost: Math.max(0, lost - (await full())), sent }
 }
 
 function sum(list: readonly number[]): number {

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { rotatedTo } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
-import { createKey, keyText, patchKey, rotatedTo, xfrmErrors } from '#test/kit/ipsec.ts'
+import { createKey, keyText, patchKey, xfrmErrors } from '#test/kit/ipsec.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
-import { Overruns } from '#test/kit/overruns.ts'
-import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { describeLoss, lossWhile } from '#test/kit/probe/loss.ts'
+import { findPod } from '#test/kit/probe/pods.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
 
 // One life of IPsec in a real cluster: without a key it waits and says what to do, with one every pair speaks encrypted, a
@@ -93,16 +94,9 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
     await t.test(what, async (t) => {
       const [a, b] = [pods[1], pods[2]]
       assert.ok(a !== undefined && b !== undefined)
-      await using _echo = await startEcho(lab, b.pod, 7777)
-      const full = await Overruns.begin(lab, [a.pod, b.pod])
-      const probe = new Probe(lab, a.pod, b.pod, 7777, { text: MARKER })
-      await work()
-      const { sent, lost } = await probe.stop()
-      const dropped = await full.more()
-      t.diagnostic(
-        `${what}: ${lost} of ${sent} packets lost (full queues dropped ${dropped}${full.where === '' ? '' : `: ${full.where}`})`,
-      )
-      assert.ok(sent > 0 && lost <= dropped, `${lost} lost`)
+      const loss = await lossWhile(lab, [a.pod, b.pod], work, { text: MARKER })
+      t.diagnostic(`${what}: ${describeLoss(loss)}`)
+      assert.ok(loss.sent > 0 && loss.ours === 0, `${loss.lost} lost`)
     })
   }
   await using closed = await Capture.start(lab, 'underlay')

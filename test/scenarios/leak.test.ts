@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { everyLevel } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
-import { everyLevel, labFor } from '#test/kit/lab.ts'
-import { Overruns } from '#test/kit/overruns.ts'
-import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { labFor } from '#test/kit/lab.ts'
+import { describeLoss, lossWhile } from '#test/kit/probe/loss.ts'
+import { findPod } from '#test/kit/probe/pods.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
 
 // Somebody listens between the nodes all the time: what pods say is heard while encryption is off, so the check can
@@ -19,14 +20,11 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
   await runPods(lab, { a: `${NAME}-worker`, b: `${NAME}-worker2` })
   const [a, b] = [await findPod(lab, 'a'), await findPod(lab, 'b')]
   const service = await exposePod(lab, 'b')
-  await using _echo = await startEcho(lab, b, 7777)
-  const full = await Overruns.begin(lab, [a, b])
   /** Nothing is lost but what full queues of this machine's kernel dropped. */
-  const judge = async (context: TestContext, what: string, probe: Probe) => {
-    const { sent, lost } = await probe.stop()
-    const dropped = await full.more()
-    context.diagnostic(`${what}: ${lost} of ${sent} packets lost (full queues dropped ${dropped})`)
-    assert.ok(sent > 0 && lost <= dropped, `${lost} lost`)
+  const losesNothing = async (t: TestContext, event: () => Promise<unknown>, text?: string) => {
+    const loss = await lossWhile(lab, [a, b], event, text === undefined ? {} : { text })
+    t.diagnostic(describeLoss(loss))
+    assert.ok(loss.sent > 0 && loss.ours === 0, `${loss.lost} lost`)
   }
   const say = async (marker: string) => await sendMarker(lab, 'a', a, b, marker, [service])
 
@@ -37,10 +35,10 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
   })
 
   await t.test('turning it on loses nothing', async (t) => {
-    const probe = new Probe(lab, a, b, 7777)
-    await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=wireguard', 300)
-    await everyLevel(lab, 3)
-    await judge(t, 'turning on', probe)
+    await losesNothing(t, async () => {
+      await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=wireguard', 300)
+      await everyLevel(lab, 3)
+    })
   })
 
   // One capture from here on, through everything that happens to our own programs.
@@ -48,12 +46,9 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
   await t.test('traffic goes on, through a Service too', async () => await say('MARKER-ENCRYPTED'))
 
   await t.test('a rolling update of the agents loses nothing', async (t) => {
-    const probe = new Probe(lab, a, b, 7777, { text: 'MARKER-ENCRYPTED' })
-    await lab.sh(
-      'kubectl -n kube-system rollout restart ds/cilium && kubectl -n kube-system rollout status ds/cilium --timeout=180s',
-      240,
-    )
-    await judge(t, 'rolling update of the agents', probe)
+    const update =
+      'kubectl -n kube-system rollout restart ds/cilium && kubectl -n kube-system rollout status ds/cilium --timeout=180s'
+    await losesNothing(t, async () => await lab.sh(update, 240), 'MARKER-ENCRYPTED')
   })
 
   await t.test('nothing of all that was on the wire in clear', async () => {
@@ -61,10 +56,10 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
   })
 
   await t.test('turning it off loses nothing, and the marker is back', async (t) => {
-    const probe = new Probe(lab, a, b, 7777)
-    await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
-    await everyLevel(lab, 0)
-    await judge(t, 'turning off', probe)
+    await losesNothing(t, async () => {
+      await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
+      await everyLevel(lab, 0)
+    })
     await using wire = await Capture.start(lab, 'underlay')
     await say('CLEAR-AFTER-ALL!')
     assert.ok((await wire.count('CLEAR-AFTER-ALL!')) > 5)

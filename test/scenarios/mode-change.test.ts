@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { EncryptionType } from '#core/transition/mode.ts'
+import { announced, everyNodeSays } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey } from '#test/kit/ipsec.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
-import { countFull } from '#test/kit/overruns.ts'
-import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { describeLoss, lossWhile } from '#test/kit/probe/loss.ts'
+import { findPod, type Pod } from '#test/kit/probe/pods.ts'
 import { killAndWait, settle } from '#test/kit/processes.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
@@ -65,15 +66,11 @@ async function changeInSpiteOfTrouble(t: TestContext, lab: Lab, pods: readonly [
       `nft 'table inet blocked { chain in { type filter hook prerouting priority -400; udp dport 4500 drop; }; }'`,
     )
     await lab.sh('cilium upgrade --set encryption.type=ipsec', 300)
-    await eventually(
-      'every node receives by both',
-      120,
-      async () => (await stages(lab)).every((text) => text.startsWith('1.')) || undefined,
-    )
+    await everyNodeSays(lab, 'encryption-mode', /^1\./)
     await killAndWait(lab, pods[1].node, 'agent')
     await settle(3)
     assert.ok(
-      (await stages(lab)).every((text) => text.startsWith('1.')),
+      (await announced(lab, 'encryption-mode')).every((text) => text.startsWith('1.')),
       'nobody goes on',
     )
     const stdout = await lab.sh('cilium status || true')
@@ -97,41 +94,20 @@ async function losesNothing(
   event: () => Promise<void>,
 ): Promise<void> {
   const [a, b] = pods
-  await using echoes = new AsyncDisposableStack()
-  for (const pod of pods) echoes.use(await startEcho(lab, pod, 7777))
   await using wire = await Capture.start(lab, 'underlay')
   await sendMarker(lab, 'a', a, b, MARKER)
-  const queues = await countFull(lab, pods)
-  const probes = [new Probe(lab, a, b, 7777, { text: MARKER }), new Probe(lab, b, a, 7777, { text: MARKER })]
-  await settle(1)
   const began = performance.now()
-  await event()
+  const loss = await lossWhile(lab, pods, event, { text: MARKER, both: true })
   const seconds = (performance.now() - began) / 1000
-  await settle(1)
-  const results = await Promise.all(probes.map((probe) => probe.stop()))
-  const sent = results.reduce((sum, result) => sum + result.sent, 0)
-  const lost = results.reduce((sum, result) => sum + result.lost, 0)
-  const full = await queues()
-  const longest = Math.max(...results.map(({ longestRun }) => longestRun))
-  t.diagnostic(
-    `${what}: ${lost} of ${sent} packets lost (${longest} in a row; full queues dropped ${full}) in ${seconds.toFixed(1)} s`,
-  )
-  assert.ok(sent > 2000 && lost <= full, `${lost} lost`)
+  t.diagnostic(`${what}: ${describeLoss(loss)} in ${seconds.toFixed(1)} s`)
+  assert.ok(loss.sent > 2000 && loss.ours === 0, `${loss.lost} lost`)
   assert.equal(await wire.count(MARKER), 0)
-}
-
-async function stages(lab: Lab): Promise<readonly string[]> {
-  const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/encryption-mode}{"\\n"}{end}'
-  return (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split('\n')
 }
 
 /** Every node says that it has that one alone, and does. */
 async function everyNodeBy(lab: Lab, type: EncryptionType): Promise<void> {
   const [only, gone] = type === 'ipsec' ? [/^3\.\d+$/, 'cilium_wg0'] : [/^0\.\d+$/, 'pellicle_ipsec']
-  await eventually(`all nodes encrypt by ${type} alone`, 120, async () => {
-    const all = await stages(lab)
-    return (all.length === NODES.length && all.every((text) => only.test(text))) || undefined
-  })
+  await everyNodeSays(lab, 'encryption-mode', only)
   for (const node of NODES) {
     await eventually(`${gone} has gone from ${node}`, 30, async () => {
       return !(await lab.node(node, 'ip -o link')).includes(gone) || undefined

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
-import { Overruns } from '#test/kit/overruns.ts'
-import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
-import { killAndWait, type Program, settle } from '#test/kit/processes.ts'
+import { describeLoss, lossWhile } from '#test/kit/probe/loss.ts'
+import { findPod, type Pod } from '#test/kit/probe/pods.ts'
+import { killAndWait, type Program } from '#test/kit/processes.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
 
@@ -27,25 +27,11 @@ test('what Kubernetes loses comes back; packets go on, and none in clear', { tim
   )
   await runPods(lab, { a: WORKER, b: WORKER2, c: WORKER3 })
   const [a, b] = [await findPod(lab, 'a'), await findPod(lab, 'b')]
-  await using _echo = await startEcho(lab, b, 7777)
   await using wire = await Capture.start(lab, 'underlay')
 
   const during = async (what: string, event: () => Promise<number>): Promise<void> => {
-    const probe = new Probe(lab, a, b, 7777, { text: MARKER })
-    await settle(1)
-    const full = await Overruns.begin(lab, [a, b])
-    let seconds = 0
-    try {
-      seconds = await event()
-      await settle()
-    } finally {
-      await probe.stop()
-    }
-    const { lost, sent, longestRun } = await probe.result()
-    const overrun = await full.more()
-    t.diagnostic(
-      `${what}: ${lost} of ${sent} packets lost (${longestRun} in a row; full queues dropped ${overrun}), back after ${seconds.toFixed(1)} s`,
-    )
+    const loss = await lossWhile(lab, [a, b], event, { text: MARKER })
+    t.diagnostic(`${what}: ${describeLoss(loss)}, back after ${loss.result.toFixed(1)} s`)
   }
 
   for (const [program, node] of [

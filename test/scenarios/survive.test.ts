@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
 import { labFor } from '#test/kit/lab.ts'
-import { Overruns } from '#test/kit/overruns.ts'
-import { findPod, Probe, type ProbeResult, startEcho } from '#test/kit/probe/pods.ts'
-import { killAndWait, processIds, settle } from '#test/kit/processes.ts'
+import { describeLoss, type Loss, lossWhile } from '#test/kit/probe/loss.ts'
+import { findPod } from '#test/kit/probe/pods.ts'
+import { killAndWait, processIds } from '#test/kit/processes.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
 
 // Each of our own programs is killed and replaced under 1,000 UDP packets a second and their echoes, with somebody
@@ -31,32 +31,18 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
   const operatorNode = await lab.sh(
     `kubectl -n kube-system get pods -l io.cilium/app=operator -o jsonpath='{.items[0].spec.nodeName}'`,
   )
-  await using _echo = await startEcho(lab, b, 7777)
   await using wire = await Capture.start(lab, 'underlay')
 
   /** Counts what is lost while `event` happens and a little later, and says so. */
-  const during = async (what: string, event: () => Promise<number | void>): Promise<ProbeResult> => {
-    const full = await Overruns.begin(lab, [a, b])
-    const probe = new Probe(lab, a, b, 7777, { text: MARKER })
-    await settle(1)
-    let seconds: number | void
-    try {
-      seconds = await event()
-      await settle()
-    } finally {
-      await probe.stop()
-    }
-    const result = await probe.result()
-    const overrun = await full.more()
-    const back = seconds === undefined ? '' : `, back after ${seconds.toFixed(1)} s`
-    t.diagnostic(
-      `${what}: ${result.lost} of ${result.sent} packets lost (${result.longestRun} in a row; full queues dropped ${overrun})${back}`,
-    )
-    return { ...result, lost: Math.max(0, result.lost - overrun) }
+  const during = async (what: string, event: () => Promise<number | void>): Promise<Loss> => {
+    const loss = await lossWhile(lab, [a, b], event, { text: MARKER })
+    const back = loss.result === undefined ? '' : `, back after ${loss.result.toFixed(1)} s`
+    t.diagnostic(`${what}: ${describeLoss(loss)}${back}`)
+    return loss
   }
 
   await t.test('without an event nothing is lost', async () => {
-    assert.equal((await during('no event', async () => {})).lost, 0)
+    assert.equal((await during('no event', async () => {})).ours, 0)
   })
 
   for (const [program, node, most] of [
@@ -66,8 +52,8 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
     ['engine', a.node, ENGINE_BATCHES],
   ] as const) {
     await t.test(`kill -9 of the ${program} loses at most ${most} packets`, async () => {
-      const { lost } = await during(`kill -9 of the ${program}`, () => killAndWait(lab, node, program))
-      assert.ok(lost <= most, `${lost} lost`)
+      const { ours } = await during(`kill -9 of the ${program}`, () => killAndWait(lab, node, program))
+      assert.ok(ours <= most, `${ours} lost`)
     })
   }
 
@@ -84,13 +70,13 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
     ['cilium', 'a rolling update of the agents'],
   ] as const) {
     await t.test(`${label} loses nothing`, async () => {
-      const { lost } = await during(label, async () => {
+      const { ours } = await during(label, async () => {
         await lab.sh(
           `kubectl -n kube-system rollout restart ds/${set} && kubectl -n kube-system rollout status ds/${set} --timeout=120s`,
           150,
         )
       })
-      assert.equal(lost, 0)
+      assert.equal(ours, 0)
     })
   }
 

@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { openProgress } from '#apps/lab/progress/progress.ts'
+import { everyLevel, everyNodeSays, rotatedTo } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
-import { createKey, keyText, patchKey, rotatedTo } from '#test/kit/ipsec.ts'
-import { eventually, Lab } from '#test/kit/lab.ts'
-import { countFull } from '#test/kit/overruns.ts'
-import { findPod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { createKey, keyText, patchKey } from '#test/kit/ipsec.ts'
+import { Lab } from '#test/kit/lab.ts'
+import { type Loss, watchLoss } from '#test/kit/probe/loss.ts'
+import { findPod } from '#test/kit/probe/pods.ts'
 import { measureStream } from '#test/kit/stream.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
 import { beside } from './columns.ts'
@@ -23,36 +24,10 @@ function claim(holds: boolean, text: string): void {
   if (!holds) throw new Error(`not so: ${text}`)
 }
 
-async function everyNode(what: string, annotation: string, begins: string): Promise<void> {
-  await eventually(`every node ${what}`, 120, async () => {
-    const path = `{range .items[*]}{.metadata.annotations.${annotation}} {end}`
-    const words = (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).trim().split(' ')
-    return words.length === 4 && words.every((word) => word.startsWith(begins)) ? true : undefined
-  })
-}
-
-/** A probe from one pod to the other while something happens. */
-class Watched {
-  readonly #probe: Probe
-  readonly #full: () => Promise<number>
-
-  private constructor(probe: Probe, full: () => Promise<number>) {
-    this.#probe = probe
-    this.#full = full
-  }
-
-  static async begin(): Promise<Watched> {
-    const full = await countFull(lab, [one, two])
-    return new Watched(new Probe(lab, one, two, 7777, { text: MARKER }), full)
-  }
-
-  /** Nothing was lost but what this machine's own queues dropped, which is said. */
-  async claim(): Promise<void> {
-    const { sent, lost } = await this.#probe.stop()
-    const full = await this.#full()
-    const why = full === 0 ? '' : ` (${full} where a queue of this busy machine was full)`
-    claim(sent > 0 && lost <= full, `${lost} of ${sent} packets were lost on the way${why}`)
-  }
+/** Nothing was lost but what this machine's own queues dropped, which is said. */
+function claimNothingLost({ sent, lost, full, ours }: Loss): void {
+  const why = full.dropped === 0 ? '' : ` (${full.dropped} where a queue of this busy machine was full)`
+  claim(sent > 0 && ours === 0, `${lost} of ${sent} packets were lost on the way${why}`)
 }
 
 async function readLines(file: string, filter: string, count: number): Promise<string[]> {
@@ -71,7 +46,6 @@ await progress.step(
 )
 const [one, two] = [await findPod(lab, 'one'), await findPod(lab, 'two')]
 const service = await exposePod(lab, 'two')
-await using _echo = await startEcho(lab, two, 7777)
 
 say('\nEncryption off: ping, HTTP and UDP from one to two, all saying a marker')
 {
@@ -82,12 +56,12 @@ say('\nEncryption off: ping, HTTP and UDP from one to two, all saying a marker')
 }
 
 say('\nTurning encryption on, with 1,000 UDP packets a second on their way')
-const turningOn = await Watched.begin()
+const turningOn = await watchLoss(lab, [one, two], { text: MARKER })
 await progress.step('Upgrading to encryption.type=wireguard', async () => {
   await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=wireguard', 300)
-  await everyNode('is closed', 'pellicle\\.io/encryption-level', '3.')
+  await everyLevel(lab, 3)
 })
-await turningOn.claim()
+claimNothingLost(await turningOn())
 
 say('\nEncryption on: the same again, and an iperf3 stream')
 {
@@ -115,11 +89,11 @@ say(`  ${(await lab.sh(`kubectl -n kube-system exec ${agent} -- cilium status | 
 say('\nFrom WireGuard to IPsec, and the key changed three times, with 1,000 UDP packets a second on their way')
 {
   await using wire = await Capture.start(lab, 'underlay')
-  const rotating = await Watched.begin()
+  const rotating = await watchLoss(lab, [one, two], { text: MARKER })
   await progress.step('Upgrading to encryption.type=ipsec', async () => {
     await createKey(lab, 3)
     await lab.sh('cilium upgrade --set encryption.type=ipsec', 300)
-    await everyNode('has changed to IPsec', 'pellicle\\.io/encryption-mode', '3.')
+    await everyNodeSays(lab, 'encryption-mode', /^3\./)
   })
   await progress.step('kubectl patch secret cilium-ipsec-keys, three times', async () => {
     for (const id of [4, 5, 6]) {
@@ -127,7 +101,7 @@ say('\nFrom WireGuard to IPsec, and the key changed three times, with 1,000 UDP 
       await rotatedTo(lab, id)
     }
   })
-  await rotating.claim()
+  claimNothingLost(await rotating())
   await wire.stop()
   for (const line of await readLines(wire.file, 'udp port 4500', 4)) say(`  ${line}`)
   claim((await wire.count(MARKER)) === 0, 'between the nodes the marker is read 0 times meanwhile')

@@ -1,0 +1,86 @@
+import type { Lab } from '#test/kit/lab.ts'
+import { countFull, type FullQueues } from '#test/kit/overruns.ts'
+import { type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
+
+/** What was lost between two pods while something happened, in packets. */
+export interface Loss {
+  readonly sent: number
+  readonly lost: number
+  /** The longest run of lost ones. */
+  readonly longestRun: number
+  readonly full: FullQueues
+  /** Lost beyond what full queues of this machine's kernel dropped. */
+  readonly ours: number
+}
+
+export interface LossOptions {
+  /** What the packets say. */
+  readonly text?: string
+  /** From the second pod to the first as well. */
+  readonly both?: boolean
+}
+
+const PORT = 7777
+
+/** 1,000 packets a second and their echoes, until the returned function is called. */
+export async function watchLoss(
+  lab: Lab,
+  pods: readonly [Pod, Pod],
+  { text, both = false }: LossOptions = {},
+): Promise<() => Promise<Loss>> {
+  const [a, b] = pods
+  const ways = both
+    ? ([
+        [a, b],
+        [b, a],
+      ] as const)
+    : ([[a, b]] as const)
+  const echoes = await Promise.all(ways.map(([, to]) => startEcho(lab, to, PORT)))
+  const full = await countFull(lab, pods)
+  const probes = ways.map(([from, to]) => new Probe(lab, from, to, PORT, text === undefined ? {} : { text }))
+  return async () => {
+    const results = await Promise.all(probes.map((probe) => probe.stop()))
+    await Promise.all(echoes.map((echo) => echo[Symbol.asyncDispose]()))
+    const [sent, lost] = (['sent', 'lost'] as const).map((key) => results.reduce((sum, one) => sum + one[key], 0)) as [
+      number,
+      number,
+    ]
+    const queues = await full()
+    return {
+      sent,
+      lost,
+      longestRun: Math.max(...results.map(({ longestRun }) => longestRun)),
+      full: queues,
+      ours: Math.max(0, lost - queues.dropped),
+    }
+  }
+}
+
+/** The same while `event` happens, from a second before it to one after it. */
+export async function lossWhile<T>(
+  lab: Lab,
+  pods: readonly [Pod, Pod],
+  event: () => Promise<T>,
+  options?: LossOptions,
+): Promise<Loss & { readonly result: T }> {
+  const end = await watchLoss(lab, pods, options)
+  await second()
+  let result: T
+  try {
+    result = await event()
+    await second()
+  } catch (error) {
+    await end()
+    throw error
+  }
+  return { ...(await end()), result }
+}
+
+export function describeLoss({ sent, lost, longestRun, full }: Loss): string {
+  const where = full.dropped === 0 ? '' : `: ${full.where}`
+  return `${lost} of ${sent} packets lost (${longestRun} in a row; full queues dropped ${full.dropped}${where})`
+}
+
+async function second(): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, 1000))
+}

@@ -106,10 +106,30 @@ impl World {
         }
     }
 
-    fn both_ways(&self, count: u32) {
+    fn both_ways(&mut self, count: u32) {
         for inner in ["10.78.0.2", "fd78::2"] {
-            assert_eq!(self.a().ping(inner, count, "0.01"), count, "{inner}");
+            let answered = self.a().ping(inner, count, "0.01");
+            assert_eq!(answered, count, "{inner}: {:#?}", self.told());
         }
+    }
+
+    /// What engines and kernels counted, for whoever asks where a packet is.
+    fn told(&mut self) -> Vec<String> {
+        let engines = self.agents.each_mut().map(Keeper::counters);
+        let kernel = [
+            "nstat -asz | grep -v ' 0  '",
+            "ip -s link",
+            "ip neigh",
+            "ip -6 neigh",
+            "cat /proc/net/udp6 /proc/net/raw6",
+        ];
+        let kernels = self.bed.sides.iter().flat_map(|side| {
+            kernel.map(|words| {
+                let output = side.command(&["sh", "-c", words]).output().expect("sh starts");
+                String::from_utf8_lossy(&output.stdout).into_owned()
+            })
+        });
+        engines.into_iter().chain(kernels).collect()
     }
 }
 

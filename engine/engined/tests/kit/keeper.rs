@@ -106,8 +106,13 @@ impl Keeper {
         })
     }
 
+    /// All of them, as JSON.
+    pub fn counters(&mut self) -> String {
+        self.ask(0x89, &[]).1
+    }
+
     pub fn counter(&mut self, name: &str) -> u64 {
-        let (_, text) = self.ask(0x89, &[]);
+        let text = self.counters();
         let value: Value = serde_json::from_str(&text).expect("JSON");
         value[name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {text}"))
     }

@@ -110,9 +110,10 @@ export class NodeAgent {
     const onFailure = (error: unknown) => {
       const sentence = `the API server does not answer as it should: ${describeFault(error)}`
       // status tells for how long it has been so; the log tells once in a while
-      if (Date.now() - (told.get(sentence) ?? 0) < TELL_AGAIN_MS) return
+      const now = performance.now()
+      if (now - (told.get(sentence) ?? Number.NEGATIVE_INFINITY) < TELL_AGAIN_MS) return
       if (told.size > 100) told.clear()
-      told.set(sentence, Date.now())
+      told.set(sentence, now)
       log.warn(sentence)
     }
     this.#nodes = new NodeWatch(client, () => this.#agent?.nudge(), onFailure)

@@ -129,7 +129,7 @@ realTest('an agent with no more rights than the chart gives is told how to find 
     await client.apply(RBAC('Role'), { metadata: { name }, rules } as KubeObject, made)
     const subjects = [{ kind: 'User', name: 'chart-agent', apiGroup }]
     const binding = { metadata: { name }, roleRef: { apiGroup, kind: 'Role', name }, subjects }
-    await client.apply(RBAC('RoleBinding'), binding as KubeObject, made)
+    await client.apply(RBAC('RoleBinding'), binding, made)
     try {
       await source.follow({ ...scope, secret, field: 'keys', file: undefined, watched: true })
       await until(() => /in another namespace: kubectl get secrets -A/.test(source.reading.problem?.remedy ?? ''))

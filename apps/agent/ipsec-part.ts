@@ -1,7 +1,7 @@
 import { parseForced } from '#core/api/ipsec-secrets.ts'
 import type { Datapath, IpsecSettings } from '#core/datapath/datapath.ts'
 import { describeFault } from '#core/fault/fault.ts'
-import { type IpsecKey, type KeyRef, sameKey } from '#core/ipsec/key.ts'
+import { type IpsecKey, type KeyFingerprint, type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import { supportedInUserspace } from '#core/ipsec/userspace.ts'
 import { formatIpsecWords, type IpsecWords } from '#core/ipsec/words.ts'
 import type { OwnIpsec, Peer } from '#core/plan/snapshot.ts'
@@ -42,6 +42,8 @@ export class IpsecPart {
   #installed: readonly KeyRef[] | undefined
   #sending: ReadonlyMap<string, KeyRef> = new Map()
   #quiet: Quiet | undefined
+  /** Let go, and not yet written down: a file system may be full. */
+  #retiring: readonly KeyFingerprint[] = []
   #last: Rotation | undefined
   #since: number | undefined
   #callOff: (() => void) | undefined
@@ -134,7 +136,8 @@ export class IpsecPart {
     const gone = (this.#installed ?? []).filter((key) => !has(last.receive, key))
     this.#installed = last.receive
     this.#sending = last.send
-    if (gone.length > 0) await this.#retire(gone)
+    this.#retiring = [...this.#retiring, ...gone.map(({ fingerprint }) => fingerprint)]
+    if (this.#retiring.length > 0) await this.#retire()
     return this.#rotate(peers).step === 'apply'
   }
 
@@ -201,7 +204,7 @@ export class IpsecPart {
         kept: reading.kept.map(refOf),
         retired: reading.operator
           ? reading.retired.map(({ fingerprint }) => fingerprint)
-          : (this.#deps.state.value.retiredKeys ?? []),
+          : [...(this.#deps.state.value.retiredKeys ?? []), ...this.#retiring],
         user: reading.problem === undefined ? (reading.current ?? []).map(refOf) : [],
         operator: reading.operator,
         unusable: [...this.#known.values()].flatMap(unusable),
@@ -255,11 +258,13 @@ export class IpsecPart {
   }
 
   /** Where no operator remembers it for all, this node does for itself. */
-  async #retire(keys: readonly KeyRef[]): Promise<void> {
+  async #retire(): Promise<void> {
     const { state } = this.#deps
     const before = state.value.retiredKeys ?? []
-    const added = keys.map(({ fingerprint }) => fingerprint).filter((fingerprint) => !before.includes(fingerprint))
-    await state.change({ retiredKeys: [...before, ...added].slice(-MOST_RETIRED) })
+    const added = this.#retiring
+    const news = [...new Set(added)].filter((fingerprint) => !before.includes(fingerprint))
+    await state.change({ retiredKeys: [...before, ...news].slice(-MOST_RETIRED) })
+    this.#retiring = this.#retiring.slice(added.length)
   }
 }
 

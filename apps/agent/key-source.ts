@@ -1,5 +1,12 @@
 import { dirname } from 'node:path'
-import { FORCED_ANNOTATION, KEPT_SECRET, parseKeptKeys, secretText } from '#core/api/ipsec-secrets.ts'
+import {
+  copyCommand,
+  FORCED_ANNOTATION,
+  findCommand,
+  KEPT_SECRET,
+  parseKeptKeys,
+  secretText,
+} from '#core/api/ipsec-secrets.ts'
 import { SECRETS } from '#core/api/resources.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { IpsecKey, KeyRef } from '#core/ipsec/key.ts'
@@ -71,8 +78,9 @@ export class KeySource {
   #folder: FolderWatch | undefined
   #timer: NodeJS.Timeout | undefined
   #refused: unknown
-  /** Namespaces that have a Secret of that name; undefined: not looked for yet. */
+  /** Namespaces that have a Secret of that name; undefined: not looked for yet, or this agent may not. */
   #elsewhere: readonly string[] | undefined
+  #lookedElsewhere = false
   /** What the file holds; undefined: there is none. */
   #fileText: string | undefined
   #fileRead = false
@@ -104,6 +112,7 @@ export class KeySource {
     this.#names = names
     this.#refused = undefined
     this.#elsewhere = undefined
+    this.#lookedElsewhere = false
     this.#user = this.#watch(names, names.secret)
     this.#kept = this.#watch(names, KEPT_SECRET)
     const { file } = names
@@ -252,13 +261,16 @@ export class KeySource {
       return { ...told(parse(this.#fileText), names.file ?? ''), fromFile: true }
     }
     void this.#lookElsewhere(names)
-    return { problem: missing(names, this.#refused, this.#elsewhere ?? []) }
+    return { problem: missing(names, this.#refused, this.#elsewhere) }
   }
 
-  /** A Secret of that name in another namespace is the usual slip; named where this agent is allowed to see it. */
+  /**
+   * A Secret of that name in another namespace is the usual slip. The chart lets no agent see it: then it is told how to find
+   * it (`cilium status` and `cilium install` look with the rights of whoever asks).
+   */
   async #lookElsewhere(names: KeyNames): Promise<void> {
-    if (this.#elsewhere !== undefined || !this.#isDone(this.#user)) return
-    this.#elsewhere = []
+    if (this.#lookedElsewhere || !this.#isDone(this.#user)) return
+    this.#lookedElsewhere = true
     try {
       const selection = { allNamespaces: true, fieldSelector: `metadata.name=${names.secret}` }
       const { items } = await this.#client.listAll(SECRETS, selection)
@@ -288,17 +300,28 @@ function parsedText(text: string): readonly IpsecKey[] | Fault {
 }
 
 /** What to type, in which namespace. */
-function missing({ namespace, secret, field, file }: KeyNames, refused: unknown, elsewhere: readonly string[]): Fault {
+function missing(
+  { namespace, secret, field, file }: KeyNames,
+  refused: unknown,
+  elsewhere: readonly string[] | undefined,
+): Fault {
   const create =
-    `kubectl -n ${namespace} create secret generic ${secret} --from-literal=${field}=` +
-    `"3+ rfc4106(gcm(aes)) $(openssl rand -hex 20) 128"`
+    `Create it: kubectl -n ${namespace} create secret generic ${secret} --from-literal=${field}=` +
+    `"3+ rfc4106(gcm(aes)) $(openssl rand -hex 20) 128" (or: cilium encryption create-key).`
+  const [first] = elsewhere ?? []
+  const remedy =
+    first !== undefined
+      ? `Copy it: ${copyCommand(secret, field, first, namespace)}`
+      : elsewhere === undefined && refused === undefined
+        ? `${create} If it is there, it is in another namespace: ${findCommand(secret)}`
+        : create
   const forbidden = refused === undefined ? '' : ' (and this agent may not read it: see its Role)'
-  const other = elsewhere.length === 0 ? '' : ` (there is one in namespace ${elsewhere.join(', ')}, which is not read)`
+  const other = first === undefined ? '' : ` (there is one in namespace ${elsewhere?.join(', ')}, which is not read)`
   const also = file === undefined ? '' : `, nor a file ${file}`
   return new Fault(
     'ipsec.key.missing',
     `there is no Secret ${secret} in namespace ${namespace}${forbidden}${also}${other}, so this node has no IPsec key`,
-    { field: `${namespace}/${secret}`, remedy: `Create it: ${create} (or: cilium encryption create-key)` },
+    { field: `${namespace}/${secret}`, remedy },
   )
 }
 

@@ -139,9 +139,12 @@ export class ModePart {
     }
     if (plan.wireguard === undefined) return []
     const state = await datapath.observe(plan.wireguard.name)
-    const begun = Date.now() - SESSION_MS
+    const now = Date.now()
+    // one that seems to be yet to come was made before the clock was set back: nobody knows when
     const alive = new Set(
-      state?.peers.filter(({ lastHandshake }) => (lastHandshake ?? 0) > begun).map(({ publicKey }) => publicKey),
+      state?.peers
+        .filter(({ lastHandshake }) => Math.abs(now - (lastHandshake ?? 0)) < SESSION_MS)
+        .map(({ publicKey }) => publicKey),
     )
     const planned = new Set(plan.wireguard.peers.map(({ publicKey }) => publicKey))
     return snapshot.peers.flatMap(({ name, publicKeyText }) => {

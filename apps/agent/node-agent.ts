@@ -26,6 +26,7 @@ import { Pods } from './cni/pods.ts'
 import { DeleteQueue } from './cni/queue.ts'
 import { CniServer } from './cni/server.ts'
 import { ConfigWatch } from './config-watch.ts'
+import { missingInterface } from './encrypt-interface.ts'
 import { type Endpoint, Endpoints, endpointsSchema } from './endpoints.ts'
 import { Health } from './health.ts'
 import { KeySource } from './key-source.ts'
@@ -89,6 +90,8 @@ export class NodeAgent {
   #facts: NodeFacts | undefined
   #cniFile: StateMessage = { state: 'Warning', msg: 'not written yet: this node is not programmed' }
   #podsUp = false
+  /** The last sentence about `encryption.ipsec.interface`: said once while it holds. */
+  #toldInterface: string | undefined
   readonly #cleanup: CleanupRequest
 
   constructor(options: NodeAgentOptions) {
@@ -110,9 +113,10 @@ export class NodeAgent {
     const onFailure = (error: unknown) => {
       const sentence = `the API server does not answer as it should: ${describeFault(error)}`
       // status tells for how long it has been so; the log tells once in a while
-      if (Date.now() - (told.get(sentence) ?? 0) < TELL_AGAIN_MS) return
+      const now = performance.now()
+      if (now - (told.get(sentence) ?? Number.NEGATIVE_INFINITY) < TELL_AGAIN_MS) return
       if (told.size > 100) told.clear()
-      told.set(sentence, Date.now())
+      told.set(sentence, now)
       log.warn(sentence)
     }
     this.#nodes = new NodeWatch(client, () => this.#agent?.nudge(), onFailure)
@@ -252,12 +256,11 @@ export class NodeAgent {
     const uses = stage === undefined ? mode?.type === 'ipsec' : receivesBy(stage.level).includes('ipsec')
     if (modeOf(config)?.type !== 'ipsec' && !uses) return await this.#keys.close()
     const { secret, keyFile, keyWatcher, interface: device } = config.ipsec
-    if (device !== undefined && !(await exists(`/sys/class/net/${device}`))) {
-      // Cilium's words; nothing else follows: encrypted packets are taken from whichever device they come by
-      this.#options.log.warn(`Device ${device} does not exist`, {
-        remedy: 'name one that the node has, or none: --set encryption.ipsec.interface=ethX',
-      })
+    const missing = device === undefined ? undefined : await missingInterface(device)
+    if (missing !== undefined && missing.message !== this.#toldInterface) {
+      this.#options.log.warn(missing.message, { setting: missing.field, remedy: missing.remedy })
     }
+    this.#toldInterface = missing?.message
     const { namespace } = this.#options
     await this.#keys.follow({ namespace, secret: secret.name, field: secret.field, file: keyFile, watched: keyWatcher })
   }

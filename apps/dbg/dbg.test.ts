@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { AgentStatus } from '#core/status/agent-status.ts'
+import { dropsOf } from '#core/status/drops.ts'
 import type { IpsecStatus } from '#core/status/encryption-status.ts'
 import { SocketAgentClient } from './agent-client.ts'
 import { runDbg } from './app.ts'
@@ -119,6 +120,19 @@ test('ipsec as the guide shows it, and the errors by their names', async () => {
     /^Errors: 4 +\n\tXfrmInNoStates: 3\n\tXfrmInStateProtoError: 1\n/m,
   )
   assert.equal((await dbg('encrypt status -o jsonpath={.ipsec.keys-in-use}', agent(ill))).out, '4')
+  const drops = dropsOf('engine', errors)
+  const explained: AgentClient = {
+    get: async () => ({
+      ...STATUS,
+      encryption: { mode: 'IPsec', ipsec: ill },
+      pellicle: { ...STATUS.pellicle, drops },
+    }),
+    post: async () => ({}),
+  }
+  assert.match(
+    (await dbg('encrypt status', explained)).out,
+    /^ {2}XfrmInNoStates +3 +for a key that this node does not receive by, .*compare the keys of both nodes/m,
+  )
 })
 
 test('flush asks for what Cilium asks, of the agent', async () => {

@@ -27,6 +27,8 @@ export interface KeeperPorts {
 }
 
 const SAVE_AFTER_MS = 1000
+/** After a failure: a file system that is full will be so for a while. */
+const SAVE_AGAIN_MS = 10_000
 const BARRIER_MS = 10_000
 const COUNTERS_MS = 2000
 /** Until the engine says how many it has room for. */
@@ -50,6 +52,9 @@ export class Keeper {
   #saveTimer: NodeJS.Timeout | undefined
   #savedRevision = 0
   #saving: Promise<void> = Promise.resolve()
+  /** Why not; empty: it was saved. */
+  #unsaved = ''
+  #stopped = false
   #configuring: Promise<unknown> = Promise.resolve()
   #announceReady: () => void = () => undefined
 
@@ -92,6 +97,7 @@ export class Keeper {
 
   /** The engine goes on without us. */
   async stop(): Promise<void> {
+    this.#stopped = true
     clearTimeout(this.#timer)
     clearTimeout(this.#saveTimer)
     await this.#control.close()
@@ -177,14 +183,15 @@ export class Keeper {
       this.#engine.request(request)
     }
     this.#armTimer()
-    if (this.#device.revision !== this.#savedRevision && this.#saveTimer === undefined) {
-      this.#saveTimer = setTimeout(() => {
-        this.#saveTimer = undefined
-        this.#save().catch((error: unknown) => {
-          this.#ports.log.error('cannot save', { error: describeFault(error) })
-        })
-      }, SAVE_AFTER_MS)
-    }
+    if (this.#device.revision !== this.#savedRevision) this.#saveLater(SAVE_AFTER_MS)
+  }
+
+  #saveLater(ms: number): void {
+    if (this.#saveTimer !== undefined) return
+    this.#saveTimer = setTimeout(() => {
+      this.#saveTimer = undefined
+      this.#save().catch(() => undefined)
+    }, ms)
   }
 
   #armTimer(): void {
@@ -205,11 +212,26 @@ export class Keeper {
     const next = this.#saving.then(async () => {
       const { revision } = this.#device
       if (revision === this.#savedRevision) return
-      await this.#storage.save(this.#device)
+      try {
+        await this.#storage.save(this.#device)
+      } catch (error) {
+        this.#notSaved(error)
+        throw error
+      }
+      if (this.#unsaved !== '') this.#ports.log.info('saved again')
+      this.#unsaved = ''
       this.#savedRevision = revision
     })
     this.#saving = next.catch(() => undefined)
     return next
+  }
+
+  /** Told once: packets go on, and only a keeper that is started again meanwhile would know less. */
+  #notSaved(error: unknown): void {
+    const why = describeFault(error)
+    if (why !== this.#unsaved) this.#ports.log.error('cannot save', { error: why })
+    this.#unsaved = why
+    if (!this.#stopped) this.#saveLater(SAVE_AGAIN_MS)
   }
 }
 

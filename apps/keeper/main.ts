@@ -3,7 +3,7 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { describeFault } from '#core/fault/fault.ts'
-import { createLog } from '#io/telemetry/log.ts'
+import { createLog, lineWriter } from '#io/telemetry/log.ts'
 import { Keeper } from './keeper.ts'
 import { readSettings } from './settings.ts'
 import { listenOn } from './supervisor.ts'
@@ -14,7 +14,7 @@ const settings = readSettings(process.env)
 const log = createLog({
   format: settings.logFormat,
   level: settings.logLevel,
-  write: (line) => process.stderr.write(line),
+  write: lineWriter(process.stderr),
 })
 process.umask(0o077)
 

@@ -25,7 +25,7 @@ export class Orphans {
     graceMs = GRACE_MS,
     signal?: AbortSignal,
   ): Promise<readonly string[]> {
-    const now = this.#client.clock.now()
+    const now = this.#client.clock.steady()
     const orphans = ciliumNodes.filter((node) => !nodes.has(node.metadata.name))
     const names = new Set(orphans.map((node) => node.metadata.name))
     for (const name of this.#since.keys()) if (!names.has(name)) this.#since.delete(name)

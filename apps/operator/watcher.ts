@@ -97,7 +97,7 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
       }),
       config,
     }
-    const report = troubles.update(client.clock.now(), findTroubles(view))
+    const report = troubles.update(client.clock.steady(), findTroubles(view))
     for (const finding of report.tell) await tell(finding)
     for (const { reason, node } of report.resolved) log.info('resolved', { reason, node })
     const counts = troubles.counts()

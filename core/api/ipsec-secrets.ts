@@ -99,3 +99,15 @@ function asLines(texts: readonly string[]): string {
 function lines(text: string | undefined): readonly string[] | undefined {
   return text?.split('\n').filter((line) => line.trim() !== '')
 }
+
+/** What to type where the Secret was made in the wrong namespace. */
+export function copyCommand(secret: string, field: string, from: string, to: string): string {
+  const path = field.replaceAll('.', '\\.')
+  const text = `kubectl -n ${from} get secret ${secret} -o jsonpath='{.data.${path}}' | base64 -d`
+  return `kubectl -n ${to} create secret generic ${secret} --from-literal=${field}="$(${text})"`
+}
+
+/** Finds it, for whoever may look into all namespaces. */
+export function findCommand(secret: string): string {
+  return `kubectl get secrets -A --field-selector metadata.name=${secret}`
+}

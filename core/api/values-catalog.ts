@@ -63,6 +63,7 @@ export const OWN_REASONS: Readonly<Record<string, string>> = {
   maglev: 'Services are the work of kube-proxy',
   svcSourceRangeCheck: 'kube-proxy checks the source ranges of Services',
   bpf: 'there is no eBPF here',
+  devices: 'encrypted packets leave by the device that routes to the other node, and are taken from any',
   'daemon.enableSourceIPVerification': "a pod's source address is checked on its own node in any case",
   hubble: 'there is no Hubble here; see pellicle encryption status',
   envoy: 'there is no L7 proxy here',

@@ -47,6 +47,7 @@ for (const [path, value] of [
   ['kubeProxyReplacement', true],
   ['encryption.ipsec.keyRotationDuration', '10m'],
   ['encryption.interface', 'eth0'],
+  ['devices', 'eth0'],
   ['operator.prometheus.enabled', true],
   ['daemon.enableSourceIPVerification', true],
 ] as const) {

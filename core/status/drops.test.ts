@@ -25,6 +25,13 @@ test('every counter that a packet can end in has a meaning, and no other has', a
   assert.deepEqual([...Object.keys(DROPS), ...Object.keys(XFRM)].sort(), [...names].sort())
 })
 
+test('the manual has every counter of IPsec with what it means and what to do', async () => {
+  const manual = await readFile('docs/operate/status.md', 'utf8')
+  for (const [name, { means, todo }] of Object.entries(XFRM)) {
+    assert.ok(manual.includes(`| \`${name}\` | ${means} | ${todo} |`), name)
+  }
+})
+
 test('only what dropped something is told, most first, each with what to do', () => {
   const drops = dropsOf('engine', {
     packetsSent: 9,

@@ -1,4 +1,4 @@
-import { XFRM } from './xfrm.ts'
+import { xfrmSentence } from './xfrm.ts'
 
 /**
  * Every counter that a packet can end in, with what it means and what to do. Names are those of `nft list counters`
@@ -128,6 +128,6 @@ export function isUnusual({ name }: DropStatus): boolean {
 }
 
 function sentenceOf(name: string): string {
-  const meaning = DROPS[name] ?? XFRM[name]
-  return meaning === undefined ? 'of another release' : `${meaning.means}. ${meaning.todo}`
+  const meaning = DROPS[name]
+  return meaning === undefined ? xfrmSentence(name) : `${meaning.means}. ${meaning.todo}`
 }

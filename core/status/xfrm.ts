@@ -64,6 +64,12 @@ export const XFRM: Readonly<Record<string, XfrmMeaning>> = {
   },
 }
 
+/** What it means, and what to do. */
+export function xfrmSentence(name: string): string {
+  const meaning = Object.hasOwn(XFRM, name) ? XFRM[name] : undefined
+  return meaning === undefined ? 'of another release' : `${meaning.means}. ${meaning.todo}`
+}
+
 /** Those that are not zero, by name. */
 export function xfrmErrors(counters: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
   const found = Object.entries(counters).filter(([name, count]) => name.startsWith('Xfrm') && count > 0)

@@ -6,6 +6,7 @@ const ERRNOS: Readonly<Record<string, number>> = {
   'uapi.version': -93, // EPROTONOSUPPORT
   'wireguard.peer.full': -28, // ENOSPC
   'store.full': -28,
+  'store.read-only': -30, // EROFS
   'port.taken': -98, // EADDRINUSE
   'engine.away': -11, // EAGAIN
 }

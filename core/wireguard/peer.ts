@@ -86,7 +86,7 @@ export class Peer {
   lastHandshake: number | undefined
   /** Greatest TAI64N label taken from this peer: survives restarts, or an old initiation could be replayed. */
   lastReceivedLabel: Uint8Array = new Uint8Array(TAI64N_BYTES)
-  /** And the last one sent to it: the peer would refuse an earlier one after our clock was set back. */
+  /** And the last one sent to it: the peer refuses an earlier one after our clock was set back, and calls us instead. */
   lastSentLabel: Uint8Array = new Uint8Array(TAI64N_BYTES)
   readonly #context: PeerContext
   readonly #publicKey: Uint8Array
@@ -296,8 +296,10 @@ export class Peer {
     if (this.#staticStatic === undefined) return 'no-key'
     const opened = read.readPayload(this.#staticStatic)
     if (opened === undefined || opened.payload.length !== TAI64N_BYTES) return 'forged'
-    if (compareTai64n(opened.payload, this.lastReceivedLabel) <= 0) {
+    const order = compareTai64n(opened.payload, this.lastReceivedLabel)
+    if (order <= 0) {
       opened.next.wipe()
+      if (order < 0) this.#callBack(now)
       return 'replayed'
     }
     if (now.monotonic - this.#lastInitiationTaken < INITIATION_INTERVAL) {
@@ -376,6 +378,23 @@ export class Peer {
     this.#context.changed(this)
   }
 
+  /**
+   * An initiation of this peer's that is older than the last one: played again by somebody, or the peer's clock was set
+   * back and it has forgotten what it had sent. That cannot be told apart, and the peer would be refused until its clock has
+   * caught up, so it is called instead, at the address that is known: our labels are later than any that it has seen. Who
+   * plays messages again learns nothing and gains a handshake a quarter of a minute: a peer that has just been heard by a
+   * young session is not called.
+   */
+  #callBack(now: Now): void {
+    const session = this.#aliveSession(now)
+    const heard = Math.max(session?.born ?? 0, this.activity.lastAuthenticated)
+    const isWell =
+      session !== undefined &&
+      now.monotonic - session.born < REKEY_AFTER_TIME &&
+      now.monotonic - heard < KEEPALIVE_TIMEOUT + REKEY_TIMEOUT
+    if (!isWell) this.#initiate(now)
+  }
+
   #sendInitiation(now: Now, identity: Identity, staticStatic: Uint8Array, endpoint: EngineEndpoint): void {
     this.#dropHandshake()
     const clock = tai64nOf(now.unix)
@@ -426,7 +445,7 @@ export class Peer {
     this.#context.changed(this)
   }
 
-  #aliveSession(now: Now): unknown {
+  #aliveSession(now: Now): Session | undefined {
     const session = this.sessions.current
     return session !== undefined && now.monotonic - session.born < REJECT_AFTER_TIME ? session : undefined
   }

@@ -20,6 +20,9 @@ class QuickClock implements Clock {
   now(): number {
     return this.time
   }
+  steady(): number {
+    return this.time
+  }
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     this.waits.push(ms)
     this.time += ms

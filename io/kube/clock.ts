@@ -2,8 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 /** What waits and tells the time; tests pass one that they move by hand. */
 export interface Clock {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch, for what others read: it may be set, back as well. */
   now(): number
+  /** Milliseconds since some moment, for how long something lasts: it never goes back. */
+  steady(): number
   /** Rejects with the signal's reason when that is aborted first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>
   /** 0 ≤ x < 1, for jitter only. */
@@ -12,6 +14,7 @@ export interface Clock {
 
 export const SYSTEM_CLOCK: Clock = {
   now: () => Date.now(),
+  steady: () => performance.now(),
   sleep: async (ms, signal) => {
     await sleep(ms, undefined, signal === undefined ? {} : { signal })
   },

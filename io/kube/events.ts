@@ -47,7 +47,8 @@ export class EventRecorder {
   }
 
   async record(event: EventNote, signal?: AbortSignal): Promise<void> {
-    const now = this.#client.clock.now()
+    const { clock } = this.#client
+    const [now, at] = [clock.now(), clock.steady()]
     const key = [event.regarding.kind, event.regarding.namespace, event.regarding.name, event.reason, event.note].join(
       '\n',
     )
@@ -55,8 +56,8 @@ export class EventRecorder {
     try {
       if (known !== undefined) {
         known.count++
-        if (now - known.written < REPEAT_MS) return
-        known.written = now
+        if (at - known.written < REPEAT_MS) return
+        known.written = at
         const series = { count: known.count, lastObservedTime: microTime(now) }
         await this.#client.patch(EVENTS, known.name, { series }, { namespace: known.namespace, signal })
         return
@@ -75,7 +76,7 @@ export class EventRecorder {
         note: cut(event.note),
         regarding: event.regarding,
       }
-      this.#remember(key, { name, namespace, count: 1, written: now })
+      this.#remember(key, { name, namespace, count: 1, written: at })
       await this.#client.create(EVENTS, object, { namespace, signal })
     } catch (error) {
       this.#known.delete(key)

@@ -109,7 +109,7 @@ export class Informer<T extends KubeObject> {
       synced: this.#isSynced,
       objects: this.#objects.size,
       lastContact: this.#lastContact,
-      staleMs: this.#brokenSince === undefined ? 0 : Math.max(0, this.#client.clock.now() - this.#brokenSince),
+      staleMs: this.#brokenSince === undefined ? 0 : Math.max(1, this.#client.clock.steady() - this.#brokenSince),
       resourceVersion: this.#resourceVersion,
       relists: this.#relists,
       watches: this.#watches,
@@ -120,14 +120,14 @@ export class Informer<T extends KubeObject> {
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping
-    this.#brokenSince = this.#client.clock.now()
+    this.#brokenSince = this.#client.clock.steady()
     while (!signal.aborted) {
-      const begun = this.#client.clock.now()
+      const begun = this.#client.clock.steady()
       try {
         if (this.#resourceVersion === undefined && !this.#streaming) await this.#list()
         await this.#watch()
         // a watch that the server ends at once is no success: without a pause we would hammer it
-        if (this.#client.clock.now() - begun >= 1000) this.#backoff.reset()
+        if (this.#client.clock.steady() - begun >= 1000) this.#backoff.reset()
         else await this.#pause(undefined)
       } catch (error) {
         if (signal.aborted) break
@@ -146,7 +146,7 @@ export class Informer<T extends KubeObject> {
     if (hasCode(error, 'kube.expired') || hasCode(error, 'kube.protocol')) this.#resourceVersion = undefined
     this.#failures++
     this.#lastFailure = error
-    this.#brokenSince ??= this.#client.clock.now()
+    this.#brokenSince ??= this.#client.clock.steady()
     await this.#pause(error)
   }
 

@@ -25,7 +25,7 @@ export interface LeaderOptions {
  * over at once. `lead` gets a signal that is aborted when we lose the Lease: it must end then, and we apply again.
  *
  * As in client-go, only our own clock counts: a lease is dead when *we* have not seen it change for its duration, so
- * clocks of different nodes may differ; and the holder stops before others may begin.
+ * clocks of different nodes may differ, and be set; and the holder stops before others may begin.
  */
 export async function runAsLeader(
   client: KubeClient,
@@ -83,19 +83,19 @@ class Election {
 
   /** Resolves when we no longer hold it, or the signal is aborted. */
   async hold(signal: AbortSignal): Promise<void> {
-    let renewed = this.#client.clock.now()
+    let renewed = this.#client.clock.steady()
     while (!signal.aborted) {
       try {
         await this.#pause(signal)
         // the call itself may not outlast the deadline either
-        const left = renewed + this.#renewMs - this.#client.clock.now()
+        const left = renewed + this.#renewMs - this.#client.clock.steady()
         if (left <= 0) break
-        if (await this.#try(AbortSignal.any([signal, AbortSignal.timeout(left)]))) renewed = this.#client.clock.now()
+        if (await this.#try(AbortSignal.any([signal, AbortSignal.timeout(left)]))) renewed = this.#client.clock.steady()
         else if (this.#holder !== '' && this.#holder !== this.#identity) break
       } catch {
         // aborted: by the signal or by the deadline, and the loop sees which
       }
-      if (this.#client.clock.now() - renewed >= this.#renewMs) break
+      if (this.#client.clock.steady() - renewed >= this.#renewMs) break
     }
   }
 
@@ -160,7 +160,7 @@ class Election {
 
   #see(lease: Lease): void {
     if (this.#seen?.lease.metadata.resourceVersion !== lease.metadata.resourceVersion) {
-      this.#seen = { lease, at: this.#client.clock.now() }
+      this.#seen = { lease, at: this.#client.clock.steady() }
     }
     const holder = lease.spec?.holderIdentity ?? ''
     if (holder !== this.#holder && holder !== '' && holder !== this.#identity) this.#options.onFollow?.(holder)
@@ -169,7 +169,7 @@ class Election {
 
   #isDead(lease: Lease): boolean {
     const duration = (lease.spec?.leaseDurationSeconds ?? 0) * 1000
-    return this.#seen !== undefined && this.#client.clock.now() - this.#seen.at > duration
+    return this.#seen !== undefined && this.#client.clock.steady() - this.#seen.at > duration
   }
 }
 

@@ -22,7 +22,8 @@ export async function readSmallFile(path: string): Promise<Uint8Array<ArrayBuffe
 
 /**
  * Replaces the whole file or leaves the old one: written beside it, flushed, renamed, folder flushed. The mode is set
- * whatever the umask is. A full disk rejects with Fault `store.full`, anything else with `store.write`; the old content stays.
+ * whatever the umask is. A full disk rejects with Fault `store.full`, a
+ * read-only one with `store.read-only`, anything else with `store.write`; the old content stays.
  */
 export async function writeFileAtomic(path: string, data: Uint8Array | string, mode = 0o600): Promise<void> {
   const folder = dirname(path)
@@ -66,6 +67,13 @@ function writeFault(path: string, error: unknown): Fault {
     return new Fault('store.full', `no space left to write ${path}`, {
       field: path,
       remedy: `Free some space in ${dirname(path)}; the content from before is still there, and this is tried again.`,
+      cause: error,
+    })
+  }
+  if (code === 'EROFS') {
+    return new Fault('store.read-only', `cannot write ${path}: its file system is read-only`, {
+      field: path,
+      remedy: `Mount the file system of ${dirname(path)} writable; the content from before is still there, and this is tried again.`,
       cause: error,
     })
   }

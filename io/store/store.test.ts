@@ -32,7 +32,7 @@ test('a missing file is undefined, removing it again is fine', async () => {
   assert.equal(await readSmallFile(path), undefined)
 })
 
-test('a full disk says so, keeps the old content and leaves no draft', async (t) => {
+test('a full or read-only disk says so, keeps the old content and leaves no draft', async (t) => {
   // a tmpfs of one page is the smallest full disk
   const { spawnSync } = await import('node:child_process')
   const disk = await mkdtemp(join(tmpdir(), 'pa-full-'))
@@ -52,6 +52,14 @@ test('a full disk says so, keeps the old content and leaves no draft', async (t)
     })
     assert.equal(await readFile(path, 'utf8'), 'old')
     assert.deepEqual(await readdir(disk), ['state'])
+    assert.equal(spawnSync('mount', ['-o', 'remount,ro', disk]).status, 0)
+    await assert.rejects(writeFileAtomic(path, 'new'), (error) => {
+      assert.ok(error instanceof Fault)
+      assert.equal(error.code, 'store.read-only')
+      assert.match(error.message, /its file system is read-only/)
+      return true
+    })
+    assert.equal(await readFile(path, 'utf8'), 'old')
   } finally {
     spawnSync('umount', [disk])
     await rm(disk, { recursive: true })

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { createLog, type LogOptions } from './log.ts'
 
 function capture(options: LogOptions): { log: ReturnType<typeof createLog>; lines: string[] } {
@@ -47,5 +50,27 @@ test('key material never reaches a line', () => {
     assert.equal(lines.length, 2)
     for (const line of lines)
       assert.ok(!line.includes('c2Vj') && !line.includes('secret-bytes') && !line.includes('115,101'))
+  }
+})
+
+test('a log that has no room, or no reader, ends no program', () => {
+  const log = fileURLToPath(new URL('./log.ts', import.meta.url))
+  const program = `
+    const { createLog } = await import(${JSON.stringify(log)})
+    const log = createLog()
+    for (let i = 0; i < 3; i++) {
+      log.warn('nobody can read this')
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    process.stderr.write('still here')`
+  const full = openSync('/dev/full', 'w')
+  try {
+    const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', full, 'pipe'],
+      encoding: 'utf8',
+    })
+    assert.deepEqual([status, stderr], [0, 'still here'])
+  } finally {
+    closeSync(full)
   }
 })

@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs'
 import { pino } from 'pino'
 import { formatLogfmt } from './logfmt.ts'
 
@@ -44,8 +45,31 @@ const REDACTED = '[redacted]'
 const LEVEL_NAMES: Readonly<Record<number, LogLevel>> = { 20: 'debug', 30: 'info', 40: 'warning', 50: 'error' }
 const PINO_NAMES = { debug: 'debug', info: 'info', warning: 'warn', error: 'error' } as const
 
+/**
+ * Writes to a stream of this process. A line that cannot be written (a full disk, a reader that has gone) is lost: else it
+ * would end the program.
+ */
+export function lineWriter(stream: NodeJS.WritableStream & { readonly fd: number }): (line: string) => void {
+  // without a listener an error ends the process; the stream itself takes nothing after one, its descriptor does
+  let isBroken = false
+  stream.on('error', () => {
+    isBroken = true
+  })
+  return (line) => {
+    if (!isBroken) {
+      stream.write(line)
+      return
+    }
+    try {
+      writeSync(stream.fd, line)
+    } catch {
+      // no room still
+    }
+  }
+}
+
 export function createLog(options: LogOptions = {}): Log {
-  const write = options.write ?? ((line: string) => process.stdout.write(line))
+  const write = options.write ?? lineWriter(process.stdout)
   const now = options.now ?? Date.now
   const logfmt = (options.format ?? 'logfmt') === 'logfmt'
   const logger = pino(

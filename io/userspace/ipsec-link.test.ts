@@ -170,6 +170,37 @@ test('an engine that is started again is told, one without room says what to do'
   }),
 )
 
+test('a memory that is lost in the middle gets no key that was derived under its predecessor', LIMIT, async () => {
+  let lost = 0
+  for (let at = 1, all = Number.POSITIVE_INFINITY; at <= all; at++) {
+    await withEngine(async ({ apply, engine, runtime, datapath }) => {
+      await apply(peer(1))
+      const { bootId } = await datapath.openIpsec(SETTINGS)
+      const former = engine()
+      let seen = 0
+      former.before = () => {
+        if (++seen === at) runtime.loseMemory(NAME)
+      }
+      const both = { receive: [K3, K4], send: K4 }
+      const applied = datapath.applyIpsec(deviceOf(bootId, [peer(1, both), peer(2, both)]))
+      const refused = await applied.then(
+        () => undefined,
+        (error: unknown) => error,
+      )
+      if (engine() === former) {
+        all = at
+        assert.equal(refused, undefined)
+        return
+      }
+      lost++
+      assert.deepEqual(engine().requests, [], `lost at request ${at}`)
+      await apply(peer(1, both))
+      assert.ok(engine().requests.some(({ op }) => op === 'setSending'))
+    })
+  }
+  assert.ok(lost > 5, `${lost}`)
+})
+
 test('a prefix that nobody has any more goes after all else', LIMIT, () =>
   withEngine(async ({ apply, engine }) => {
     const extra = requireCidr('10.9.0.0/24', 'test')

@@ -98,10 +98,12 @@ export class IpsecLink {
     }
     const wanted = this.#derivation.wanted(device, (peer) => identityOf(device.bootId, peer))
     const state = await this.#engine.dump(this.#timeoutMs)
+    this.#still(hello)
     const change = diffIpsec(wanted, state, { maxPeers: hello.maxPeers, udpPort: device.udpPort })
-    await this.#askAll(change.receive, wanted, change.slots)
-    await this.#askAll(change.send, wanted, change.slots)
-    await this.#askAll(change.remove, wanted, change.slots)
+    for (const requests of [change.receive, change.send, change.remove]) {
+      this.#still(hello)
+      await this.#askAll(requests, wanted, change.slots)
+    }
     this.#names = new Map(wanted.map((peer) => [peer.identity, peer]))
     const heard = new Set(
       state.peers.filter(({ activity }) => activity.lastAuthenticated > 0).map(({ publicKey }) => publicKey),
@@ -114,6 +116,15 @@ export class IpsecLink {
         this.#calling.set(slot, Number.POSITIVE_INFINITY)
       }
     }
+  }
+
+  /**
+   * Keys that were derived under one boot id must not come into a memory of another one: its numbers begin again at 1, and
+   * they may all have been used.
+   */
+  #still(before: EngineHello): void {
+    const now = this.#engine.hello
+    if (now === undefined || bootIdOf(now) !== bootIdOf(before)) throw this.#away(undefined)
   }
 
   /** Rejects when one is refused; the others were asked for all the same. */

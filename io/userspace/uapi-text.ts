@@ -68,6 +68,12 @@ interface MutablePeer {
   persistentKeepalive: number
 }
 
+const REFUSALS: Readonly<Record<string, string>> = {
+  '-28': 'no space left: in the file system of /run/pellicle on its node, or for another peer',
+  '-30': 'the file system of /run/pellicle on its node is read-only',
+  '-98': 'somebody else has the UDP port',
+}
+
 function parseLines(text: string): { key: string; value: string }[] {
   const lines = text.split('\n').filter((line) => line !== '')
   const pairs = lines.map((line) => {
@@ -78,7 +84,8 @@ function parseLines(text: string): { key: string; value: string }[] {
   const last = pairs.pop()
   if (last?.key !== 'errno') throw protocolFault('an answer without errno')
   if (last.value !== '0') {
-    throw new Fault('datapath.refused', `the keeper refused with errno ${last.value}`, {
+    const why = REFUSALS[last.value]
+    throw new Fault('datapath.refused', `the keeper refused with errno ${last.value}${why ? ` (${why})` : ''}`, {
       remedy: 'See the log of DaemonSet pellicle-keeper.',
     })
   }

@@ -1,18 +1,34 @@
 /** Where an agent's IPsec keys come from, against a real API server and a folder as kubelet writes it. */
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
 import { type KeyReading, KeySource } from '#apps/agent/key-source.ts'
 import { formatKeptKeys, KEPT_SECRET, secretOf } from '#core/api/ipsec-secrets.ts'
+import type { KubeObject, Resource } from '#core/api/object.ts'
 import { SECRETS } from '#core/api/resources.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { SILENT } from '#io/telemetry/log.ts'
 import { apiSuite, until } from '#test/kit/api-suite.ts'
+import type { ApiServer } from '#test/kit/apiserver.ts'
+import { findProgram } from '#test/kit/kubernetes-programs.ts'
 
+const run = promisify(execFile)
 let client: KubeClient
+let server: ApiServer
 const realTest = apiSuite((made) => {
   client = made.client
+  server = made.server
+})
+
+const RBAC = (kind: string): Resource<KubeObject> => ({
+  group: 'rbac.authorization.k8s.io',
+  version: 'v1',
+  kind,
+  plural: `${kind.toLowerCase()}s`,
+  namespaced: true,
 })
 
 const KEY = (id: number) =>
@@ -89,6 +105,38 @@ realTest('a Secret in another namespace is named', () =>
     await follow()
     await until(() => /there is one in namespace kube-system/.test(source.reading.problem?.message ?? ''))
     assert.equal(source.reading.current, undefined)
+    // what is told to type does it
+    const command = /^Copy it: (kubectl .*)$/.exec(source.reading.problem?.remedy ?? '')?.[1]
+    assert.ok(command !== undefined)
+    const kubectl = findProgram('kubectl')
+    if (kubectl === undefined) return
+    const PATH = `${dirname(kubectl)}:${process.env['PATH'] ?? ''}`
+    await run('bash', ['-c', command], { env: { ...process.env, KUBECONFIG: server.kubeconfig, PATH } })
+    await until(() => ids(source) === '3')
+  }),
+)
+
+realTest('an agent with no more rights than the chart gives is told how to find it', () =>
+  withSource(async ({ secret }) => {
+    const allowed = await server.as('chart-agent')
+    const source = new KeySource(allowed, SILENT, () => undefined)
+    const scope = { namespace: 'default' }
+    const name = `only-${secret}`
+    const rule = { apiGroups: [''], resources: ['secrets'], resourceNames: [secret, KEPT_SECRET] }
+    const rules = [{ ...rule, verbs: ['get', 'list', 'watch'] }]
+    const made = { fieldManager: 'test', force: true, ...scope }
+    const apiGroup = 'rbac.authorization.k8s.io'
+    await client.apply(RBAC('Role'), { metadata: { name }, rules } as KubeObject, made)
+    const subjects = [{ kind: 'User', name: 'chart-agent', apiGroup }]
+    const binding = { metadata: { name }, roleRef: { apiGroup, kind: 'Role', name }, subjects }
+    await client.apply(RBAC('RoleBinding'), binding, made)
+    try {
+      await source.follow({ ...scope, secret, field: 'keys', file: undefined, watched: true })
+      await until(() => /in another namespace: kubectl get secrets -A/.test(source.reading.problem?.remedy ?? ''))
+      assert.doesNotMatch(source.reading.problem?.message ?? '', /may not read/)
+    } finally {
+      await source.close()
+    }
   }),
 )
 

@@ -15,6 +15,8 @@ export class FakeIpsecEngine {
   readonly heard = new Set<number>()
   /** Answered with `full` from now on. */
   full = false
+  /** Called with each request before it is carried out. */
+  before: (request: EngineRequest) => void = () => undefined
   readonly #peers = new Map<number, PublicKey>()
   readonly #allowed = new Map<Cidr, number>()
   readonly #associations = new Map<string, DumpedAssociation>()
@@ -36,6 +38,8 @@ export class FakeIpsecEngine {
     socket.on('data', (chunk: Buffer) => {
       for (const body of splitter.push(chunk)) {
         const { id, request } = decodeRequest(body)
+        this.before(request)
+        if (socket.destroyed) return
         const status = this.#handle(id, request, (event) => this.#say(socket, event))
         const text = request.op === 'counters' ? '{"XfrmInNoStates":0}' : ''
         this.#say(socket, { type: 'reply', request: id, status, text })

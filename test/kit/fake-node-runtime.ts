@@ -44,6 +44,13 @@ export class FakeNodeRuntime {
     await Promise.all(Array.from(this.#servers.keys(), (name) => this.#end(name)))
   }
 
+  /** A supervisor that is killed and started again at once: all that engines had is gone, and their instance is another. */
+  loseMemory(name: string): void {
+    const before = this.engines.get(name)
+    this.engines.set(name, new FakeIpsecEngine())
+    before?.restart()
+  }
+
   async #supervise(question: Question): Promise<object> {
     const { id, op } = question
     const refuse = (code: string, message: string) => ({ id, ok: false, code, message, remedy: 'try another' })
@@ -114,13 +121,12 @@ export class FakeNodeRuntime {
   }
 
   async #serveEngine(name: string): Promise<void> {
-    const engine = new FakeIpsecEngine()
-    this.engines.set(name, engine)
+    this.engines.set(name, new FakeIpsecEngine())
     await mkdir(join(this.#folder, name), { recursive: true })
     const server = createServer((socket) => {
       this.#sockets.add(socket)
       socket.on('close', () => this.#sockets.delete(socket))
-      engine.accept(socket)
+      this.engines.get(name)?.accept(socket)
     })
     this.#servers.set(name, server)
     await new Promise<void>((resolve) => server.listen(join(this.#folder, name, 'engine.sock'), resolve))

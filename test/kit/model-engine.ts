@@ -225,12 +225,13 @@ export class ModelEngine {
   }
 
   #setSession(slot: Slot, request: SetSession): void {
+    const same = [...slot.places.values()].find(({ sendKey }) => Buffer.compare(sendKey, request.sendKey) === 0)
     const session = {
       ...request,
       sendKey: new Uint8Array(request.sendKey),
       receiveKey: new Uint8Array(request.receiveKey),
-      sent: 0n,
-      window: new ReplayWindow(8192),
+      sent: same?.sent ?? 0n,
+      window: same?.window ?? new ReplayWindow(8192),
     }
     if (request.place === 'next') {
       slot.places.set('next', session)

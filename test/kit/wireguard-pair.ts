@@ -3,9 +3,12 @@ import type { EngineEvent } from '#core/engine/event.ts'
 import type { EngineRequest } from '#core/engine/request.ts'
 import { type Ip, requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
+import type { NoiseCrypto } from '#core/noise/crypto.ts'
 import type { DeviceChange, PeerChange } from '#core/wireguard/change.ts'
+import type { Now } from '#core/wireguard/clock.ts'
 import { Device } from '#core/wireguard/device.ts'
 import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
+import type { Labels } from '#core/wireguard/labels.ts'
 import { type Message, parseMessage } from '#core/wireguard/message.ts'
 import type { Peer } from '#core/wireguard/peer.ts'
 import { wireguardCrypto as crypto } from '#io/crypto/wireguard-crypto.ts'
@@ -31,6 +34,10 @@ const LATENCY = 5
 export class Wire {
   readonly clock = new VirtualClock()
   readonly seen: Datagram[] = []
+  /** Every key and counter that data was sealed by, of all nodes. */
+  readonly sealed = new Set<string>()
+  /** Those of them that were used twice. */
+  readonly reused: string[] = []
   fate: Fate = () => [LATENCY]
   readonly #nodes: Node[] = []
 
@@ -81,6 +88,8 @@ export class Node {
   readonly #random
   /** False: the keeper is dead. */
   alive = true
+  /** Milliseconds by which this node's wall clock is wrong. */
+  clockError = 0
 
   constructor(wire: Wire, seed: number, outer: string, inner: string) {
     this.wire = wire
@@ -96,8 +105,20 @@ export class Node {
   }
 
   configure(change: DeviceChange, restored = false): void {
-    this.device.configure(this.wire.clock.now, change, restored)
+    this.device.configure(this.now, change, restored)
     this.settle()
+  }
+
+  get now(): Now {
+    const { monotonic, unix } = this.wire.clock.now
+    return { monotonic, unix: unix + this.clockError }
+  }
+
+  /** The machine boots: of device and engine nothing is left but the key. Whom it knows is to be said again. */
+  reboot(): void {
+    this.device = this.#newDevice()
+    this.engine = this.#newEngine()
+    this.configure({ privateKey: this.privateKey, replacePeers: false, peers: [] })
   }
 
   /** The usual way to know the other: its inner address, and where it is. */
@@ -138,20 +159,30 @@ export class Node {
 
   handle(event: EngineEvent): void {
     if (!this.alive) return
-    this.device.handleEvent(this.wire.clock.now, event)
+    this.device.handleEvent(this.now, event)
     this.settle()
   }
 
-  /** The keeper dies and a new one reads the same configuration; the engine goes on. */
-  restartKeeper(down: number, change: DeviceChange): void {
+  /** What a keeper saves. */
+  labels(): ReadonlyMap<PublicKey, Labels> {
+    return new Map(
+      [...this.device.peers].map(([key, { lastReceivedLabel: received, lastSentLabel: sent }]) => [
+        key,
+        { received, sent },
+      ]),
+    )
+  }
+
+  /** The keeper dies and a new one reads the same configuration and what was saved; the engine goes on. */
+  restartKeeper(down: number, change: DeviceChange, saved?: ReadonlyMap<PublicKey, Partial<Labels>>): void {
     this.alive = false
-    const labels = [...this.device.peers.values()].map((peer) => [peer.publicKey, peer.lastReceivedLabel] as const)
+    const received = [...this.labels()].map(([key, labels]) => [key, { received: labels.received }] as const)
     this.wire.clock.after(down, () => {
       this.alive = true
       this.device = this.#newDevice()
-      this.device.configure(this.wire.clock.now, change, true)
-      for (const [key, label] of labels) this.device.peers.get(key)?.restoreLabels({ received: label })
-      this.device.reconcile(this.wire.clock.now, this.engine.dump(), true)
+      this.device.configure(this.now, change, true)
+      for (const [key, labels] of saved ?? received) this.device.peers.get(key)?.restoreLabels(labels)
+      this.device.reconcile(this.now, this.engine.dump(), true)
       this.settle()
     })
   }
@@ -167,7 +198,7 @@ export class Node {
     const { device } = this
     this.wire.clock.at(deadline, () => {
       if (!this.alive || this.device !== device || device.nextTimeout() !== deadline) return
-      device.handleTimeout(this.wire.clock.now)
+      device.handleTimeout(this.now)
       this.settle()
     })
   }
@@ -177,7 +208,17 @@ export class Node {
   }
 
   #newEngine(): ModelEngine {
-    return new ModelEngine(this.wire.clock, crypto, {
+    const { sealed, reused } = this.wire
+    const watched: NoiseCrypto = {
+      ...crypto,
+      seal: (key, counter, plaintext, data) => {
+        const use = `${Buffer.from(key).toString('hex')} ${counter}`
+        if (sealed.has(use)) reused.push(use)
+        sealed.add(use)
+        return crypto.seal(key, counter, plaintext, data)
+      },
+    }
+    return new ModelEngine(this.wire.clock, watched, {
       transmit: (message, destination) => this.wire.send(this.endpoint, destination, message),
       report: (event) => this.handle(event),
       deliver: (packet) => this.received.push(packet),

@@ -14,6 +14,8 @@ import { currentRelease } from '#io/helm/release.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { type ApiServer, missingForApiServer, startApiServer } from '#test/kit/apiserver.ts'
 import { type CliRun, runPellicle } from '#test/kit/cli.ts'
+import { findProgram } from '#test/kit/kubernetes-programs.ts'
+import { SLOW } from '#test/kit/slow.ts'
 
 /** The cluster CLI against a real kube-apiserver, with the real Helm. No kubelet: agents are played where they answer. */
 
@@ -162,9 +164,50 @@ describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${mis
     const reset = await cli('upgrade', '--reset-values')
     assert.equal(reset.code, 0, reset.stderr)
     const without = (await client.get(CONFIG_MAPS, 'cilium-config', scope)).data ?? {}
-    assert.equal(without['enable-wireguard'], undefined)
+    assert.equal(without['enable-wireguard'], 'false')
     assert.equal(without['pellicle-cluster-cidrs'], '10.244.0.0/16')
     assert.equal((await cli('upgrade', ...WIREGUARD)).code, 0)
+  })
+
+  test('encryption is turned off, and over to IPsec, by helm template and kubectl apply', async (t) => {
+    const kubectl = findProgram('kubectl')
+    if (kubectl === undefined) return t.skip('needs kubectl')
+    const read = async () => {
+      const data = (await client.get(CONFIG_MAPS, 'cilium-config', scope)).data ?? {}
+      const parsed = parseConfig(data)
+      assert.ok(parsed.ok, `what agents would start with: ${JSON.stringify(data)}`)
+      const set = await client.get(DAEMON_SETS, 'cilium', scope)
+      return { ...parsed.value.config, template: JSON.stringify(set.spec?.template) }
+    }
+    const apply = async (...set: string[]) => {
+      const given = ['pellicle.clusterCIDRs={10.244.0.0/16}', ...set].flatMap((one) => ['--set', one])
+      const args = [
+        'template',
+        'cilium',
+        `${root}deploy/chart`,
+        '-n',
+        'kube-system',
+        '--kube-version',
+        '1.34.0',
+        ...given,
+      ]
+      const { stdout } = await run(helm ?? '', args)
+      const applying = run(kubectl, ['--kubeconfig', server.kubeconfig, 'apply', '-f', '-'])
+      applying.child.stdin?.end(stdout)
+      await applying
+      return await read()
+    }
+    const before = await read()
+    assert.equal(before.encryption, 'wireguard', 'as Helm has installed it')
+    const off = await apply('encryption.enabled=false')
+    assert.deepEqual([off.encryption, off.nodeEncryption], ['none', false])
+    assert.notEqual(off.template, before.template, 'agents are replaced')
+    if (!SLOW) return
+    const ipsec = await apply('encryption.enabled=true', 'encryption.type=ipsec', 'encryption.nodeEncryption=true')
+    assert.deepEqual([ipsec.encryption, ipsec.nodeEncryption], ['ipsec', true])
+    const offAgain = await apply('encryption.enabled=false')
+    assert.deepEqual([offAgain.encryption, offAgain.nodeEncryption], ['none', false])
+    assert.doesNotMatch(offAgain.template, /cilium-ipsec-keys/, 'no agent has the key in its files any more')
   })
 
   test('a change of the configuration rolls the agents, and leaves the keepers alone', async () => {

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
-import { readFile, stat, writeFile } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
 
 /*
@@ -11,17 +13,26 @@ import { missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
  *   pwkwga 10.9.0.1 fd09::1   ═══ WireGuard ═══   pwkwgb 10.9.0.2 fd09::2
  *   pwkva 192.0.2.1 2001:db8::1 ──── veth ──── pwkvb 192.0.2.2 2001:db8::2
  */
+const exec = promisify(execFile)
 const skip = missingForTunnels('ping', 'iperf3', 'ss') ?? false
 
 suite('two userspace devices, configured by the real wg', { skip, concurrency: 1 }, () => {
   let lab: TunnelLab
+  /** The first side's run folder, a file system of its own. */
+  let disk = ''
 
   before(async () => {
     lab = await TunnelLab.open('pwk')
+    disk = join(lab.folder, lab.a.namespace)
+    await mkdir(disk)
+    await exec('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'pwk-disk', disk])
     await Promise.all([lab.startOurs(lab.a), lab.startOurs(lab.b)])
     await lab.introduce()
   })
-  after(() => lab?.close())
+  after(async () => {
+    if (disk !== '') await exec('umount', ['-l', disk]).catch(() => undefined)
+    await lab?.close()
+  })
 
   test('IPv4 and IPv6 pass, and wg show says what happened', async (t) => {
     const ping = await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.05', lab.b.inner[4])
@@ -107,6 +118,30 @@ suite('two userspace devices, configured by the real wg', { skip, concurrency: 1
       assert.equal(loss.duplicates, 0)
     })
   }
+
+  test('a full file system is told; keeper and engine are killed and go on; it is saved when there is room', async () => {
+    const handshake = await lab.latestHandshake(lab.a)
+    const config = join(disk, lab.a.device, 'config')
+    const setKeepalive = () => lab.wg('set', lab.a.device, 'peer', lab.b.publicKey, 'persistent-keepalive', '25')
+    const before = await readFile(config, 'utf8')
+    const file = await open(join(disk, 'fills-it'), 'w')
+    await assert.rejects(
+      async () => {
+        for (;;) await file.write(Buffer.alloc(4096))
+      },
+      { code: 'ENOSPC' },
+    )
+    await file.close()
+    await assert.rejects(setKeepalive(), /No space left on device/)
+    assert.ok(lab.log(lab.a).includes(`no space left to write ${config}`))
+    for (const what of ['keeper', 'engine'] as const) await lab.kill(lab.a, what)
+    assert.match(await lab.run(lab.a, 'ping', '-c', '3', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+    assert.equal(await lab.latestHandshake(lab.a), handshake, 'no new handshake')
+    assert.equal(await readFile(config, 'utf8'), before)
+    await rm(join(disk, 'fills-it'))
+    await setKeepalive()
+    assert.match(await readFile(config, 'utf8'), /persistent_keepalive_interval=25/)
+  })
 
   test('kill -9 of the keeper in the middle of a handshake: traffic comes by itself', async () => {
     const { publicKey } = lab.b

@@ -64,6 +64,8 @@ test('what is asked for IPsec stands in the ConfigMap by the names of Cilium', o
     'enable-ipsec-encrypted-overlay': 'false',
     'enable-ipsec-key-watcher': 'true',
     'ipsec-key-file': '/etc/ipsec/keys',
+    'enable-wireguard': 'false',
+    'encrypt-node': 'false',
     'ipsec-key-rotation-duration': '5m',
     'pellicle-ipsec-secret': 'cilium-ipsec-keys/keys',
     'pellicle-ipsec-udp-encapsulation': 'auto',
@@ -89,6 +91,21 @@ test('what is asked for IPsec stands in the ConfigMap by the names of Cilium', o
     assert.ok(parsed.ok && parsed.value.unknown.length === 0 && parsed.value.config.encryption === 'ipsec')
   }
   await assert.rejects(template('--set', 'encryption.enabled=true,encryption.type=ztunnel'), { message: /ztunnel/ })
+})
+
+test('what is off is said to be off: kubectl apply takes no key away that Helm has written', options, async () => {
+  const KEYS = ['enable-ipsec', 'enable-wireguard', 'encrypt-node']
+  for (const [set, expected] of [
+    ['encryption.enabled=false,encryption.nodeEncryption=true', ['false', 'false', 'false']],
+    ['encryption.enabled=true,encryption.type=wireguard,encryption.nodeEncryption=true', ['false', 'true', 'true']],
+    ['encryption.enabled=true,encryption.type=ipsec', ['true', 'false', 'false']],
+  ] as const) {
+    const data = dataOf(await template('--set', set))
+    assert.deepEqual(
+      KEYS.map((key) => data[key]),
+      expected,
+    )
+  }
 })
 
 test('metrics are for the node alone until prometheus.enabled opens them', options, async () => {

@@ -1,3 +1,4 @@
+import { copyCommand } from '#core/api/ipsec-secrets.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { KeyRef } from '#core/ipsec/key.ts'
 import { hasCode } from '#io/kube/errors.ts'
@@ -37,9 +38,14 @@ export async function checkKey(
       `--from-literal=${field}="3+ rfc4106(gcm(aes)) $(dd if=/dev/urandom count=20 bs=1 2> /dev/null | xxd -p -c 64) 128"`
     if (error.code === 'ipsec.secret.missing') {
       const elsewhere = await sameSecretElsewhere(cluster, name, signal)
-      const found =
-        elsewhere.length === 0 ? '' : `; there is one in namespace ${elsewhere.join(', ')}, where no agent looks`
-      return { state: 'missing', sentence: `there is no ${where}${found}`, command: create }
+      const [first] = elsewhere
+      if (first === undefined) return { state: 'missing', sentence: `there is no ${where}`, command: create }
+      const found = `there is one in namespace ${elsewhere.join(', ')}, where no agent looks`
+      return {
+        state: 'missing',
+        sentence: `there is no ${where}; ${found}`,
+        command: copyCommand(name, field, first, namespace),
+      }
     }
     if (error.code === 'ipsec.secret.field') {
       const command = `kubectl delete -n ${namespace} secret ${name} && ${create}`

@@ -1,6 +1,15 @@
 //! `pellicle-engine`: the packets of the userspace datapath. `supervise` is the small process that holds descriptors
 //! and memory; `engine` is what it starts for each device, and nothing to start by hand.
 
+/// A line of the log. One that cannot be written (a full disk) is lost: `eprintln!` would end the supervisor for it, and
+/// with it every device.
+macro_rules! say {
+    ($($part:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($part)*);
+    }};
+}
+
 mod channel;
 mod engine;
 mod supervisor;
@@ -33,7 +42,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("level=error msg={message:?}");
+            say!("level=error msg={message:?}");
             ExitCode::FAILURE
         }
     }

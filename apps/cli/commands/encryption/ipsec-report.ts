@@ -1,4 +1,5 @@
 import type { EncryptionStatus, IpsecStatus } from '#core/status/encryption-status.ts'
+import { xfrmSentence } from '#core/status/xfrm.ts'
 import type { NodeAnswers } from './report.ts'
 
 /** Cilium's names; only where a node encrypts by IPsec. */
@@ -67,9 +68,10 @@ export function formatIpsec(report: IpsecReport, total: number): string[] {
     `IPsec key rotation in progress: ${report['ipsec-key-rotation-in-progress']}`,
     ...(rotation === undefined ? [] : [`\t${rotation}`]),
     `IPsec errors: ${report['ipsec-err-count']} across all nodes`,
-    ...Object.entries(report['xfrm-errors']).map(
-      ([name, count]) => `\t${name}: ${count} on ${nodeCounts[name] ?? 0}/${total} nodes`,
-    ),
+    ...Object.entries(report['xfrm-errors']).flatMap(([name, count]) => [
+      `\t${name}: ${count} on ${nodeCounts[name] ?? 0}/${total} nodes`,
+      `\t\t${xfrmSentence(name)}`,
+    ]),
   ]
 }
 
@@ -84,7 +86,10 @@ export function formatIpsecNode(status: Partial<EncryptionStatus>, { expectedKey
     `IPsec expected key count: ${expectedKeys}`,
     `IPsec key rotation in progress: ${rotation !== undefined || inUse !== expectedKeys}`,
     `IPsec errors: ${ipsec['error-count'] ?? 0}`,
-    ...Object.entries(ipsec['xfrm-errors'] ?? {}).map(([name, count]) => `\t${name}: ${count}`),
+    ...Object.entries(ipsec['xfrm-errors'] ?? {}).flatMap(([name, count]) => [
+      `\t${name}: ${count}`,
+      `\t\t${xfrmSentence(name)}`,
+    ]),
   ]
 }
 

@@ -82,6 +82,7 @@ IPsec key rotation in progress: true
 \t${rotation}
 IPsec errors: 3 across all nodes
 \tXfrmInNoStates: 3 on 1/4 nodes
+\t\tfor a key that this node does not receive by, or from a node that it does not know. A few while a node boots are usual; many: compare the keys of both nodes (pellicle encryption status)
 Node n3: has published no key: its pods cannot be reached
 
 `,

@@ -169,7 +169,7 @@ impl<'a, K: Kind> Control<'a, K> {
                         Ok(Some((kind, body))) => K::carry_out(shared, &Request::decode(kind, body), &mut keeper.out),
                         Ok(None) => break true,
                         Err(_) => {
-                            eprintln!("level=warning msg=\"the keeper sent no frame; its connection is closed\"");
+                            say!("level=warning msg=\"the keeper sent no frame; its connection is closed\"");
                             break false;
                         }
                     }

@@ -122,7 +122,7 @@ fn quiet(foreground: bool) -> io::Result<()> {
 }
 
 fn prepare(wanted: &Wanted) -> Result<(super::run::Supervisor, Signals, Watch), String> {
-    let say = |fault: Fault| format!("{} ({})", fault.message, fault.remedy);
+    let say = |fault: Fault| fault.text();
     private_files();
     let signals = Signals::new().map_err(|error| error.to_string())?;
     let given = inherited("WG_TUN_FD")?.map(|fd| {

@@ -90,12 +90,12 @@ impl Device {
         settings.port = port;
         let folder = folder(options, name);
         let system = |what: &'static str| move |error: io::Error| Fault::system(what, &error);
-        private_folder(&folder).map_err(system("the device's folder"))?;
+        private_folder(&folder)?;
         let memory = memory::create(c"pellicle-state", settings.kind.size(options.max_peers))
             .map_err(system("shared memory"))?;
         let mapping = Mapping::new(&memory).map_err(system("shared memory"))?;
         settings.kind.format(mapping, options.max_peers, random().map_err(system("random numbers"))?);
-        let listener = listen(&folder.join("engine.sock")).map_err(system("engine.sock"))?;
+        let listener = listen(&folder.join("engine.sock"))?;
         let Queue { fd, offload, plain } = queue()?;
         let features = Features { tun_tcp: offload.tcp, tun_udp: offload.udp, tun_plain: plain, ..features };
         let mut device = Device::adopt(settings, fd, sockets, memory, listener, features, options.max_peers);
@@ -156,7 +156,7 @@ impl Device {
         if self.engine.due.is_some_and(|due| due <= now)
             && let Err(error) = self.start_engine(options, now)
         {
-            eprintln!(
+            say!(
                 "level=error device={} msg=\"the engine does not start\" error={:?}",
                 self.settings.name,
                 error.to_string()
@@ -168,7 +168,7 @@ impl Device {
                 self.keeper.due = None;
                 self.keeper_ready = true;
             } else if let Err(error) = self.start_keeper(options, now) {
-                eprintln!(
+                say!(
                     "level=error device={} msg=\"the keeper does not start\" error={:?}",
                     self.settings.name,
                     error.to_string()
@@ -247,7 +247,7 @@ impl Device {
             return false;
         };
         child.ended(now);
-        eprintln!(
+        say!(
             "level=warning device={} msg=\"the {which} ended and is started again\" pid={pid} how={how:?}",
             self.settings.name
         );
@@ -258,7 +258,7 @@ impl Device {
         self.engine_ready |= message.text["done"] == "start";
         if message.text["done"] == channel::GONE && !self.gone {
             self.gone = true;
-            eprintln!("level=info device={} msg=\"the device was deleted\"", self.settings.name);
+            say!("level=info device={} msg=\"the device was deleted\"", self.settings.name);
         }
     }
 
@@ -385,7 +385,7 @@ impl Device {
             unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
         }
         if let Err(error) = erase(&folder(options, &self.settings.name)) {
-            eprintln!(
+            say!(
                 "level=error device={} msg=\"files of the device, with its keys, are left behind\" error={:?}",
                 self.settings.name,
                 error.to_string()

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use std::io;
+use std::path::Path;
 
 #[derive(Debug)]
 pub struct Fault {
@@ -25,6 +26,27 @@ impl Fault {
             _ => "see the message",
         };
         Fault::new("system", format!("{what}: {error}"), remedy)
+    }
+
+    /// For what is made in a folder: a socket, the folder itself.
+    pub fn file(path: &Path, error: &io::Error) -> Fault {
+        let folder = path.parent().unwrap_or(path).display();
+        let remedy = match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => {
+                format!("free space or inodes there (df, df -i {folder}); nothing was begun, so nothing is lost")
+            }
+            Some(libc::EROFS) => {
+                format!("mount the file system of {folder} writable: it should be a tmpfs, as /run is")
+            }
+            Some(libc::EPERM | libc::EACCES) => "run as root".into(),
+            _ => "see the message".into(),
+        };
+        Fault::new("file", format!("cannot make {}: {error}", path.display()), remedy)
+    }
+
+    /// One sentence, for the log.
+    pub fn text(&self) -> String {
+        format!("{} ({})", self.message, self.remedy)
     }
 
     pub fn json(&self) -> Value {

@@ -38,7 +38,7 @@ pub fn give(supervisor: &mut Supervisor, stream: &UnixStream, id: &serde_json::V
         && matches!(wait::readable([ours.as_raw_fd()], Some(PATIENCE)), Ok([true]))
         && matches!(channel::receive(ours.as_raw_fd()), Ok(Some(message)) if message.text["done"] == "taken");
     if !taken {
-        eprintln!("level=error msg=\"the new supervisor did not take over; going on\"");
+        say!("level=error msg=\"the new supervisor did not take over; going on\"");
         for device in &mut supervisor.devices {
             device.engine.due = Some(0);
             device.keeper.due = Some(0);
@@ -76,7 +76,7 @@ impl Inheritance {
 
 /// The new one's part; `None` when no supervisor answers there.
 pub fn take(options: &Options) -> io::Result<Option<Inheritance>> {
-    private_folder(&options.run_dir)?;
+    private_folder(&options.run_dir).map_err(|fault| io::Error::other(fault.text()))?;
     let Ok(mut stream) = UnixStream::connect(options.run_dir.join("supervisor.sock")) else { return Ok(None) };
     stream.set_read_timeout(Some(Duration::from_millis(u64::from(PATIENCE) * 2)))?;
     stream.write_all(b"{\"id\":0,\"op\":\"handover\"}\n")?;

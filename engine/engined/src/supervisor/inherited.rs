@@ -12,7 +12,7 @@ pub fn readable(old: OwnedFd, kind: Kind, max_peers: u32, instance: [u8; 16], de
     if kind.reads(Mapping::new(&old)?) {
         return Ok(old);
     }
-    eprintln!("level=warning device={device} msg=\"the memory is of another release: sessions are made anew\"");
+    say!("level=warning device={device} msg=\"the memory is of another release: sessions are made anew\"");
     let new = memory::create(c"pellicle-state", kind.size(max_peers))?;
     kind.format(Mapping::new(&new)?, max_peers, instance);
     Ok(new)

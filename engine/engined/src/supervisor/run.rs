@@ -45,10 +45,9 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     let signals = Signals::new().map_err(|error| error.to_string())?;
     let mut supervisor = begin(options)?;
     for wanted in supervisor.options.devices.clone() {
-        operations::add(&mut supervisor, &wanted, true)
-            .map_err(|fault| format!("{} ({})", fault.message, fault.remedy))?;
+        operations::add(&mut supervisor, &wanted, true).map_err(|fault| fault.text())?;
     }
-    eprintln!("level=info msg=\"supervising\" pid={} devices={}", std::process::id(), supervisor.devices.len());
+    say!("level=info msg=\"supervising\" pid={} devices={}", std::process::id(), supervisor.devices.len());
     if !supervisor.serve(&signals) || !supervisor.options.linger {
         return Ok(());
     }
@@ -62,7 +61,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
 /// take everything back from its successor.
 pub fn rest() -> Result<(), String> {
     let signals = Signals::new().map_err(|error| error.to_string())?;
-    eprintln!("level=info msg=\"handed over; resting\"");
+    say!("level=info msg=\"handed over; resting\"");
     loop {
         while reap().is_some() {}
         let _ = wait::readable([signals.fd()], None);
@@ -79,15 +78,15 @@ pub fn begin(options: Options) -> Result<Supervisor, String> {
     let (listener, devices) = match inheritance {
         Some(inheritance) => {
             inheritance.confirm().map_err(text)?;
-            eprintln!("level=info msg=\"took over\" devices={}", inheritance.devices.len());
+            say!("level=info msg=\"took over\" devices={}", inheritance.devices.len());
             (inheritance.listener, inheritance.devices)
         }
         None => {
-            private_folder(&options.run_dir).map_err(text)?;
+            private_folder(&options.run_dir).map_err(|fault| fault.text())?;
             if std::os::unix::net::UnixStream::connect(&path).is_ok() {
                 return Err(format!("a supervisor answers at {} already: --take-over replaces it", path.display()));
             }
-            (listen(&path).map_err(text)?, Vec::new())
+            (listen(&path).map_err(|fault| fault.text())?, Vec::new())
         }
     };
     Ok(Supervisor { alone: None, options, devices, listener, connections: Vec::new(), pending: Vec::new(), next: 0 })

@@ -88,7 +88,7 @@ fn raw_esp(mark: u32) -> Pair {
         Ok(socket) => Some(socket),
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
         Err(error) => {
-            eprintln!(
+            say!(
                 "level=warning msg=\"no raw socket of IPv{family}: only ESP in UDP works (CAP_NET_RAW is needed for IP protocol 50)\" error={:?}",
                 error.to_string()
             );

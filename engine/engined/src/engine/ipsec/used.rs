@@ -55,8 +55,14 @@ impl UsedKey {
 
 #[cfg(test)]
 mod tests {
+    use super::super::association::KeyCopy;
+    use super::super::memory::SENDING;
     use super::*;
     use pellicle_net::memory::{Mapping, create};
+    use pellicle_proto::endpoint::Outer;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+    use std::os::fd::OwnedFd;
 
     fn memory(max_peers: u32) -> Memory {
         let file = create(c"pellicle-test", Memory::size(max_peers as usize)).expect("shared memory");
@@ -95,5 +101,123 @@ mod tests {
         key.next.store(LAST - 1, Relaxed);
         assert_eq!(key.reserve(65_536), Some(LAST - 1));
         assert_eq!(key.reserve(1), None);
+    }
+
+    const PEERS: usize = 3;
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// A peer is sent to by a key from now on, under some SPI; the engine may be killed after so many steps of it.
+        Install {
+            peer: usize,
+            key: u8,
+            spi: u32,
+            killed_after: usize,
+        },
+        /// Packets leave; the engine may be killed before they do.
+        Send {
+            peer: usize,
+            count: usize,
+            leave: bool,
+        },
+        StopSending {
+            peer: usize,
+        },
+        EngineKilled,
+        /// Or the supervisor: the memory goes.
+        Boot,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let event = prop_oneof![
+            4 => (0..PEERS, 0..4_u8, 1..16_u32, 0..12_usize)
+                .prop_map(|(peer, key, spi, killed_after)| Event::Install { peer, key, spi, killed_after }),
+            8 => (0..PEERS, 1..64_usize, prop::bool::weighted(0.9))
+                .prop_map(|(peer, count, leave)| Event::Send { peer, count, leave }),
+            1 => (0..PEERS).prop_map(|peer| Event::StopSending { peer }),
+            2 => Just(Event::EngineKilled),
+            1 => Just(Event::Boot),
+        ];
+        prop::collection::vec(event, 1..60)
+    }
+
+    /// As a supervisor makes it: its `instance` is the boot id, which every derived key depends on.
+    fn made(boots: u8) -> (OwnedFd, Memory) {
+        let file = create(c"pellicle-test", Memory::size(PEERS)).expect("shared memory");
+        let memory = Memory::format(Mapping::new(&file).expect("a mapping"), PEERS as u32, [boots; 16]);
+        (file, memory)
+    }
+
+    /// What a new engine finds.
+    fn started(file: &OwnedFd) -> Memory {
+        let memory = Memory::attach(Mapping::new(file).expect("a mapping")).expect("the same layout");
+        memory.repair();
+        memory
+    }
+
+    /// The steps of `set_sending` (orders.rs), as far as they come. The key lies in the memory as it was derived.
+    fn install(memory: &Memory, peer: usize, key: &[u8], spi: u32, steps: usize) {
+        let slot = memory.peers()[peer].sending_slot().map_or(0, |slot| 1 - slot);
+        let index = peer * SENDING + slot;
+        let copy = KeyCopy { algorithm: 1, icv: 16, encryption: key.to_vec(), authentication: Vec::new() };
+        let used = number(memory, Use::Sending, key).expect("room");
+        let facts = &memory.sending()[index].facts;
+        let all: [&dyn Fn(); 6] = [
+            &|| memory.peers()[peer].used.store(1, Release),
+            &|| memory.wipe_sending(index),
+            &|| facts.set(spi, 4500, &Outer::default(), used, memory.sending_keys(index), &copy),
+            &|| facts.filled.store(1, Release),
+            &|| memory.peers()[peer].sending.store(slot as u32 + 1, SeqCst),
+            &|| memory.wipe_sending(peer * SENDING + 1 - slot),
+        ];
+        all.iter().take(steps).for_each(|step| step());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+        /// Engines killed anywhere, keys that go and come back under other ids and to other peers, boots.
+        #[test]
+        fn no_number_of_a_key_leaves_twice(events in events()) {
+            let mut boots = 0;
+            let (mut file, mut memory) = made(boots);
+            let mut left = HashSet::new();
+            for event in events {
+                match event {
+                    Event::Install { peer, key, spi, killed_after } => {
+                        // another boot id, another derived key (core/ipsec/pair-key.ts)
+                        let derived = [&[boots], &memory.instance()[..], &[key; 3]].concat();
+                        install(&memory, peer, &derived, spi, killed_after);
+                        if killed_after < 6 {
+                            memory = started(&file);
+                        }
+                    }
+                    Event::Send { peer, count, leave } => {
+                        let Some(slot) = memory.peers()[peer].sending_slot() else { continue };
+                        let index = peer * SENDING + slot;
+                        let facts = &memory.sending()[index].facts;
+                        let used = &memory.used_keys().0[facts.used.load(Relaxed) as usize];
+                        let first = used.reserve(count).expect("numbers");
+                        let key = facts.keys(memory.sending_keys(index)).encryption.clone();
+                        prop_assert!(!key.is_empty());
+                        for sequence in (first..first + count as u64).filter(|_| leave) {
+                            prop_assert!(left.insert((key.clone(), sequence)), "{sequence} twice");
+                        }
+                        if !leave {
+                            memory = started(&file);
+                        }
+                    }
+                    Event::StopSending { peer } => {
+                        memory.peers()[peer].sending.store(0, SeqCst);
+                        (0..SENDING).for_each(|slot| memory.wipe_sending(peer * SENDING + slot));
+                    }
+                    Event::EngineKilled => memory = started(&file),
+                    Event::Boot => {
+                        boots += 1;
+                        (file, memory) = made(boots);
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,3 +1,6 @@
+import { readFileSync } from 'node:fs'
+import type { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Lab } from '#test/kit/lab.ts'
 import type { Pod } from '#test/kit/probe/pods.ts'
@@ -48,23 +51,29 @@ export async function countFull(lab: Lab, pods: readonly Pod[]): Promise<() => P
   }
 }
 
+// of a network namespace, from its own /proc: `name count` a line. A device that is not there has no line.
+const UDP = `awk '$1=="Udp:" && $2 ~ /[0-9]/ {print "udp", $6+$7}' /proc/net/snmp; awk '$1=="Udp6RcvbufErrors" {print "udp6", $2}' /proc/net/snmp6`
+const RAW = `awk 'FNR>1 {s+=$NF} END {print "raw", s+0}' /proc/net/raw /proc/net/raw6`
+const TUN = `awk '{sub(/:/, " ")} $1 ~ /^(cilium_wg0|pellicle_ipsec)$/ {print $1, $13}' /proc/net/dev`
+
 async function read(lab: Lab, pods: readonly Pod[]): Promise<ReadonlyMap<string, number>> {
-  const ofNodes = [...new Set(pods.map(({ node }) => node))].map(async (node) => {
-    const here = pods.filter((pod) => pod.node === node).map(({ netns }) => netns)
-    const udp = ['', ...here].map(
-      (netns) =>
-        `${netns === '' ? '' : `ip netns exec ${netns} `}cat /proc/net/snmp | awk '$1=="Udp:" && $2 ~ /[0-9]/ {print "udp-${netns}", $6+$7}'`,
-    )
-    const raw = `awk 'FNR>1 {s+=$NF} END {print "raw", s+0}' /proc/net/raw /proc/net/raw6`
-    const tun = `for d in cilium_wg0 pellicle_ipsec; do f=/sys/class/net/$d/statistics/tx_dropped; [ -e $f ] && echo $d $(cat $f); done; true`
-    const lines = (await lab.node(node, [...udp, raw, tun].join('; '))).trim().split('\n')
+  const nodes = [...new Set(pods.map(({ node }) => node))]
+  const places = [
+    ...nodes.map((node) => ({ name: node, at: { node }, script: [UDP, RAW, TUN].join('; ') })),
+    ...pods.map((pod) => ({ name: `${pod.node} ${pod.netns}`, at: pod, script: UDP })),
+  ]
+  const counts = places.map(async ({ name, at, script }) => {
+    const lines = (await text(lab.startAt(at, 'sh', '-c', script).stdout as Readable)).trim().split('\n')
     return lines.map((line): [string, number] => {
-      const [name, count] = line.split(' ')
-      return [`${node} ${name}`, Number(count)]
+      const [queue, count] = line.split(' ')
+      return [`${name} ${queue}`, Number(count)]
     })
   })
   // the machine's processors, once: second column of each line, hexadecimal
-  const backlog = (await lab.sh('cut -d" " -f2 /proc/net/softnet_stat')).trim().split('\n')
-  const ofMachine = backlog.map((hex, i): [string, number] => [`processor ${i}`, Number.parseInt(hex, 16)])
-  return new Map([...(await Promise.all(ofNodes)).flat(), ...ofMachine])
+  const backlog = readFileSync('/proc/net/softnet_stat', 'utf8').trim().split('\n')
+  const ofMachine = backlog.map((line, i): [string, number] => [
+    `processor ${i}`,
+    Number.parseInt(line.split(' ')[1] ?? '', 16),
+  ])
+  return new Map([...(await Promise.all(counts)).flat(), ...ofMachine])
 }

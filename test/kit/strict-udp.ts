@@ -1,7 +1,7 @@
 import { type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import type { Lab } from '#test/kit/lab.ts'
-import { FIRST, type Pod } from '#test/kit/probe/pods.ts'
+import type { Pod } from '#test/kit/probe/pods.ts'
 
 export interface StrictUdpResult {
   readonly sent: number
@@ -23,7 +23,7 @@ export async function strictUdp(
   const pairs = pods.flatMap((from) => pods.filter((to) => to !== from).map((to) => ({ from, to })))
   const servers = await Promise.all(
     pairs.map(async ({ to }, i) => {
-      const server = lab.startAt(to, ...FIRST, 'iperf3', '-s', '-1', '-p', `${FIRST_PORT + i}`, '--forceflush')
+      const server = lab.startAt(to, 'iperf3', '-s', '-1', '-p', `${FIRST_PORT + i}`, '--forceflush')
       await once(server.stdout as NodeJS.ReadableStream, 'data')
       return server
     }),

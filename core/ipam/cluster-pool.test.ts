@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import type { NodePool } from '#core/api/pool.ts'
 import { type Cidr, cidrFamily, cidrOf, containsCidr, lengthOf, nthIp, overlaps, requireCidr } from '#core/ip/cidr.ts'
 import type { PerFamily } from '#core/plan/snapshot.ts'
-import { ClusterPool, type NodePool, type PoolNode } from './cluster-pool.ts'
+import { ClusterPool, type PoolNode } from './cluster-pool.ts'
 
 const cidrs = (...texts: string[]) => texts.map((text) => requireCidr(text, 'test'))
 
@@ -33,7 +34,10 @@ test('one of each family for every node, in order of age, and nothing again once
     b: '10.0.2.0/24 fd00::200/120',
   })
   assert.deepEqual(told(clusterPool.allot(nodes)), first, 'the same until it is seen')
-  const written = nodes.map((each) => ({ ...each, podCidrs: String(Object.entries(first).find(([name]) => name === each.name)?.[1]).split(' ') }))
+  const written = nodes.map((each) => ({
+    ...each,
+    podCidrs: String(Object.entries(first).find(([name]) => name === each.name)?.[1]).split(' '),
+  }))
   for (const again of [clusterPool, new ClusterPool(pools)]) {
     assert.deepEqual(told(again.allot(written)), { old: 'stays', a: 'stays', b: 'stays' })
     assert.deepEqual(again.usage, [

@@ -1,14 +1,9 @@
+import { type NodePool, poolNames } from '#core/api/pool.ts'
 import { Fault } from '#core/fault/fault.ts'
 import { type Family, ipToValue } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, containsCidr, lengthOf, networkOf, parseCidr } from '#core/ip/cidr.ts'
 import { FAMILIES, type PerFamily } from '#core/plan/snapshot.ts'
 import { rangeOf, TakenRanges } from './ranges.ts'
-
-/** What nodes get pod CIDRs from: a prefix of `maskSize` each, out of `cidrs` in their order. */
-export interface NodePool {
-  readonly cidrs: readonly Cidr[]
-  readonly maskSize: number
-}
 
 /** A CiliumNode, as far as allocation goes by it. */
 export interface PoolNode {
@@ -152,10 +147,10 @@ export class ClusterPool {
       if (pool === undefined || within(pool.cidrs, cidr)) continue
       return new Fault(
         'ipam.pool.outside',
-        `pod CIDR ${cidr} of node ${name} is in no prefix of the pool: ${configKey(family)} is ${pool.cidrs.join(' ')}`,
+        `pod CIDR ${cidr} of node ${name} is in no prefix of the pool: ${poolNames(family).key} is ${pool.cidrs.join(' ')}`,
         {
-          field: configKey(family),
-          remedy: `Put back into ${valueName(family)} what held it: prefixes may be added, not changed while nodes have pod CIDRs of them`,
+          field: poolNames(family).key,
+          remedy: `Put back into ${poolNames(family).value} what held it: prefixes may be added, not changed while nodes have pod CIDRs of them`,
         },
       )
     }
@@ -245,20 +240,10 @@ function within(pools: readonly Cidr[], cidr: Cidr): boolean {
 function usedUp(name: string, family: Family, cidrs: readonly Cidr[], maskSize: number): Fault {
   return new Fault(
     'ipam.pool.used-up',
-    `the pool ${cidrs.join(' ')} (${configKey(family)}) is used up: it has no /${maskSize} left for node ${name}`,
+    `the pool ${cidrs.join(' ')} (${poolNames(family).key}) is used up: it has no /${maskSize} left for node ${name}`,
     {
-      field: configKey(family),
-      remedy: `Add a prefix to ${valueName(family)} and leave those that stand there, or delete Nodes that are gone`,
+      field: poolNames(family).key,
+      remedy: `Add a prefix to ${poolNames(family).value} and leave those that stand there, or delete Nodes that are gone`,
     },
   )
-}
-
-/** In ConfigMap `cilium-config`. */
-function configKey(family: Family): string {
-  return `cluster-pool-ipv${family}-cidr`
-}
-
-/** Of the chart. */
-function valueName(family: Family): string {
-  return `ipam.operator.clusterPoolIPv${family}PodCIDRList`
 }

@@ -244,10 +244,10 @@ function contradictions(values: Values): Fault[] {
 function poolsOf({ ipam, operator }: Values): readonly (PoolComplaint & { readonly field: string })[] {
   if (ipam?.mode !== 'cluster-pool') return []
   const given = ipam.operator ?? {}
-  const complaints = ([4, 6] as const).flatMap((family) => {
-    const cidrs = poolPrefixes(given[`clusterPoolIPv${family}PodCIDRList`])
-    const maskSize = given[`clusterPoolIPv${family}MaskSize`] ?? POOL_MASKS[family].standard
-    return poolComplaints(family, { cidrs, maskSize }).map((each) => ({ ...each, field: poolNames(family).value }))
+  const complaints = ([4, 6] as const).flatMap((of) => {
+    const cidrs = poolPrefixes(given[`clusterPoolIPv${of}PodCIDRList`])
+    const maskSize = given[`clusterPoolIPv${of}MaskSize`] ?? POOL_MASKS[of].standard
+    return poolComplaints(of, { cidrs, maskSize }).map((each) => ({ ...each, field: poolNames(of).value }))
   })
   if (operator?.enabled !== false) return complaints
   const sentence = 'the operator is what gives nodes their pod CIDRs with ipam.mode=cluster-pool'
@@ -259,8 +259,8 @@ function poolsOf({ ipam, operator }: Values): readonly (PoolComplaint & { readon
 
 /** Of `ipam.operator.clusterPoolIPv4PodCIDRList`, a list or a text; what is no prefix is left out. */
 export function poolPrefixes(value: unknown): readonly Cidr[] {
-  const texts = Array.isArray(value) ? value.map(String) : typeof value === 'string' ? value.split(/[\s,]+/) : []
-  return texts.flatMap((text) => parseCidr(text) ?? [])
+  const parts = Array.isArray(value) ? value.map(String) : typeof value === 'string' ? value.split(/[\s,]+/) : []
+  return parts.flatMap((text) => parseCidr(text) ?? [])
 }
 
 function stranger(steps: readonly string[], depth: number, siblings: readonly string[]): Verdict {

@@ -399,6 +399,8 @@ test(
     await until(() => cluster.levels === '33')
     const said = cluster.nodes.get('node1')?.spec
     assert.deepEqual(said?.ipam?.podCIDRs, ['10.5.7.0/24'], 'left to the operator')
+    const guarded = () => cluster.nodes.get('node1')?.metadata.annotations?.[ANNOTATION.guards]
+    assert.equal(guarded(), '10.5.0.0/16')
     assert.deepEqual(
       said?.addresses?.map(({ ip }) => ip),
       ['172.18.0.2', '10.5.7.1'],
@@ -415,6 +417,10 @@ test(
       assert.ok(device?.peers.some(({ allowedIps }) => allowedIps.some((cidr) => cidr === other)))
     }
     assert.equal(one.agent.notReady(), undefined)
+    cluster.more = { ...cluster.more, 'cluster-pool-ipv4-cidr': '10.5.0.0/16 10.7.0.0/16' }
+    cluster.nudge()
+    await until(() => guarded() === '10.5.0.0/16 10.7.0.0/16')
+    assert.match(JSON.stringify(one.host.plans.at(-1)), /"destination":"10\.7\.0\.0\/16","type":"blackhole"/)
   },
 )
 

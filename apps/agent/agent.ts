@@ -312,6 +312,7 @@ export class Agent {
       annotations: {
         [ANNOTATION.agentVersion]: VERSION,
         [ANNOTATION.datapath]: this.#deps.datapath.kind,
+        ...(ownsCidrs.podCidrs ? {} : { [ANNOTATION.guards]: applied.snapshot.config.clusterCidrs.join(' ') }),
       },
     }
     const actual = ofName(ciliumNodes ?? [], node.name)

@@ -28,6 +28,7 @@ export type FindingReason =
   | 'PodCIDRNotAnnounced'
   | 'PodCIDRPoolUsedUp'
   | 'PodCIDROutsidePool'
+  | 'PodCIDRPoolNotGuarded'
   | 'MalformedNode'
   | 'NoAgent'
   | 'NoPublicKey'
@@ -42,6 +43,7 @@ export const FINDING_REASONS: readonly FindingReason[] = [
   'PodCIDRNotAnnounced',
   'PodCIDRPoolUsedUp',
   'PodCIDROutsidePool',
+  'PodCIDRPoolNotGuarded',
   'MalformedNode',
   'NoAgent',
   'NoPublicKey',
@@ -180,6 +182,7 @@ function podCidrs({ nodes, announcements, config }: ClusterView): Finding[] {
 const POOL_REASONS: Readonly<Record<string, FindingReason>> = {
   'ipam.pool.used-up': 'PodCIDRPoolUsedUp',
   'ipam.pool.outside': 'PodCIDROutsidePool',
+  'ipam.pool.not-guarded': 'PodCIDRPoolNotGuarded',
 }
 
 function pool({ podCidrFaults }: ClusterView): Finding[] {
@@ -187,7 +190,16 @@ function pool({ podCidrFaults }: ClusterView): Finding[] {
     const reason = POOL_REASONS[code]
     return reason === undefined
       ? []
-      : [{ key: `${reason} ${node}`, reason, node, sentence: message, remedy, holdMs: AT_ONCE }]
+      : [
+          {
+            key: `${reason} ${node}`,
+            reason,
+            node,
+            sentence: message,
+            remedy,
+            holdMs: code === 'ipam.pool.not-guarded' ? LATER : AT_ONCE,
+          },
+        ]
   })
 }
 

@@ -1,6 +1,9 @@
 import { CILIUM_NODES, type CiliumNode, operatorError } from '#core/api/cilium-node.ts'
 import type { AgentConfig } from '#core/api/config.ts'
+import { CIDRS } from '#core/api/config-fields.ts'
+import { ANNOTATION } from '#core/api/names.ts'
 import { describeFault, type Fault } from '#core/fault/fault.ts'
+import type { Cidr } from '#core/ip/cidr.ts'
 import { type Allotment, ClusterPool } from '#core/ipam/cluster-pool.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { hasCode } from '#io/kube/errors.ts'
@@ -44,11 +47,12 @@ export class PodCidrs {
   async look(ciliumNodes: readonly CiliumNode[], nodes: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
     const { metrics } = this.#options
     const allotted = this.#pool.allot(
-      ciliumNodes.map(({ metadata: { name, creationTimestamp = '', deletionTimestamp }, spec }) => ({
+      ciliumNodes.map(({ metadata: { name, creationTimestamp = '', deletionTimestamp, annotations }, spec }) => ({
         name,
         since: creationTimestamp,
         podCidrs: spec.ipam?.podCIDRs ?? [],
         exists: nodes.has(name) && deletionTimestamp === undefined,
+        guards: guardsOf(annotations),
       })),
     )
     this.#faults = new Map([...allotted].flatMap(([name, { fault }]) => (fault === undefined ? [] : [[name, fault]])))
@@ -92,6 +96,12 @@ export class PodCidrs {
       }
     }
   }
+}
+
+function guardsOf(annotations: Readonly<Record<string, string>> | undefined): readonly Cidr[] | undefined {
+  const text = annotations?.[ANNOTATION.guards]
+  // what is malformed guards nothing
+  return text === undefined ? undefined : (CIDRS.parse(text) ?? [])
 }
 
 function saysAll(node: CiliumNode, { podCidrs, fault }: Allotment): boolean {

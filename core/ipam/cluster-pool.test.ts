@@ -124,6 +124,21 @@ test('the younger of two that overlap is told; what is outside of the pool, or n
   assert.ok([...allotted.values()].every(({ podCidrs, fault }) => podCidrs === undefined || fault === undefined))
 })
 
+test('a prefix that was added is used when all nodes guard it, not before', () => {
+  const clusterPool = new ClusterPool(pool('10.0.0.0/24 10.9.0.0/16'))
+  const [old, all] = [cidrs('10.0.0.0/24'), cidrs('10.0.0.0/24', '10.9.0.0/16')]
+  const a = node('a', ['10.0.0.0/24'], { guards: old })
+  const gone = node('gone', [], { guards: old, exists: false })
+  const fault = clusterPool.allot([a, gone, node('b')]).get('b')?.fault
+  assert.equal(fault?.code, 'ipam.pool.not-guarded')
+  assert.match(fault.message, /node b waits for 10\.9\.0\.0\/16 \(cluster-pool-ipv4-cidr\): nodes a do not/)
+  assert.equal(told(clusterPool.allot([{ ...a, guards: [] }, node('b')]))['b'], 'ipam.pool.not-guarded')
+  const wider = cidrs('10.0.0.0/8')
+  for (const guards of [all, wider]) {
+    assert.equal(told(clusterPool.allot([{ ...a, guards }, gone, node('b')]))['b'], '10.9.0.0/24')
+  }
+})
+
 test('a family that is turned on later is given to those that have the other', () => {
   const pools = { ...pool('10.0.0.0/16'), 6: { cidrs: cidrs('fd00::/104'), maskSize: 120 } }
   assert.deepEqual(told(new ClusterPool(pools).allot([node('a', ['10.0.5.0/24'])])), { a: '10.0.5.0/24 fd00::/120' })

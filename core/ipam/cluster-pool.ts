@@ -14,6 +14,8 @@ export interface PoolNode {
   readonly podCidrs: readonly string[]
   /** Kubernetes has a Node of that name: what is left over keeps what it holds until it is deleted, and gets nothing. */
   readonly exists: boolean
+  /** What its agent keeps from leaving by the default route; undefined: it has never run, and its pods neither. */
+  readonly guards?: readonly Cidr[] | undefined
 }
 
 export interface Allotment {
@@ -38,7 +40,8 @@ const MOST_REMEMBERED = 4096
  * by them what is given, whoever gave it. In its own memory it keeps what it has given and not seen written yet, and how
  * far the search has gone: it goes round, so that what was given back rests as long as there is something else.
  *
- * Nothing that a node holds is ever taken away, whatever is wrong with it.
+ * Nothing that a node holds is ever taken away, whatever is wrong with it. Nothing is given out of a prefix that was added
+ * to the pool before all nodes guard it: to one that does not, what goes there would leave by the default route, in clear.
  */
 export class ClusterPool {
   readonly #pools: PerFamily<NodePool>
@@ -49,6 +52,8 @@ export class ClusterPool {
   /** By name, what each node held when it was seen last; those that were not seen for the longest time come first. */
   readonly #last = new Map<string, readonly Cidr[]>()
   #usage: readonly PoolUsage[] = []
+  /** By prefix of the pools, the nodes that do not guard it yet. */
+  #unguarded: ReadonlyMap<Cidr, readonly string[]> = new Map()
 
   /** Of each family that pods are to have; judged already (core/api/config.ts). */
   constructor(pools: PerFamily<NodePool>) {
@@ -63,6 +68,7 @@ export class ClusterPool {
     const all = [...held.flatMap(({ cidrs }) => cidrs), ...[...this.#promised.values()].flat()]
     const taken = { 4: ofFamily(all, 4), 6: ofFamily(all, 6) }
     const overlapping = overlapsOf(held)
+    this.#unguarded = unguardedOf(this.#pools, nodes)
     const result = new Map<string, Allotment>()
     for (const { node, cidrs, malformed } of held) {
       const { name } = node
@@ -106,13 +112,13 @@ export class ClusterPool {
     const promised = this.#promised.get(name) ?? []
     const fresh: Cidr[] = []
     for (const family of families) {
-      const { cidrs, maskSize } = this.#pools[family] as NodePool
+      const { cidrs } = this.#pools[family] as NodePool
       const of = (each: Cidr) => cidrFamily(each) === family
       const before = this.#last
         .get(name)
         ?.find((each) => of(each) && within(cidrs, each) && !taken[family].overlaps(each))
       const cidr = promised.find(of) ?? before ?? this.#search(family, taken[family])
-      if (cidr === undefined) return usedUp(name, family, cidrs, maskSize)
+      if (cidr === undefined) return this.#nothingLeft(name, family)
       fresh.push(cidr)
     }
     for (const cidr of fresh) {
@@ -128,12 +134,38 @@ export class ClusterPool {
 
   #search(family: Family, search: TakenRanges): Cidr | undefined {
     const { cidrs, maskSize } = this.#pools[family] as NodePool
-    for (const pool of cidrs) {
+    for (const pool of cidrs.filter((each) => !this.#unguarded.has(each))) {
       const from = this.#next.get(pool) ?? search.lastEnd(rangeOf(pool)) ?? ipToValue(networkOf(pool))
       const found = search.free(pool, maskSize, from)
       if (found !== undefined) return found
     }
     return undefined
+  }
+
+  #nothingLeft(name: string, family: Family): Fault {
+    const { cidrs, maskSize } = this.#pools[family] as NodePool
+    const { key, value } = poolNames(family)
+    const waits = cidrs.find((each) => this.#unguarded.has(each))
+    if (waits !== undefined) {
+      const nodes = this.#unguarded.get(waits) ?? []
+      const some = nodes.slice(0, 3).join(', ') + (nodes.length > 3 ? ` and ${nodes.length - 3} more` : '')
+      return new Fault(
+        'ipam.pool.not-guarded',
+        `node ${name} waits for ${waits} (${key}): nodes ${some} do not keep what goes there from leaving in clear yet`,
+        {
+          field: key,
+          remedy: 'They do as soon as their agents run with this configuration; delete Nodes that are gone',
+        },
+      )
+    }
+    return new Fault(
+      'ipam.pool.used-up',
+      `the pool ${cidrs.join(' ')} (${key}) is used up: it has no /${maskSize} left for node ${name}`,
+      {
+        field: key,
+        remedy: `Add a prefix to ${value} and leave those that stand there, or delete Nodes that are gone`,
+      },
+    )
   }
 
   #missing(cidrs: readonly Cidr[]): readonly Family[] {
@@ -237,13 +269,12 @@ function within(pools: readonly Cidr[], cidr: Cidr): boolean {
   return pools.some((pool) => containsCidr(pool, cidr))
 }
 
-function usedUp(name: string, family: Family, cidrs: readonly Cidr[], maskSize: number): Fault {
-  return new Fault(
-    'ipam.pool.used-up',
-    `the pool ${cidrs.join(' ')} (${poolNames(family).key}) is used up: it has no /${maskSize} left for node ${name}`,
-    {
-      field: poolNames(family).key,
-      remedy: `Add a prefix to ${poolNames(family).value} and leave those that stand there, or delete Nodes that are gone`,
-    },
+function unguardedOf(pools: PerFamily<NodePool>, nodes: readonly PoolNode[]): ReadonlyMap<Cidr, readonly string[]> {
+  const all = FAMILIES.flatMap((family) => pools[family]?.cidrs ?? [])
+  return new Map(
+    all.flatMap((cidr) => {
+      const open = nodes.filter(({ exists, guards }) => exists && guards !== undefined && !within(guards, cidr))
+      return open.length === 0 ? [] : [[cidr, open.map(({ name }) => name).sort()]]
+    }),
   )
 }

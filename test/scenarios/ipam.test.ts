@@ -82,9 +82,10 @@ test('cluster-pool: pods live in what the operator gives, which lasts, ends and 
     )
     assert.match(await lab.sh('cilium status 2>&1 || true'), /is used up: it has no \/24 left for node ghost/)
     await lab.sh(`cilium upgrade --set '${POOL}={10.123.0.0/22,10.125.0.0/16}'`, 240)
-    await eventually('it has one of the prefix that was added', 60, async () => {
+    await eventually('it has one of the prefix that was added', 180, async () => {
       return (await podCidrs(lab))['ghost'] === '10.125.0.0/24' ? true : undefined
     })
+    assert.equal(await guarded(lab), 4, 'not before all keep it from leaving in clear')
     await lab.sh('kubectl delete node ghost')
     await eventually('what it had is given back', 120, async () => {
       return (await podCidrs(lab))['ghost'] === undefined ? true : undefined
@@ -94,6 +95,23 @@ test('cluster-pool: pods live in what the operator gives, which lasts, ends and 
     const route = await lab.node(`${NAME}-worker`, 'ip route show type blackhole')
     assert.match(route, /10\.125\.0\.0\/16/, 'agents know it')
   })
+
+  await t.test(
+    'native routing: nodes have routes to what the operator gave, and pods go there as themselves',
+    async () => {
+      await lab.sh('kubectl delete pods --all --wait && cilium uninstall --wait', 240)
+      const native = `--set routingMode=native --set autoDirectNodeRoutes=true --set ipv4NativeRoutingCIDR=10.123.0.0/22`
+      await lab.sh(`cilium install ${pool} ${native} && cilium status --wait`, 300)
+      await runPods(lab, { a: `${NAME}-worker`, b: `${NAME}-worker2` })
+      const [a, b] = [await findPod(lab, 'a'), await findPod(lab, 'b')]
+      const now = await podCidrs(lab)
+      for (const pod of [a, b]) assert.ok(containsIp(now[pod.node] as Cidr, requireIp(pod.ip, pod.node)), pod.ip)
+      assert.match(await lab.node(a.node, `ip route show ${now[b.node]}`), /via 172\.\S+ dev eth0/)
+      await using wire = await Capture.start(lab, 'underlay', { filter: ['src', a.ip, 'and', 'dst', b.ip] })
+      await sendMarker(lab, 'a', a, b, MARKER)
+      assert.ok((await wire.count(MARKER)) > 0)
+    },
+  )
 })
 
 async function podCidrs(lab: Lab): Promise<Readonly<Record<string, Cidr>>> {
@@ -105,6 +123,13 @@ async function podCidrs(lab: Lab): Promise<Readonly<Record<string, Cidr>>> {
       return text === '' ? [] : [[name, requireCidr(text, name)]]
     }),
   )
+}
+
+/** How many nodes guard the prefix that was added. */
+async function guarded(lab: Lab): Promise<number> {
+  const path = '{range .items[*]}{.metadata.annotations.pellicle\\.io/guarded-cidrs}{"\\n"}{end}'
+  const lines = (await lab.sh(`kubectl get ciliumnodes -o jsonpath='${path}'`)).split('\n')
+  return lines.filter((line) => line.split(' ').includes('10.125.0.0/16')).length
 }
 
 async function agentStatus(lab: Lab, node: string): Promise<string> {

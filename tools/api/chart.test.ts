@@ -147,7 +147,7 @@ test(
         ['cluster-pool-ipv4-cidr', '10.0.0.0/16 10.9.0.0/16'],
         ['cluster-pool-ipv4-mask-size', '24'],
         ['cluster-pool-ipv6-mask-size', '120'],
-        ],
+      ],
     )
     const parsed = parseConfig(data)
     assert.ok(parsed.ok && parsed.value.unknown.length === 0)

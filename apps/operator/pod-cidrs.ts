@@ -2,7 +2,9 @@ import { CILIUM_NODES, type CiliumNode, operatorError } from '#core/api/cilium-n
 import type { AgentConfig } from '#core/api/config.ts'
 import { CIDRS } from '#core/api/config-fields.ts'
 import { ANNOTATION } from '#core/api/names.ts'
+import { PODS } from '#core/api/resources.ts'
 import { describeFault, type Fault } from '#core/fault/fault.ts'
+import { type Ip, parseIp } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import { type Allotment, ClusterPool } from '#core/ipam/cluster-pool.ts'
 import type { KubeClient } from '#io/kube/client.ts'
@@ -28,6 +30,7 @@ const AT_ONCE = 8
 export class PodCidrs {
   readonly #options: PodCidrsOptions
   readonly #pool: ClusterPool
+  #knowsPods = false
   #faults: ReadonlyMap<string, Fault> = new Map()
 
   constructor(options: PodCidrsOptions) {
@@ -46,6 +49,8 @@ export class PodCidrs {
    */
   async look(ciliumNodes: readonly CiliumNode[], nodes: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
     const { metrics } = this.#options
+    const without = ciliumNodes.some(({ spec }) => (spec.ipam?.podCIDRs ?? []).length === 0)
+    if (without && !this.#knowsPods && !(await this.#readPods(nodes, signal))) return
     const allotted = this.#pool.allot(
       ciliumNodes.map(({ metadata: { name, creationTimestamp = '', deletionTimestamp, annotations }, spec }) => ({
         name,
@@ -67,6 +72,27 @@ export class PodCidrs {
     for (let from = 0; from < writes.length && !signal.aborted; from += AT_ONCE) {
       const some = writes.slice(from, from + AT_ONCE)
       await Promise.all(some.map(async ({ node, allotment }) => await this.#write(node, allotment, signal)))
+    }
+  }
+
+  /** Once, before anything is given: later it is known who had what. False: nothing may be given yet. */
+  async #readPods(nodes: ReadonlySet<string>, signal: AbortSignal): Promise<boolean> {
+    const { client, log } = this.#options
+    try {
+      const { items } = await client.listAll(PODS, { allNamespaces: true, signal })
+      const running = new Map<string, Ip[]>()
+      for (const { spec, status } of items) {
+        const name = spec?.nodeName
+        if (name === undefined || !nodes.has(name) || spec?.hostNetwork === true) continue
+        const ips = (status?.podIPs ?? []).flatMap(({ ip }) => parseIp(ip ?? '') ?? [])
+        running.set(name, [...(running.get(name) ?? []), ...ips])
+      }
+      this.#pool.keepFor(running)
+      this.#knowsPods = true
+      return true
+    } catch (error) {
+      if (!signal.aborted) log.warn('no pod CIDR is given before the pods are known', { error: describeFault(error) })
+      return false
     }
   }
 

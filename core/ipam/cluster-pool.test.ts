@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { NodePool } from '#core/api/pool.ts'
+import { requireIp } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, cidrOf, containsCidr, lengthOf, nthIp, overlaps, requireCidr } from '#core/ip/cidr.ts'
 import type { PerFamily } from '#core/plan/snapshot.ts'
 import { ClusterPool, type PoolNode } from './cluster-pool.ts'
@@ -122,6 +123,22 @@ test('the younger of two that overlap is told; what is outside of the pool, or n
   assert.match(sentence('outside'), /192\.168\.0\.0\/24 of node outside .*cluster-pool-ipv4-cidr is 10\.0\.0\.0\/16/)
   assert.match(sentence('broken'), /podCIDRs\[0\] of node broken is no prefix: "10\.0\.77\.0"/)
   assert.ok([...allotted.values()].every(({ podCidrs, fault }) => podCidrs === undefined || fault === undefined))
+})
+
+test('a node with running pods gets what they have addresses of, and nobody before it does', () => {
+  const clusterPool = new ClusterPool(pool('10.0.0.0/22'))
+  const ips = (...texts: string[]) => texts.map((text) => requireIp(text, 'test'))
+  clusterPool.keepFor(
+    new Map([
+      ['late', ips('10.0.0.7', '10.0.0.9')],
+      ['other', ips('192.168.0.1')],
+    ]),
+  )
+  const first = told(clusterPool.allot([node('a'), node('other')]))
+  assert.deepEqual(first, { a: '10.0.1.0/24', other: '10.0.2.0/24' })
+  const held = [node('a', ['10.0.1.0/24']), node('other', ['10.0.2.0/24'])]
+  const second = told(clusterPool.allot([...held, node('late'), node('c'), node('d')]))
+  assert.deepEqual([second['late'], second['c'], second['d']], ['10.0.0.0/24', '10.0.3.0/24', 'ipam.pool.used-up'])
 })
 
 test('a prefix that was added is used when all nodes guard it, not before', () => {

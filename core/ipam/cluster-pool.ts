@@ -1,7 +1,16 @@
 import { type NodePool, poolNames } from '#core/api/pool.ts'
 import { Fault } from '#core/fault/fault.ts'
-import { type Family, ipToValue } from '#core/ip/address.ts'
-import { type Cidr, cidrFamily, containsCidr, lengthOf, networkOf, parseCidr } from '#core/ip/cidr.ts'
+import { type Family, familyOf, type Ip, ipToValue } from '#core/ip/address.ts'
+import {
+  type Cidr,
+  cidrFamily,
+  cidrOf,
+  containsCidr,
+  containsIp,
+  lengthOf,
+  networkOf,
+  parseCidr,
+} from '#core/ip/cidr.ts'
 import { FAMILIES, type PerFamily } from '#core/plan/snapshot.ts'
 import { rangeOf, TakenRanges } from './ranges.ts'
 
@@ -51,6 +60,8 @@ export class ClusterPool {
   readonly #promised = new Map<string, readonly Cidr[]>()
   /** By name, what each node held when it was seen last; those that were not seen for the longest time come first. */
   readonly #last = new Map<string, readonly Cidr[]>()
+  /** Names of {@link keepFor} that have not come yet. */
+  readonly #kept = new Set<string>()
   #usage: readonly PoolUsage[] = []
   /** By prefix of the pools, the nodes that do not guard it yet. */
   #unguarded: ReadonlyMap<Cidr, readonly string[]> = new Map()
@@ -61,12 +72,31 @@ export class ClusterPool {
     this.#families = FAMILIES.filter((family) => pools[family] !== undefined)
   }
 
+  /**
+   * Addresses of pods that run on nodes of the cluster, by node: where a CiliumNode was lost (by an installation anew) the node
+   * gets what they have addresses of, and no other does.
+   */
+  keepFor(pods: ReadonlyMap<string, readonly Ip[]>): void {
+    for (const [name, ips] of pods) {
+      if (this.#last.has(name)) continue
+      const blocks = ips.flatMap((ip) => {
+        const pool = this.#pools[familyOf(ip)]
+        return pool?.cidrs.some((cidr) => containsIp(cidr, ip)) === true ? [cidrOf(ip, pool.maskSize)] : []
+      })
+      if (blocks.length === 0) continue
+      this.#last.set(name, [...new Set(blocks)])
+      this.#kept.add(name)
+    }
+  }
+
   /** `nodes`: all CiliumNodes there are. Every node has an answer. */
   allot(nodes: readonly PoolNode[]): ReadonlyMap<string, Allotment> {
     const held = nodes.map((node) => ({ node, ...read(node) })).sort((a, b) => byAge(a.node, b.node))
     this.#see(held)
     const all = [...held.flatMap(({ cidrs }) => cidrs), ...[...this.#promised.values()].flat()]
     const taken = { 4: ofFamily(all, 4), 6: ofFamily(all, 6) }
+    const kept = [...this.#kept].flatMap((name) => this.#last.get(name) ?? [])
+    const notFree = { 4: ofFamily([...all, ...kept], 4), 6: ofFamily([...all, ...kept], 6) }
     const overlapping = overlapsOf(held)
     this.#unguarded = unguardedOf(this.#pools, nodes)
     const result = new Map<string, Allotment>()
@@ -75,7 +105,7 @@ export class ClusterPool {
       const fault = malformed ?? overlapping.get(name) ?? this.#outside(name, cidrs)
       const missing = this.#missing(cidrs)
       const fresh =
-        malformed !== undefined || missing.length === 0 || !node.exists ? [] : this.#give(name, missing, taken)
+        malformed !== undefined || missing.length === 0 || !node.exists ? [] : this.#give(name, missing, taken, notFree)
       if (fresh instanceof Fault) result.set(name, { podCidrs: undefined, fault: fresh })
       else result.set(name, { podCidrs: fresh.length === 0 ? undefined : [...cidrs, ...fresh], fault })
     }
@@ -98,6 +128,7 @@ export class ClusterPool {
     }
     for (const [name, cidrs] of present) {
       if (cidrs.length === 0) continue
+      this.#kept.delete(name)
       this.#last.delete(name)
       this.#last.set(name, cidrs)
     }
@@ -108,7 +139,12 @@ export class ClusterPool {
   }
 
   /** One of each family, or none at all: an agent waits for all. */
-  #give(name: string, families: readonly Family[], taken: Record<Family, TakenRanges>): readonly Cidr[] | Fault {
+  #give(
+    name: string,
+    families: readonly Family[],
+    taken: Record<Family, TakenRanges>,
+    notFree: Record<Family, TakenRanges>,
+  ): readonly Cidr[] | Fault {
     const promised = this.#promised.get(name) ?? []
     const fresh: Cidr[] = []
     for (const family of families) {
@@ -117,7 +153,7 @@ export class ClusterPool {
       const before = this.#last
         .get(name)
         ?.find((each) => of(each) && within(cidrs, each) && !taken[family].overlaps(each))
-      const cidr = promised.find(of) ?? before ?? this.#search(family, taken[family])
+      const cidr = promised.find(of) ?? before ?? this.#search(family, notFree[family])
       if (cidr === undefined) return this.#nothingLeft(name, family)
       fresh.push(cidr)
     }
@@ -125,6 +161,7 @@ export class ClusterPool {
       if (promised.includes(cidr)) continue
       const family = cidrFamily(cidr)
       taken[family].add(cidr)
+      if (!notFree[family].overlaps(cidr)) notFree[family].add(cidr)
       const pool = this.#pools[family]?.cidrs.find((outer) => containsCidr(outer, cidr))
       if (pool !== undefined) this.#next.set(pool, rangeOf(cidr).end)
     }

@@ -7,6 +7,8 @@ import { watchCluster } from '#apps/operator/watcher.ts'
 import { announceNode, CILIUM_NODES, operatorError } from '#core/api/cilium-node.ts'
 import { type AgentConfig, parseConfig } from '#core/api/config.ts'
 import { NODES, type NodeFacts, readNode } from '#core/api/node.ts'
+import type { KubeObject, Resource } from '#core/api/object.ts'
+import { PODS, SECRETS } from '#core/api/resources.ts'
 import { requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
 import type { KubeClient } from '#io/kube/client.ts'
@@ -18,6 +20,7 @@ import { applyManifests } from '#test/kit/chart-manifests.ts'
 
 /** IPAM mode cluster-pool against a real kube-apiserver, operator and agents with the rights of the chart. */
 const NAMESPACE = 'kube-system'
+const SERVICE_ACCOUNTS: Resource<KubeObject> = { ...SECRETS, kind: 'ServiceAccount', plural: 'serviceaccounts' }
 let server: ApiServer
 let client: KubeClient
 const real = apiSuite((made) => {
@@ -130,6 +133,22 @@ real('an agent asks, the operator gives, and no agent can write its own', async 
   await until(async () => /pellicle_operator_pod_cidrs\{family="IPv4"\} 1\n/.test(await metrics()))
   assert.match(await metrics(), /pellicle_operator_pod_cidrs_capacity\{family="IPv4"\} 256\n/)
   await remove('a1')
+})
+
+real('a node that lost its CiliumNode gets what its running pods have addresses of', async (t) => {
+  const late = await node('e1')
+  const scope = { namespace: 'default' }
+  await client.apply(SERVICE_ACCOUNTS, { metadata: { name: 'default', ...scope } }, { fieldManager: 'test' })
+  const spec = { nodeName: 'e1', containers: [{ name: 'c', image: 'none' }] }
+  await client.create(PODS, { metadata: { name: 'e', ...scope }, spec }, scope)
+  const status = { podIP: '10.54.0.7', podIPs: [{ ip: '10.54.0.7' }] }
+  await client.patch(PODS, 'e', { status }, { ...scope, subresource: 'status' })
+  await operate(t, configOf('10.54.0.0/16'))
+  await request(await node('e2'))
+  await until(async () => (await podCidrsOf('e2')) === '10.54.1.0/24')
+  await request(late)
+  await until(async () => (await podCidrsOf('e1')) === '10.54.0.0/24')
+  await remove('e1', 'e2')
 })
 
 real('an operator that starts again goes on from what the CiliumNodes say', async (t) => {

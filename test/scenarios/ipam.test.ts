@@ -95,23 +95,6 @@ test('cluster-pool: pods live in what the operator gives, which lasts, ends and 
     const route = await lab.node(`${NAME}-worker`, 'ip route show type blackhole')
     assert.match(route, /10\.125\.0\.0\/16/, 'agents know it')
   })
-
-  await t.test(
-    'native routing: nodes have routes to what the operator gave, and pods go there as themselves',
-    async () => {
-      await lab.sh('kubectl delete pods --all --wait && cilium uninstall --wait', 240)
-      const native = `--set routingMode=native --set autoDirectNodeRoutes=true --set ipv4NativeRoutingCIDR=10.123.0.0/22`
-      await lab.sh(`cilium install ${pool} ${native} && cilium status --wait`, 300)
-      await runPods(lab, { a: `${NAME}-worker`, b: `${NAME}-worker2` })
-      const [a, b] = [await findPod(lab, 'a'), await findPod(lab, 'b')]
-      const now = await podCidrs(lab)
-      for (const pod of [a, b]) assert.ok(containsIp(now[pod.node] as Cidr, requireIp(pod.ip, pod.node)), pod.ip)
-      assert.match(await lab.node(a.node, `ip route show ${now[b.node]}`), /via 172\.\S+ dev eth0/)
-      await using wire = await Capture.start(lab, 'underlay', { filter: ['src', a.ip, 'and', 'dst', b.ip] })
-      await sendMarker(lab, 'a', a, b, MARKER)
-      assert.ok((await wire.count(MARKER)) > 0)
-    },
-  )
 })
 
 async function podCidrs(lab: Lab): Promise<Readonly<Record<string, Cidr>>> {

@@ -27,7 +27,7 @@ import { NodeAddresses } from './node-addresses.ts'
 import { NodeStateStore, nodeStateSchema } from './node-state.ts'
 import { loadOwnKey } from './own-key.ts'
 import type { HostNetwork } from './ports.ts'
-import type { Registry } from './publisher.ts'
+import type { OwnsCidrs, Registry } from './publisher.ts'
 
 /** The CiliumNodes of a small cluster; every agent sees every change at once. */
 class Cluster implements Registry {
@@ -52,9 +52,25 @@ class Cluster implements Registry {
   }
   away: Error | undefined
 
-  async announce(own: OwnAnnouncement): Promise<void> {
+  /** Of ConfigMap cilium-config, besides the encryption. */
+  more: Readonly<Record<string, string>> = { 'pellicle-cluster-cidrs': '10.244.0.0/16' }
+
+  async announce(own: OwnAnnouncement, { podCidrs }: OwnsCidrs = { podCidrs: true }): Promise<void> {
     if (this.away !== undefined) throw this.away
-    this.nodes.set(own.name, announceNode(own))
+    const { ipam, ...spec } = announceNode(own).spec
+    const kept = podCidrs ? ipam : this.nodes.get(own.name)?.spec.ipam
+    this.nodes.set(own.name, { ...announceNode(own), spec: { ...spec, ...(kept === undefined ? {} : { ipam: kept }) } })
+    this.nudge()
+  }
+  /** What the operator would. */
+  give(name: string, podCidr: string | undefined, error?: string): void {
+    const node = this.nodes.get(name)
+    assert(node !== undefined)
+    this.nodes.set(name, {
+      ...node,
+      spec: { ...node.spec, ...(podCidr === undefined ? {} : { ipam: { podCIDRs: [podCidr] } }) },
+      status: { ipam: { 'operator-status': error === undefined ? {} : { error } } },
+    })
     this.nudge()
   }
   async annotate(): Promise<void> {
@@ -83,7 +99,7 @@ class Cluster implements Registry {
   }
   config(): AgentConfig {
     const data = {
-      'pellicle-cluster-cidrs': '10.244.0.0/16',
+      ...this.more,
       [this.ipsec ? 'enable-ipsec' : 'enable-wireguard']: String(this.encryption),
     }
     const parsed = parseConfig(data)
@@ -362,6 +378,51 @@ test('a node without a pod CIDR says what it waits for', LIMIT, async () => {
   await one.agent.pause('this node is being cleaned up')
   await assert.rejects(one.agent.flush({ spi: undefined, node: undefined }), /cleaned up/)
 })
+
+test(
+  'cluster-pool: a node tells that it is there, waits for what the operator gives, and gives its pods of it',
+  LIMIT,
+  async () => {
+    cluster.more = { ipam: 'cluster-pool', 'cluster-pool-ipv4-cidr': '10.5.0.0/16' }
+    cluster.encryption = true
+    // what Kubernetes has given them says nothing
+    const [one, two] = [await join1(1), await join1(2)]
+    await until(() => cluster.nodes.size === 2)
+    assert.deepEqual(cluster.nodes.get('node1')?.spec.addresses, [], 'nobody speaks to it yet')
+    assert.deepEqual(cluster.nodes.get('node1')?.metadata.annotations, {})
+    await until(() => one.agent.notReady()?.includes('no IPv4 pod CIDR (the operator gives one)') === true)
+    cluster.give('node1', undefined, 'the pool 10.5.0.0/16 is used up')
+    await until(() => one.agent.notReady()?.includes('the operator says: the pool 10.5.0.0/16 is used up') === true)
+    assert.equal(one.host.plans.length, 0)
+    cluster.give('node1', '10.5.7.0/24')
+    cluster.give('node2', '10.5.9.0/24')
+    await until(() => cluster.levels === '33')
+    const said = cluster.nodes.get('node1')?.spec
+    assert.deepEqual(said?.ipam?.podCIDRs, ['10.5.7.0/24'], 'left to the operator')
+    const guarded = () => cluster.nodes.get('node1')?.metadata.annotations?.[ANNOTATION.guards]
+    assert.equal(guarded(), '10.5.0.0/16')
+    assert.deepEqual(
+      said?.addresses?.map(({ ip }) => ip),
+      ['172.18.0.2', '10.5.7.1'],
+    )
+    for (const [member, other] of [
+      [one, '10.5.9.0/24'],
+      [two, '10.5.7.0/24'],
+    ] as const) {
+      await until(() => JSON.stringify(member.host.plans.at(-1)).includes(`"destination":"${other}"`))
+      const plan = JSON.stringify(member.host.plans.at(-1))
+      assert.match(plan, /"destination":"10\.5\.0\.0\/16","type":"blackhole"/)
+      assert.doesNotMatch(plan, /10\.244\./)
+      const [device] = member.datapath.devices.values()
+      assert.ok(device?.peers.some(({ allowedIps }) => allowedIps.some((cidr) => cidr === other)))
+    }
+    assert.equal(one.agent.notReady(), undefined)
+    cluster.more = { ...cluster.more, 'cluster-pool-ipv4-cidr': '10.5.0.0/16 10.7.0.0/16' }
+    cluster.nudge()
+    await until(() => guarded() === '10.5.0.0/16 10.7.0.0/16')
+    assert.match(JSON.stringify(one.host.plans.at(-1)), /"destination":"10\.7\.0\.0\/16","type":"blackhole"/)
+  },
+)
 
 test('running pods outside a new pod CIDR are named, not overwritten', () => {
   const addresses = new NodeAddresses()

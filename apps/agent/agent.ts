@@ -5,7 +5,6 @@ import { ANNOTATION } from '#core/api/names.ts'
 import type { NodeFacts } from '#core/api/node.ts'
 import type { Datapath, IpsecSettings } from '#core/datapath/datapath.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
-import { type Cidr, cidrFamily } from '#core/ip/cidr.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import { ipsecMtu } from '#core/plan/mtu.ts'
 import { IPSEC_DEVICE } from '#core/plan/names.ts'
@@ -23,6 +22,7 @@ import type { NodeAddresses } from './node-addresses.ts'
 import type { NodeStateStore } from './node-state.ts'
 import type { OwnKey } from './own-key.ts'
 import type { EncryptionMode } from './plan-config.ts'
+import { ownPodCidrs, requestPodCidrs } from './pod-cidrs.ts'
 import type { HostNetwork } from './ports.ts'
 import { type Registry, saysAll } from './publisher.ts'
 import { type Known, ownSnapshot, perFamily, View } from './view.ts'
@@ -208,8 +208,8 @@ export class Agent {
     if (config === undefined) return 'the configuration has not been read yet'
     if (node === undefined) return `the API server has not told about Node ${this.#deps.nodeName} yet`
     if (nodes === undefined || ciliumNodes === undefined) return 'the API server has not told about the other nodes yet'
-    const podCidrs = this.#podCidrs(config, node, ciliumNodes)
-    if (podCidrs.length === 0) return noPodCidr(config, node.name)
+    const podCidrs = ownPodCidrs(config, node, ofName(ciliumNodes, node.name))
+    if (typeof podCidrs === 'string') return podCidrs
     const now = this.#deps.now()
     const internalIps = addresses.use(podCidrs, state.value.internalIps, endpoints.all(), now)
     await state.change({ internalIps })
@@ -274,12 +274,6 @@ export class Agent {
     return false
   }
 
-  #podCidrs(config: AgentConfig, node: NodeFacts, ciliumNodes: readonly CiliumNode[]): readonly Cidr[] {
-    const own = ciliumNodes.find(({ metadata }) => metadata.name === node.name)
-    const given = config.ipam === 'kubernetes' ? node.podCidrs : own === undefined ? [] : readCiliumNode(own).podCidrs
-    return given.filter((cidr) => (cidrFamily(cidr) === 4 ? config.ipv4 : config.ipv6))
-  }
-
   /** A node without a memory of its own begins so that it fits to the others, and to what it said itself before a boot. */
   async #begin(config: AgentConfig, name: string, ciliumNodes: readonly CiliumNode[]): Promise<void> {
     const said = ciliumNodes.map((node) => readCiliumNode(node))
@@ -296,7 +290,13 @@ export class Agent {
     const [applied, seen, modeSeen] = [this.#network.applied, this.#ownSeen, this.#modeSeen]
     const { config, node, ciliumNodes } = this.#deps.view()
     const { announcement, stage } = state.value
-    if (applied === undefined || config === undefined || node === undefined || announcement === undefined) return
+    if (config === undefined || node === undefined) return
+    const ownsCidrs = { podCidrs: config.ipam === 'kubernetes' }
+    if (applied === undefined || announcement === undefined) {
+      // with cluster-pool it is by its CiliumNode that the operator knows a node
+      if (ownsCidrs.podCidrs || ciliumNodes === undefined || ofName(ciliumNodes, node.name) !== undefined) return
+      return await registry.announce(requestPodCidrs(node, this.#deps.bootId), ownsCidrs)
+    }
     const { self } = applied.snapshot
     // a step that is decided but not yet in force is not told
     if (!sameAnnouncement(self.announcement, announcement) || !sameAnnouncement(self.mode, stage)) return
@@ -312,11 +312,12 @@ export class Agent {
       annotations: {
         [ANNOTATION.agentVersion]: VERSION,
         [ANNOTATION.datapath]: this.#deps.datapath.kind,
+        ...(ownsCidrs.podCidrs ? {} : { [ANNOTATION.guards]: applied.snapshot.config.clusterCidrs.join(' ') }),
       },
     }
-    const actual = ciliumNodes?.find(({ metadata }) => metadata.name === node.name)
+    const actual = ofName(ciliumNodes ?? [], node.name)
     if (words !== undefined) this.#ipsec.tell(words)
-    if (!saysAll(actual, own)) await registry.announce(own, { podCidrs: config.ipam === 'kubernetes' })
+    if (!saysAll(actual, own, ownsCidrs)) await registry.announce(own, ownsCidrs)
     if (words !== undefined && this.#ipsec.told(words)) this.#applyWorker.nudge()
 
     const wanted = config.encryption !== 'none'
@@ -399,12 +400,10 @@ function ipsecSettings(snapshot: Snapshot): IpsecSettings {
 }
 
 function ownSaid({ node, ciliumNodes }: Known): NodeAnnouncement | undefined {
-  const own = ciliumNodes.find(({ metadata }) => metadata.name === node.name)
+  const own = ofName(ciliumNodes, node.name)
   return own === undefined ? undefined : readCiliumNode(own)
 }
 
-function noPodCidr({ ipam }: AgentConfig, name: string): string {
-  return ipam === 'kubernetes'
-    ? `Node ${name} has no pod CIDR (the controller manager gives one: --allocate-node-cidrs)`
-    : `CiliumNode ${name} has no pod CIDR (the operator gives one)`
+function ofName(ciliumNodes: readonly CiliumNode[], name: string): CiliumNode | undefined {
+  return ciliumNodes.find(({ metadata }) => metadata.name === name)
 }

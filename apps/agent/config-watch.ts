@@ -1,4 +1,5 @@
 import { type AgentConfig, parseConfig } from '#core/api/config.ts'
+import { poolChangeFaults } from '#core/api/pool.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { readConfigDir } from '#io/kube/config-dir.ts'
 import { type FolderWatch, watchFolder } from '#io/store/watch-folder.ts'
@@ -69,6 +70,8 @@ export class ConfigWatch {
     if (this.#config !== undefined && text === this.#text) return this.#config
     const parsed = parseConfig(data)
     if (!parsed.ok) throw combine(parsed.error)
+    const changed = this.#config === undefined ? [] : poolChangeFaults(this.#config, parsed.value.config)
+    if (changed.length > 0) throw combine(changed)
     for (const { key, nearest } of parsed.value.unknown) {
       this.#log.debug('a key of the configuration means nothing here', { key, nearest })
     }

@@ -11,10 +11,15 @@ import type { KubeClient } from '#io/kube/client.ts'
 /** Who owns the fields that we apply. */
 const FIELD_MANAGER = 'cilium-agent'
 
+/** False with `ipam: cluster-pool`: the operator says which pod CIDRs this node has, and nobody else may. */
+export interface OwnsCidrs {
+  readonly podCidrs: boolean
+}
+
 /** The cluster, as far as this node writes to it: its own CiliumNode. */
 export interface Registry {
   /** The whole of what this node says; what it said before and says no more goes. */
-  announce(own: OwnAnnouncement, owns: { readonly podCidrs: boolean }): Promise<void>
+  announce(own: OwnAnnouncement, owns: OwnsCidrs): Promise<void>
   /** Sets or (undefined) removes annotations that this node shares with others. */
   annotate(name: string, annotations: Readonly<Record<string, string | undefined>>): Promise<void>
 }
@@ -26,7 +31,7 @@ export class KubeRegistry implements Registry {
     this.#client = client
   }
 
-  async announce(own: OwnAnnouncement, { podCidrs }: { podCidrs: boolean }): Promise<void> {
+  async announce(own: OwnAnnouncement, { podCidrs }: OwnsCidrs): Promise<void> {
     const { ipam, ...spec } = announceNode(own).spec
     const object: CiliumNode = { ...announceNode(own), spec: podCidrs ? { ...spec, ipam } : spec }
     // forced: nobody but this agent may say these fields (a ValidatingAdmissionPolicy holds it for agents)
@@ -40,14 +45,14 @@ export class KubeRegistry implements Registry {
 }
 
 /** True when `actual` already says what `own` would: then nothing is written. */
-export function saysAll(actual: CiliumNode | undefined, own: OwnAnnouncement): boolean {
+export function saysAll(actual: CiliumNode | undefined, own: OwnAnnouncement, owns: OwnsCidrs): boolean {
   if (actual === undefined) return false
   const said = readCiliumNode(actual)
   const annotations = announceNode(own).metadata.annotations ?? {}
   return (
     said.nodeIps.join() === own.nodeIps.join() &&
     said.internalIps.join() === own.internalIps.join() &&
-    said.podCidrs.join() === own.podCidrs.join() &&
+    (!owns.podCidrs || said.podCidrs.join() === own.podCidrs.join()) &&
     said.bootId === own.bootId &&
     said.keyId === own.keyId &&
     said.annotations[ANNOTATION.publicKey] === own.publicKey &&

@@ -48,7 +48,8 @@ export type KnownNodes = Pick<Known, 'config' | 'node' | 'ciliumNodes' | 'nodes'
 interface Told {
   readonly node: CiliumNode
   readonly facts: NodeFacts | undefined
-  readonly optOut: Selector
+  /** By which it was judged. */
+  readonly config: AgentConfig
   readonly peer: Peer
 }
 
@@ -82,7 +83,7 @@ export class View {
       if (name === own.name || node.metadata.deletionTimestamp !== undefined) continue
       const before = this.#peersByName.get(name)
       const facts = nodes.get(name)
-      const same = before?.node === node && before.facts === facts && before.optOut === config.optOut
+      const same = before?.node === node && before.facts === facts && before.config === config
       next.set(
         name,
         same
@@ -90,8 +91,8 @@ export class View {
           : {
               node,
               facts,
-              optOut: config.optOut,
-              peer: keep(before?.peer, peerOf(node, grantedBy(facts, config.optOut))),
+              config,
+              peer: keep(before?.peer, peerOf(node, facts, config)),
             },
       )
     }
@@ -139,13 +140,14 @@ function optsOut(optOut: Selector, { labels }: NodeFacts): boolean {
   return optOut.length > 0 && selects(optOut, labels)
 }
 
-function grantedBy(facts: NodeFacts | undefined, optOut: Selector): Granted | undefined {
-  if (facts === undefined) return undefined
-  return { podCidrs: facts.podCidrs, nodeIps: facts.internalIps, optedOut: optsOut(optOut, facts) }
-}
-
-function peerOf(node: CiliumNode, granted: Granted | undefined): Peer {
+function peerOf(node: CiliumNode, facts: NodeFacts | undefined, config: AgentConfig): Peer {
   const said = readCiliumNode(node)
+  // with cluster-pool it is the operator that writes them there, and an admission policy keeps agents from it
+  const podCidrs = config.ipam === 'cluster-pool' ? said.podCidrs : facts?.podCidrs
+  const granted: Granted | undefined =
+    facts === undefined || podCidrs === undefined
+      ? undefined
+      : { podCidrs, nodeIps: facts.internalIps, optedOut: optsOut(config.optOut, facts) }
   return {
     name: said.name,
     nodeIps: perFamily(said.nodeIps),

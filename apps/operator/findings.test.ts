@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { NodeAnnouncement } from '#core/api/cilium-node.ts'
 import type { NodeFacts } from '#core/api/node.ts'
+import { Fault } from '#core/fault/fault.ts'
 import { type Cidr, overlaps, requireCidr } from '#core/ip/cidr.ts'
 import type { Level } from '#core/transition/level.ts'
 import { publicKeyOf } from '#core/wireguard/key.ts'
@@ -46,6 +47,7 @@ function view(more: Partial<ClusterView>): ClusterView {
     nodes: [],
     announcements: [],
     config: { encryption: 'none', ipam: 'kubernetes', clusterCidrs: CLUSTER },
+    podCidrFaults: new Map(),
     ...more,
   }
 }
@@ -169,4 +171,27 @@ test('flags: defaults, environment, and the nearest name for a wrong one', () =>
   })
   assert.throws(() => parseOptions(['extra'], {}), { code: 'operator.flags' })
   assert.throws(() => parseOptions(['--config-dir'], {}), { code: 'operator.flags' })
+})
+
+test('cluster-pool: what the Nodes say counts for nothing, what the pool lacks is told', () => {
+  const fault = (code: string) => new Fault(code, 'the pool is used up', { remedy: 'add one' })
+  const found = findTroubles(
+    view({
+      config: { encryption: 'none', ipam: 'cluster-pool', clusterCidrs: CLUSTER },
+      nodes: [node('a', '10.244.1.0/24'), node('b', '192.168.0.0/24'), node('c')],
+      announcements: [
+        says('a', { podCidrs: [cidr('10.244.0.0/24')] }),
+        says('b', { podCidrs: [cidr('10.244.1.0/24')] }),
+        says('c'),
+      ],
+      podCidrFaults: new Map([
+        ['c', fault('ipam.pool.used-up')],
+        ['b', fault('ipam.pool.overlap')],
+      ]),
+    }),
+  )
+  assert.deepEqual(
+    found.map(({ reason, node: name, sentence, remedy }) => [reason, name, sentence, remedy]),
+    [['PodCIDRPoolUsedUp', 'c', 'the pool is used up', 'add one']],
+  )
 })

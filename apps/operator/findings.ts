@@ -1,6 +1,7 @@
 import type { NodeAnnouncement } from '#core/api/cilium-node.ts'
 import type { AgentConfig } from '#core/api/config.ts'
 import type { NodeFacts } from '#core/api/node.ts'
+import type { Fault } from '#core/fault/fault.ts'
 import { compareIp } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, containsCidr, lengthOf, networkOf } from '#core/ip/cidr.ts'
 import { CLEAR, CLOSED } from '#core/transition/level.ts'
@@ -25,6 +26,9 @@ export type FindingReason =
   | 'NoPodCIDR'
   | 'PodCIDROutsideCluster'
   | 'PodCIDRNotAnnounced'
+  | 'PodCIDRPoolUsedUp'
+  | 'PodCIDROutsidePool'
+  | 'PodCIDRPoolNotGuarded'
   | 'MalformedNode'
   | 'NoAgent'
   | 'NoPublicKey'
@@ -37,6 +41,9 @@ export const FINDING_REASONS: readonly FindingReason[] = [
   'NoPodCIDR',
   'PodCIDROutsideCluster',
   'PodCIDRNotAnnounced',
+  'PodCIDRPoolUsedUp',
+  'PodCIDROutsidePool',
+  'PodCIDRPoolNotGuarded',
   'MalformedNode',
   'NoAgent',
   'NoPublicKey',
@@ -48,6 +55,8 @@ export interface ClusterView {
   readonly nodes: readonly NodeFacts[]
   readonly announcements: readonly NodeAnnouncement[]
   readonly config: Pick<AgentConfig, 'encryption' | 'ipam' | 'clusterCidrs'>
+  /** With `ipam: cluster-pool`, by node: why it does not get what it needs. */
+  readonly podCidrFaults: ReadonlyMap<string, Fault>
 }
 
 const AT_ONCE = 0
@@ -61,6 +70,7 @@ export function findTroubles(view: ClusterView): Finding[] {
     ...overlaps(view),
     ...duplicateKeys(view.announcements),
     ...podCidrs(view),
+    ...pool(view),
     ...malformed(view),
     ...agents(view),
     ...transition(view),
@@ -72,7 +82,9 @@ function overlaps(view: ClusterView): Finding[] {
   const owners = new Map<Cidr, Set<string>>()
   const alive = new Set(view.nodes.map((node) => node.name))
   const own = (cidr: Cidr, name: string) => owners.set(cidr, (owners.get(cidr) ?? new Set()).add(name))
-  for (const node of view.nodes) for (const cidr of node.podCidrs) own(cidr, node.name)
+  const isKubernetes = view.config.ipam === 'kubernetes'
+  // with cluster-pool what Kubernetes gives its Nodes is nobody's
+  for (const node of isKubernetes ? view.nodes : []) for (const cidr of node.podCidrs) own(cidr, node.name)
   for (const node of view.announcements) for (const cidr of node.podCidrs) own(cidr, node.name)
   // sorted by network, a prefix that overlaps stands somewhere below the open ones that hold its network
   const sorted = [...owners].sort(([a], [b]) => compareIp(networkOf(a), networkOf(b)) || lengthOf(a) - lengthOf(b))
@@ -86,7 +98,7 @@ function overlaps(view: ClusterView): Finding[] {
       reason: 'OverlappingPodCIDR',
       node: two,
       sentence: `nodes ${first} (${a}) and ${second} (${b}) have pod addresses in common: packets for one may reach the other`,
-      remedy: `Drain and delete Node ${two}, and let it register anew; check --cluster-cidr of the controller manager`,
+      remedy: `Drain and delete Node ${two}, and let it register anew${isKubernetes ? '; check --cluster-cidr of the controller manager' : ''}`,
       // a pod CIDR that went from a deleted node to a new one: the left-over CiliumNode is deleted soon
       holdMs: alive.has(one) && alive.has(two) ? AT_ONCE : LATER,
     })
@@ -127,7 +139,9 @@ function duplicateKeys(announcements: readonly NodeAnnouncement[]): Finding[] {
 function podCidrs({ nodes, announcements, config }: ClusterView): Finding[] {
   const findings: Finding[] = []
   const announced = new Map(announcements.map((node) => [node.name, node]))
-  for (const { name, podCidrs: own } of nodes) {
+  for (const node of nodes) {
+    const { name } = node
+    const own = config.ipam === 'kubernetes' ? node.podCidrs : (announced.get(name)?.podCidrs ?? [])
     if (config.ipam === 'kubernetes' && own.length === 0) {
       findings.push({
         key: `NoPodCIDR ${name}`,
@@ -162,6 +176,31 @@ function podCidrs({ nodes, announcements, config }: ClusterView): Finding[] {
     }
   }
   return findings
+}
+
+/** What overlaps or is malformed is told in any case. */
+const POOL_REASONS: Readonly<Record<string, FindingReason>> = {
+  'ipam.pool.used-up': 'PodCIDRPoolUsedUp',
+  'ipam.pool.outside': 'PodCIDROutsidePool',
+  'ipam.pool.not-guarded': 'PodCIDRPoolNotGuarded',
+}
+
+function pool({ podCidrFaults }: ClusterView): Finding[] {
+  return [...podCidrFaults].flatMap(([node, { code, message, remedy = '' }]): Finding[] => {
+    const reason = POOL_REASONS[code]
+    return reason === undefined
+      ? []
+      : [
+          {
+            key: `${reason} ${node}`,
+            reason,
+            node,
+            sentence: message,
+            remedy,
+            holdMs: code === 'ipam.pool.not-guarded' ? LATER : AT_ONCE,
+          },
+        ]
+  })
 }
 
 function malformed({ nodes, announcements }: ClusterView): Finding[] {

@@ -49,12 +49,6 @@ async function readConfig(folder: string, log: Log): Promise<AgentConfig | undef
 }
 
 async function run(options: OperatorOptions, config: AgentConfig, log: Log): Promise<void> {
-  if (config.ipam === 'cluster-pool') {
-    throw new Fault('operator.ipam', 'ipam cluster-pool is not built yet: no node would get a pod CIDR', {
-      field: 'ipam',
-      remedy: 'Use ipam.mode=kubernetes and let the controller manager give pod CIDRs to the nodes',
-    })
-  }
   const stopping = new AbortController()
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     process.once(name, () => {

@@ -29,6 +29,18 @@ export class OperatorMetrics {
     help: 'Since when the API server was not heard; 0 while it is',
     registers: [this.registry],
   })
+  readonly podCidrs = new Gauge({
+    name: 'pellicle_operator_pod_cidrs',
+    help: 'With ipam cluster-pool: pod CIDRs that are taken',
+    labelNames: ['family'],
+    registers: [this.registry],
+  })
+  readonly podCidrCapacity = new Gauge({
+    name: 'pellicle_operator_pod_cidrs_capacity',
+    help: 'With ipam cluster-pool: pod CIDRs that the pool has, taken ones too',
+    labelNames: ['family'],
+    registers: [this.registry],
+  })
   readonly ipsecKeys = new Gauge({
     name: 'pellicle_operator_ipsec_keys',
     help: 'IPsec keys in use: 1, or 2 while they are rotated',

@@ -1,6 +1,7 @@
 import { CILIUM_NODES, parseCiliumNode, readCiliumNode } from '#core/api/cilium-node.ts'
 import type { AgentConfig } from '#core/api/config.ts'
 import { NODES, readNode } from '#core/api/node.ts'
+import type { KubeObject } from '#core/api/object.ts'
 import { describeFault } from '#core/fault/fault.ts'
 import { IPSEC_WORDS_ANNOTATION, parseIpsecWords } from '#core/ipsec/words.ts'
 import type { RotationPeer } from '#core/transition/rotation.ts'
@@ -12,6 +13,7 @@ import { FINDING_REASONS, type Finding, findTroubles } from './findings.ts'
 import { KeyKeeper } from './ipsec/key-keeper.ts'
 import type { OperatorMetrics } from './metrics.ts'
 import { Orphans } from './orphans.ts'
+import { PodCidrs } from './pod-cidrs.ts'
 import { Troubles } from './troubles.ts'
 
 export interface WatcherOptions {
@@ -38,6 +40,7 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
   )
   const orphans = new Orphans(client)
   const troubles = new Troubles()
+  const podCidrs = config.ipam === 'cluster-pool' ? new PodCidrs({ client, config, log, metrics }) : undefined
   let wake = Promise.withResolvers<void>()
   const onChange = () => {
     wake.resolve()
@@ -89,6 +92,10 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
   }
 
   async function look(): Promise<void> {
+    const stale = Math.max(nodes.health().staleMs, ciliumNodes.health().staleMs)
+    metrics.stale.set(stale / 1000)
+    // an old copy decides nothing that cannot be taken back
+    if (stale === 0) await podCidrs?.look(ciliumNodes.list(), new Set(nodes.list().map(nameOf)), signal)
     const view = {
       nodes: nodes.list().map(readNode),
       announcements: ciliumNodes.list().flatMap((node) => {
@@ -96,6 +103,7 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
         return parsed.ok ? [readCiliumNode(parsed.value)] : []
       }),
       config,
+      podCidrFaults: podCidrs?.faults ?? new Map(),
     }
     const report = troubles.update(client.clock.steady(), findTroubles(view))
     for (const finding of report.tell) await tell(finding)
@@ -103,9 +111,6 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
     const counts = troubles.counts()
     for (const reason of FINDING_REASONS) metrics.troubles.set({ reason }, counts.get(reason) ?? 0)
     metrics.nodes.set(view.nodes.length)
-    const stale = Math.max(nodes.health().staleMs, ciliumNodes.health().staleMs)
-    metrics.stale.set(stale / 1000)
-    // an old copy decides nothing that cannot be taken back
     if (stale > 0) return
     try {
       const names = new Set(view.nodes.map((node) => node.name))
@@ -136,6 +141,10 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
   async function pause(ms: number): Promise<void> {
     await client.clock.sleep(ms, signal).catch(() => undefined)
   }
+}
+
+function nameOf({ metadata }: KubeObject): string {
+  return metadata.name
 }
 
 /** Images, conditions and labels of a thousand nodes are most of their bytes. */

@@ -73,7 +73,19 @@ export const ciliumNodeSpecSchema = z
   })
   .describe('What the node has and announces')
 
-export const ciliumNodeStatusSchema = z.looseObject({}).describe('What was observed of the node')
+export const ciliumNodeStatusSchema = z
+  .looseObject({
+    ipam: z
+      .looseObject({
+        'operator-status': z
+          .looseObject({ error: z.string().optional().describe('Why the node has no pod CIDR, or not the right one') })
+          .optional()
+          .describe('What the operator says of its pod CIDRs'),
+      })
+      .optional()
+      .describe('Address management of this node'),
+  })
+  .describe('What was observed of the node')
 
 const ciliumNodeSchema = z.looseObject({
   apiVersion: z.literal('cilium.io/v2').optional(),
@@ -200,6 +212,12 @@ export function readCiliumNode(node: CiliumNode): NodeAnnouncement {
     cleanup: annotations[ANNOTATION.cleanup],
     problems,
   }
+}
+
+/** `status.ipam.operator-status.error`; undefined when all is well with the node's pod CIDRs. */
+export function operatorError(node: CiliumNode): string | undefined {
+  const error = node.status?.ipam?.['operator-status']?.error
+  return error === '' ? undefined : error
 }
 
 function modeByKeys(publicKey: string | undefined, words: IpsecWords | undefined): Announcement | undefined {

@@ -147,13 +147,34 @@ test('all faults come at once, and an unknown key names its neighbour', () => {
   assert.deepEqual(parsed.value.unknown, [{ key: 'enable-wiregaurd', nearest: 'enable-wireguard' }])
 })
 
-test('cluster-pool needs a pool that fits', () => {
-  assert.match(faultsOf({ ipam: 'cluster-pool' })[0] ?? '', /cluster-pool needs it/)
-  assert.match(faultsOf({ ipam: 'cluster-pool', 'cluster-pool-ipv4-cidr': '10.0.0.0/28' })[0] ?? '', /smaller than one/)
+test('cluster-pool needs a pool that fits, and each error names the prefix', () => {
+  const pooled = (data: Record<string, string>) => faultsOf({ ipam: 'cluster-pool', ...data }).join('\n')
+  assert.match(pooled({}), /cluster-pool-ipv4-cidr: .*enable-ipv4 is true, but there is no pool/)
+  assert.match(pooled({ 'cluster-pool-ipv4-cidr': '10.0.0.0/28' }), /10\.0\.0\.0\/28 is smaller than one node's \/24/)
   assert.match(
-    faultsOf({ ipam: 'cluster-pool', 'cluster-pool-ipv4-cidr': '10.0.0.0/8 10.1.0.0/16' })[0] ?? '',
-    /overlaps/,
+    pooled({ 'cluster-pool-ipv4-cidr': '10.0.0.0/8 10.1.0.0/16' }),
+    /10\.1\.0\.0\/16 overlaps 10\.0\.0\.0\/8/,
   )
+  assert.match(pooled({ 'cluster-pool-ipv4-cidr': 'fd00::/104' }), /fd00::\/104 is not IPv4/)
+  assert.match(
+    pooled({ 'cluster-pool-ipv4-cidr': '10.0.0.0/8', 'cluster-pool-ipv4-mask-size': '31' }),
+    /"31" is not a whole number from 1 to 30/,
+  )
+  assert.match(
+    pooled({ 'cluster-pool-ipv4-cidr': '10.0.0.0/8', 'enable-ipv6': 'true' }),
+    /cluster-pool-ipv6-cidr: .*enable-ipv6 is true, but there is no pool/,
+  )
+})
+
+test('the pools are cluster CIDRs, beside what is given', () => {
+  const cidrsOf = (data: Record<string, string>) => {
+    const parsed = parseConfig({ ipam: 'cluster-pool', 'cluster-pool-ipv4-cidr': '10.0.0.0/16 10.9.0.0/16', ...data })
+    assert(parsed.ok)
+    return parsed.value.config.clusterCidrs
+  }
+  assert.deepEqual(cidrsOf({}), ['10.0.0.0/16', '10.9.0.0/16'])
+  assert.deepEqual(cidrsOf({ 'cluster-pool-ipv6-cidr': 'fd00::/104' }), ['10.0.0.0/16', '10.9.0.0/16'], 'IPv6 is off')
+  assert.deepEqual(cidrsOf({ 'pellicle-cluster-cidrs': '10.0.0.0/12,172.30.0.0/16' }), ['10.0.0.0/12', '172.30.0.0/16'])
 })
 
 test('the text of every default reads back as that default', () => {

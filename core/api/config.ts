@@ -1,6 +1,6 @@
 import { Fault } from '#core/fault/fault.ts'
 import { fail, ok, type Result } from '#core/fault/result.ts'
-import { type Cidr, cidrFamily, lengthOf, overlaps } from '#core/ip/cidr.ts'
+import { type Cidr, cidrFamily } from '#core/ip/cidr.ts'
 import { type IpsecShape, ipsecShapeFor, type UdpEncapsulation } from '#core/ipsec/shape.ts'
 import {
   BOOL,
@@ -24,6 +24,7 @@ import { refusalOf } from './config-refused.ts'
 import { IPSEC_SECRET, IPSEC_SECRET_FIELD } from './ipsec-secrets.ts'
 import { CONFIG_MAP, CONTROL_PLANE_LABEL } from './names.ts'
 import { nearest } from './nearest.ts'
+import { type NodePools, POOL_MASKS, poolComplaints, withPools } from './pool.ts'
 import { formatSelector, parseSelector, type Selector } from './selector.ts'
 
 /**
@@ -48,11 +49,9 @@ export interface AgentConfig {
   readonly tunnelProtocol: 'vxlan'
   readonly tunnelPort: number
   readonly ipam: 'kubernetes' | 'cluster-pool'
-  readonly pool: {
-    readonly 4: { readonly cidrs: readonly Cidr[]; readonly maskSize: number }
-    readonly 6: { readonly cidrs: readonly Cidr[]; readonly maskSize: number }
-  }
-  /** Every prefix that pods may ever get; never empty. */
+  /** `ipam: cluster-pool`: what the operator gives nodes pod CIDRs from. */
+  readonly pool: NodePools
+  /** Every prefix that pods may ever get, the pools among them; never empty. */
   readonly clusterCidrs: readonly Cidr[]
   /** Bytes of the underlay; 0: ask the device. */
   readonly mtu: number
@@ -117,9 +116,9 @@ export const CONFIG_KEYS = {
   'tunnel-port': key(integer(1, 65535), 8472),
   ipam: key(oneOf('kubernetes', 'cluster-pool'), 'kubernetes'),
   'cluster-pool-ipv4-cidr': key(CIDRS, []),
-  'cluster-pool-ipv4-mask-size': key(integer(1, 30), 24),
+  'cluster-pool-ipv4-mask-size': key(integer(1, POOL_MASKS[4].most), POOL_MASKS[4].standard),
   'cluster-pool-ipv6-cidr': key(CIDRS, []),
-  'cluster-pool-ipv6-mask-size': key(integer(1, 126), 120),
+  'cluster-pool-ipv6-mask-size': key(integer(1, POOL_MASKS[6].most), POOL_MASKS[6].standard),
   mtu: key(integer(0, 65535), 0),
   'cluster-name': key(TEXT, 'default'),
   debug: key(BOOL, false),
@@ -167,7 +166,6 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
   read('ipsec-key-rotation-duration')
   const [profile, udpEncapsulation] = [read('pellicle-profile'), read('pellicle-ipsec-udp-encapsulation')]
   const [ipv4, ipv6] = [read('enable-ipv4'), read('enable-ipv6')]
-  const clusterCidrs = read('pellicle-cluster-cidrs')
   const keepalive = read('wireguard-persistent-keepalive')
   const ipam = read('ipam')
   const routingMode = read('routing-mode')
@@ -177,6 +175,9 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     4: { cidrs: read('cluster-pool-ipv4-cidr'), maskSize: read('cluster-pool-ipv4-mask-size') },
     6: { cidrs: read('cluster-pool-ipv6-cidr'), maskSize: read('cluster-pool-ipv6-mask-size') },
   }
+  const pooled = ipam === 'cluster-pool'
+  const pools = pooled ? [...(ipv4 ? [pool[4]] : []), ...(ipv6 ? [pool[6]] : [])] : []
+  const clusterCidrs = withPools(read('pellicle-cluster-cidrs'), pools)
 
   for (const name of Object.keys(data)) {
     const refused = refusalOf(name, data[name] as string)
@@ -207,7 +208,7 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     'WireGuard counts keepalives in whole seconds up to 65535',
     'Set it to whole seconds, or 0s',
   )
-  if (clusterCidrs.length === 0 && !faults.some((fault) => fault.field === 'pellicle-cluster-cidrs')) {
+  if (clusterCidrs.length === 0 && !pooled && !faults.some((fault) => fault.field === 'pellicle-cluster-cidrs')) {
     complain(
       'pellicle-cluster-cidrs',
       'it is missing: without it a pod CIDR that was not seen yet would leave by the default route',
@@ -218,7 +219,7 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     [4, ipv4],
     [6, ipv6],
   ] as const) {
-    if (on && clusterCidrs.length > 0 && !clusterCidrs.some((cidr) => cidrFamily(cidr) === family)) {
+    if (on && !pooled && clusterCidrs.length > 0 && !clusterCidrs.some((cidr) => cidrFamily(cidr) === family)) {
       complain('pellicle-cluster-cidrs', `it has no IPv${family} prefix while enable-ipv${family} is true`, 'Add one')
     }
     const range = `ipv${family}-native-routing-cidr` as const
@@ -234,17 +235,12 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
       `not all of it is IPv${family}`,
       `Write IPv${family} prefixes`,
     )
-    const { cidrs, maskSize } = pool[family]
+    if (!pooled) continue
     const name = `cluster-pool-ipv${family}-cidr` as const
-    if (ipam === 'cluster-pool' && on && cidrs.length === 0) complain(name, 'cluster-pool needs it', 'Set it')
-    for (const cidr of cidrs) {
-      if (cidrFamily(cidr) !== family) complain(name, `${cidr} is not IPv${family}`, `Write IPv${family} prefixes`)
-      else if (lengthOf(cidr) > maskSize) {
-        complain(name, `${cidr} is smaller than one node's /${maskSize}`, 'Take a larger prefix or a longer mask')
-      }
+    if (on && pool[family].cidrs.length === 0) {
+      complain(name, `ipam is cluster-pool and enable-ipv${family} is true, but there is no pool`, 'Set it')
     }
-    const twice = cidrs.find((a, i) => cidrs.some((b, j) => j > i && overlaps(a, b)))
-    if (twice !== undefined) complain(name, `${twice} overlaps another prefix of the pool`, 'Remove one of them')
+    for (const { sentence, remedy } of poolComplaints(family, pool[family])) complain(name, sentence, remedy)
   }
 
   const config: AgentConfig = {

@@ -32,6 +32,11 @@ export const ANNOTATION = {
   ipsecKeys: IPSEC_WORDS_ANNOTATION,
   /** On CiliumNode: `requested` (written by the CLI's uninstall), then `done` or `failed: WHY` (written by the agent). */
   cleanup: 'pellicle.io/cleanup',
+  /**
+   * On CiliumNode, written by its agent with `ipam: cluster-pool`: the prefixes of which nothing leaves here by another way
+   * than to the node that has it. The operator gives nobody a pod CIDR outside of what all guard.
+   */
+  guards: 'pellicle.io/guarded-cidrs',
   /** On CiliumNode, written by its agent: version of the agent. */
   agentVersion: 'pellicle.io/agent-version',
   /** On CiliumNode, written by its agent: which datapath encrypts. */

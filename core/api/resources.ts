@@ -1,5 +1,5 @@
 import type { DaemonSet, Deployment } from 'kubernetes-types/apps/v1.d.ts'
-import type { ConfigMap, Pod, Secret } from 'kubernetes-types/core/v1.d.ts'
+import type { ConfigMap, Pod, Secret, Service } from 'kubernetes-types/core/v1.d.ts'
 import type { KubeObject, Resource } from './object.ts'
 
 /** The built-in kinds that our programs touch. Their shapes are those of kubernetes-types, with metadata always there. */
@@ -9,6 +9,7 @@ type Core<T> = T & KubeObject
 export const PODS: Resource<Core<Pod>> = of('', 'v1', 'Pod', 'pods')
 export const CONFIG_MAPS: Resource<Core<ConfigMap>> = of('', 'v1', 'ConfigMap', 'configmaps')
 export const SECRETS: Resource<Core<Secret>> = of('', 'v1', 'Secret', 'secrets')
+export const SERVICES: Resource<Core<Service>> = of('', 'v1', 'Service', 'services')
 export const DAEMON_SETS: Resource<Core<DaemonSet>> = of('apps', 'v1', 'DaemonSet', 'daemonsets')
 export const DEPLOYMENTS: Resource<Core<Deployment>> = of('apps', 'v1', 'Deployment', 'deployments')
 export const CRDS: Resource<KubeObject> = of(

@@ -48,6 +48,16 @@ export const REFUSED: readonly Refusal[] = [
     harmless: ['none'],
   },
   { path: 'cni.chainingTarget', reason: 'chaining to another CNI plugin is not built' },
+  {
+    path: 'ipam.operator.clusterPoolIPv4PodCIDR',
+    reason: 'Cilium has removed it: nodes would get pod CIDRs of another pool',
+    remedy: 'Use ipam.operator.clusterPoolIPv4PodCIDRList',
+  },
+  {
+    path: 'ipam.operator.clusterPoolIPv6PodCIDR',
+    reason: 'Cilium has removed it: nodes would get pod CIDRs of another pool',
+    remedy: 'Use ipam.operator.clusterPoolIPv6PodCIDRList',
+  },
   { path: 'clustermesh.useAPIServer', reason: 'clusters are not meshed: nothing between them would be encrypted' },
   { path: 'clustermesh.config.enabled', reason: 'clusters are not meshed: nothing between them would be encrypted' },
 ]
@@ -120,13 +130,8 @@ export const CILIUM_SUB_VALUES: Readonly<Record<string, ReadonlySet<string>>> = 
   encryption: new Set(['strictMode', 'ztunnel', 'keyFile', 'mountPath', 'secretName', 'interface']),
   'encryption.wireguard': new Set(['userspaceFallback', 'encapsulate']),
   image: new Set(['override', 'digest', 'useDigest']),
-  ipam: new Set([
-    'ciliumNodeUpdateRate',
-    'installUplinkRoutesForDelegatedIPAM',
-    'multiPoolPreAllocation',
-    'nodeSpec',
-    'operator',
-  ]),
+  ipam: new Set(['ciliumNodeUpdateRate', 'installUplinkRoutesForDelegatedIPAM', 'multiPoolPreAllocation', 'nodeSpec']),
+  'ipam.operator': new Set(['autoCreateCiliumPodIPPools', 'externalAPILimitBurstSize', 'externalAPILimitQPS']),
   cluster: new Set(['id']),
   cni: new Set(
     `install uninstall chainingMode chainingTarget exclusive logFile customConf configMap configMapKey confFileMountPath

@@ -1,9 +1,11 @@
 import { z } from 'zod'
 import { Fault } from '#core/fault/fault.ts'
-import { parseCidr } from '#core/ip/cidr.ts'
+import { type Cidr, parseCidr } from '#core/ip/cidr.ts'
+import { CIDRS } from './config-fields.ts'
 import { parseDuration } from './duration.ts'
 import { judgeExtraConfig } from './extra-config.ts'
 import { nearest } from './nearest.ts'
+import { POOL_MASKS, type PoolComplaint, poolComplaints, poolNames } from './pool.ts'
 import { CILIUM_SUB_VALUES, CILIUM_VALUES, IDLE, OWN_REASONS, REFUSED, type Refusal } from './values-catalog.ts'
 
 /**
@@ -16,6 +18,11 @@ const duration = z
   .refine((text) => parseDuration(text) !== undefined, 'a duration such as 25s, or 0s')
   .describe('A Go duration')
 const cidr = z.string().refine((text) => parseCidr(text) !== undefined, 'a prefix such as 10.244.0.0/16')
+/** Cilium's chart takes a text of several, too. */
+const poolList = z.union([
+  z.array(cidr),
+  z.string().refine((text) => CIDRS.parse(text) !== undefined, 'prefixes such as 10.0.0.0/8, separated by blanks'),
+])
 const port = z.number().int().min(0).max(65535)
 const anyObject = z.record(z.string(), z.unknown())
 const tolerations = z.array(anyObject)
@@ -59,7 +66,19 @@ export const valuesSchema = z
       })
       .partial(),
     imagePullSecrets: z.array(anyObject),
-    ipam: z.looseObject({ mode: z.enum(['kubernetes', 'cluster-pool']) }).partial(),
+    ipam: z
+      .looseObject({
+        mode: z.enum(['kubernetes', 'cluster-pool']),
+        operator: z
+          .looseObject({
+            clusterPoolIPv4PodCIDRList: poolList,
+            clusterPoolIPv4MaskSize: z.number().int().min(1).max(POOL_MASKS[4].most),
+            clusterPoolIPv6PodCIDRList: poolList,
+            clusterPoolIPv6MaskSize: z.number().int().min(1).max(POOL_MASKS[6].most),
+          })
+          .partial(),
+      })
+      .partial(),
     routingMode: z.enum(['tunnel', 'native', '']),
     ipv4NativeRoutingCIDR: z.union([cidr, z.literal('')]),
     ipv6NativeRoutingCIDR: z.union([cidr, z.literal('')]),
@@ -214,10 +233,34 @@ function contradictions(values: Values): Fault[] {
       )
     }
   }
+  for (const { field, sentence, remedy } of poolsOf(values)) add(field, sentence, remedy)
   if (ipv4?.enabled === false && ipv6?.enabled !== true) {
     add('ipv4.enabled', 'without IPv4 and IPv6 pods would have no address', 'Add --set ipv6.enabled=true')
   }
   return faults
+}
+
+/** What is wrong with `ipam.operator`; what is missing there is found by install, or told by the chart. */
+function poolsOf({ ipam, operator }: Values): readonly (PoolComplaint & { readonly field: string })[] {
+  if (ipam?.mode !== 'cluster-pool') return []
+  const given = ipam.operator ?? {}
+  const complaints = ([4, 6] as const).flatMap((of) => {
+    const cidrs = poolPrefixes(given[`clusterPoolIPv${of}PodCIDRList`])
+    const maskSize = given[`clusterPoolIPv${of}MaskSize`] ?? POOL_MASKS[of].standard
+    return poolComplaints(of, { cidrs, maskSize }).map((each) => ({ ...each, field: poolNames(of).value }))
+  })
+  if (operator?.enabled !== false) return complaints
+  const sentence = 'the operator is what gives nodes their pod CIDRs with ipam.mode=cluster-pool'
+  return [
+    ...complaints,
+    { field: 'operator.enabled', sentence, remedy: 'Leave it at true, or use ipam.mode=kubernetes' },
+  ]
+}
+
+/** Of `ipam.operator.clusterPoolIPv4PodCIDRList`, a list or a text; what is no prefix is left out. */
+export function poolPrefixes(value: unknown): readonly Cidr[] {
+  const parts = Array.isArray(value) ? value.map(String) : typeof value === 'string' ? value.split(/[\s,]+/) : []
+  return parts.flatMap((text) => parseCidr(text) ?? [])
 }
 
 function stranger(steps: readonly string[], depth: number, siblings: readonly string[]): Verdict {

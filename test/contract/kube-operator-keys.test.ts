@@ -1,8 +1,5 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { type TestContext } from 'node:test'
-import { parseAllDocuments } from 'yaml'
+import type { TestContext } from 'node:test'
 import { OperatorMetrics } from '#apps/operator/metrics.ts'
 import { watchCluster } from '#apps/operator/watcher.ts'
 import { parseConfig } from '#core/api/config.ts'
@@ -16,7 +13,6 @@ import {
   secretOf,
 } from '#core/api/ipsec-secrets.ts'
 import { NODES } from '#core/api/node.ts'
-import type { KubeObject, Resource } from '#core/api/object.ts'
 import { EVENTS, SECRETS } from '#core/api/resources.ts'
 import type { KeyRef } from '#core/ipsec/key.ts'
 import { parseKeyTexts } from '#core/ipsec/key-text.ts'
@@ -26,6 +22,7 @@ import { hasCode } from '#io/kube/errors.ts'
 import { createLog } from '#io/telemetry/log.ts'
 import { apiSuite, until } from '#test/kit/api-suite.ts'
 import type { ApiServer } from '#test/kit/apiserver.ts'
+import { applyManifests } from '#test/kit/chart-manifests.ts'
 import { sayKeys } from '#test/kit/played-agent.ts'
 
 /** The operator and the two Secrets of IPsec keys, with the rights of the chart, against a real kube-apiserver. */
@@ -44,44 +41,6 @@ const real = apiSuite((made) => {
   ;({ server, client } = made)
 })
 
-const RBAC = (kind: string, namespaced: boolean): Resource<KubeObject> => ({
-  group: 'rbac.authorization.k8s.io',
-  version: 'v1',
-  kind,
-  plural: `${kind.toLowerCase()}s`,
-  namespaced,
-})
-const ADMISSION = (kind: string, plural: string): Resource<KubeObject> => ({
-  group: 'admissionregistration.k8s.io',
-  version: 'v1',
-  kind,
-  plural,
-  namespaced: false,
-})
-const RESOURCES = [
-  RBAC('Role', true),
-  RBAC('RoleBinding', true),
-  RBAC('ClusterRole', false),
-  RBAC('ClusterRoleBinding', false),
-  ADMISSION('ValidatingAdmissionPolicy', 'validatingadmissionpolicies'),
-  ADMISSION('ValidatingAdmissionPolicyBinding', 'validatingadmissionpolicybindings'),
-]
-
-/** The few template expressions of these manifests, without Helm. */
-async function applyManifests(path: string): Promise<void> {
-  const manifest = readFileSync(join(import.meta.dirname, '../../deploy/chart/templates', path), 'utf8')
-    .replaceAll('{{ .Release.Namespace }}', NAMESPACE)
-    .replaceAll('{{ include "pellicle.ipsecSecret" . }}', IPSEC_SECRET)
-    .replaceAll(/^\s*(labels:\s*\n\s*)?\{\{-? include "pellicle.labels".*\}\}\n/gm, '')
-    .replaceAll(/\{\{-?[\s\S]*?-?\}\}/g, '')
-  for (const document of parseAllDocuments(manifest)) {
-    const object = document.toJS() as KubeObject | null
-    const resource = RESOURCES.find(({ kind }) => kind === object?.kind)
-    if (object === null || resource === undefined) continue
-    await client.apply(resource, object, { fieldManager: 'test' })
-  }
-}
-
 async function serviceAccount(name: string): Promise<KubeClient> {
   return await server.as(`system:serviceaccount:${NAMESPACE}:${name}`, [
     'system:serviceaccounts',
@@ -94,7 +53,7 @@ const forbidden = (error: unknown) => hasCode(error, 'kube.forbidden')
 
 real('operator and agents may touch the two Secrets as they need to, and no other', async () => {
   for (const path of ['cilium-operator/rbac.yaml', 'cilium-operator/admission.yaml', 'cilium-agent/role.yaml']) {
-    await applyManifests(path)
+    await applyManifests(client, NAMESPACE, path)
   }
   const [operator, agent] = [await serviceAccount('cilium-operator'), await serviceAccount('cilium')]
   await client.create(SECRETS, secretOf('other', { a: 'b' }), scope)

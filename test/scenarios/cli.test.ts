@@ -24,6 +24,7 @@ const root = new URL('../..', import.meta.url).pathname
 const helm = await locateHelm(process.env).catch(() => undefined)
 const missing = missingForApiServer() ?? (helm === undefined ? 'Helm 3.14 or newer' : undefined)
 const scope = { namespace: 'kube-system' }
+const NAMESPACES: Resource<KubeObject> = { ...NODES, kind: 'Namespace', plural: 'namespaces' }
 const SERVICE_ACCOUNTS: Resource<KubeObject> = { ...SECRETS, kind: 'ServiceAccount', plural: 'serviceaccounts' }
 const WIREGUARD = ['--set', 'encryption.enabled=true', '--set', 'encryption.type=wireguard']
 
@@ -208,6 +209,42 @@ describe('the cluster CLI', { skip: missing === undefined ? false : `needs ${mis
     const offAgain = await apply('encryption.enabled=false')
     assert.deepEqual([offAgain.encryption, offAgain.nodeEncryption], ['none', false])
     assert.doesNotMatch(offAgain.template, /cilium-ipsec-keys/, 'no agent has the key in its files any more')
+  })
+
+  test('Helm by hand does not take away what nodes were given', async () => {
+    const data = {
+      ipam: 'cluster-pool',
+      'cluster-pool-ipv4-cidr': '10.0.0.0/16 10.9.0.0/16',
+      'cluster-pool-ipv4-mask-size': '24',
+    }
+    await client.create(NAMESPACES, { metadata: { name: 'pooled' } })
+    await client.create(CONFIG_MAPS, { metadata: { name: 'cilium-config', namespace: 'pooled' }, data })
+    const template = async (list: string, more = 'mode=cluster-pool') => {
+      const values = [`operator.clusterPoolIPv4PodCIDRList={${list}}`, ...more.split(';')]
+      const flags = values.flatMap((value) => ['--set', `ipam.${value}`])
+      // the server is asked, and nothing made
+      const given = ['--set', 'pellicle.clusterCIDRs={10.0.0.0/8}']
+      const where = [
+        ...given,
+        '-n',
+        'pooled',
+        '--kubeconfig',
+        server.kubeconfig,
+        '--dry-run=server',
+        '--kube-version',
+        '1.34.0',
+      ]
+      return await run(helm ?? '', ['template', 'cilium', `${root}deploy/chart`, ...where, ...flags])
+    }
+    await template('10.0.0.0/16,10.9.0.0/16,10.7.0.0/16')
+    for (const [list, more, message] of [
+      ['10.0.0.0/16', undefined, /clusterPoolIPv4PodCIDRList has no 10\.9\.0\.0\/16 any more/],
+      ['10.0.0.0/12,10.9.0.0/16', undefined, /has no 10\.0\.0\.0\/16 any more/],
+      ['10.0.0.0/16,10.9.0.0/16', 'mode=cluster-pool;operator.clusterPoolIPv4MaskSize=25', /from 24 to 25/],
+      ['', 'mode=kubernetes', /ipam\.mode cannot change from cluster-pool to kubernetes/],
+    ] as const) {
+      await assert.rejects(template(list, more), { message }, list)
+    }
   })
 
   test('a change of the configuration rolls the agents, and leaves the keepers alone', async () => {

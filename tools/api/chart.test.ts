@@ -131,6 +131,40 @@ test('an agent may read Nodes, and apply its CiliumNode: nothing else', options,
   )
 })
 
+test(
+  'cluster-pool: the pool stands in the ConfigMap by the names of Cilium, and what cannot be is refused',
+  options,
+  async () => {
+    const pooled = async (...values: string[]) => {
+      const set = ['mode=cluster-pool', ...values].flatMap((value) => ['--set', `ipam.${value}`])
+      const { stdout } = await run(helm ?? '', ['template', 'cilium', chart, '--kube-version', '1.34.0', ...set])
+      return dataOf(parseAllDocuments(stdout).map((document) => document.toJS() as Rendered))
+    }
+    const data = await pooled('operator.clusterPoolIPv4PodCIDRList={10.0.0.0/16,10.9.0.0/16}')
+    assert.deepEqual(
+      Object.entries(data).filter(([key]) => key.includes('pool')),
+      [
+        ['cluster-pool-ipv4-cidr', '10.0.0.0/16 10.9.0.0/16'],
+        ['cluster-pool-ipv4-mask-size', '24'],
+        ['cluster-pool-ipv6-mask-size', '120'],
+      ],
+    )
+    const parsed = parseConfig(data)
+    assert.ok(parsed.ok && parsed.value.unknown.length === 0)
+    assert.deepEqual(parsed.value.config.clusterCidrs, ['10.0.0.0/16', '10.9.0.0/16'])
+    const text = await pooled('operator.clusterPoolIPv4PodCIDRList=10.0.0.0/16 10.9.0.0/16')
+    assert.equal(text['cluster-pool-ipv4-cidr'], '10.0.0.0/16 10.9.0.0/16', 'a text as Cilium takes it')
+    for (const [values, expected] of [
+      [[], /clusterPoolIPv4PodCIDRList is empty/],
+      [['operator.clusterPoolIPv4PodCIDRList={10.0.0.0/28}'], /10\.0\.0\.0\/28 is smaller than one node's \/24/],
+      [['operator.clusterPoolIPv4PodCIDRList={10.0.0.0/8}', 'operator.clusterPoolIPv4MaskSize=31'], /31|30/],
+      [['operator.clusterPoolIPv4PodCIDR=10.0.0.0/8'], /clusterPoolIPv4PodCIDR/],
+    ] as const) {
+      await assert.rejects(pooled(...values), { message: expected })
+    }
+  },
+)
+
 test('every key that the chart writes is known as one', options, async () => {
   const common = 'encryption.enabled=true,encryption.nodeEncryption=true,MTU=1500,pellicle.profile=1.14.5'
   const wireguard = await template('--set', `${common},encryption.type=wireguard`)
@@ -139,7 +173,9 @@ test('every key that the chart writes is known as one', options, async () => {
     '--set',
     'routingMode=native,ipv4NativeRoutingCIDR=10.0.0.0/8,ipv6NativeRoutingCIDR=fd00::/8,autoDirectNodeRoutes=true',
   )
-  const written = new Set([wireguard, ipsec, native].flatMap((objects) => Object.keys(dataOf(objects))))
+  const operator = 'clusterPoolIPv4PodCIDRList={10.0.0.0/8},ipam.operator.clusterPoolIPv6PodCIDRList={fd00::/104}'
+  const pooled = await template('--set', `ipam.mode=cluster-pool,ipam.operator.${operator}`)
+  const written = new Set([wireguard, ipsec, native, pooled].flatMap((objects) => Object.keys(dataOf(objects))))
   assert.deepEqual([...written].sort(), Object.keys(CHART_KEYS).sort())
   assert.deepEqual(
     Object.keys(REFUSED_KEYS).filter((key) => Object.hasOwn(CHART_KEYS, key)),

@@ -27,10 +27,7 @@ export function findClusterCidrs(
   texts: ClusterTexts,
   nodes: readonly NodeFacts[],
 ): ClusterCidrs {
-  const found =
-    read(given, 'pellicle.clusterCIDRs') ??
-    read(split(field(texts.kubeadm, ['networking', 'podSubnet'])), 'ConfigMap kubeadm-config') ??
-    read(split(field(texts.kubeProxy, ['clusterCIDR'])), 'ConfigMap kube-proxy')
+  const found = read(given, 'pellicle.clusterCIDRs') ?? toldCidrs(texts)
   if (found === undefined) {
     throw fault(
       "the cluster's pod prefixes are not known: neither kubeadm-config nor kube-proxy in kube-system tells them",
@@ -47,6 +44,19 @@ export function findClusterCidrs(
     }
   }
   return found
+}
+
+/** What the cluster itself says; undefined where it says nothing. */
+export function toldCidrs(texts: ClusterTexts): ClusterCidrs | undefined {
+  return (
+    read(split(field(texts.kubeadm, ['networking', 'podSubnet'])), 'ConfigMap kubeadm-config') ??
+    read(split(field(texts.kubeProxy, ['clusterCIDR'])), 'ConfigMap kube-proxy')
+  )
+}
+
+/** Prefixes of Services, where kubeadm tells them. */
+export function serviceSubnets(texts: ClusterTexts): readonly string[] {
+  return split(field(texts.kubeadm, ['networking', 'serviceSubnet']))
 }
 
 /** True when every node has a pod CIDR: then they are given by Kubernetes itself. */

@@ -5,6 +5,7 @@ import type { CliContext } from '../context.ts'
 import type { Progress } from '../output/progress.ts'
 import { type Values, valueAt, withValueAt } from '../values/set.ts'
 import { findClusterCidrs, hasFamily, nodesHavePodCidrs } from './cluster-cidrs.ts'
+import { completePool, takenCidrs } from './pool.ts'
 import { readClusterTexts, readNodes } from './surroundings.ts'
 
 /** The controller manager gives a node its pod CIDR a moment after the node has registered. */
@@ -20,6 +21,13 @@ export async function completeValues(
   given: Values,
   progress: Progress,
 ): Promise<Values> {
+  if (valueAt(given, 'ipam.mode') === 'cluster-pool') {
+    const [nodes, texts] = [await readNodes(client, context.signal), await readClusterTexts(client, context.signal)]
+    const taken = await takenCidrs(client, nodes, texts, context.signal)
+    const { values, lines } = completePool(given, texts, taken)
+    for (const line of lines) progress.say(line)
+    return values
+  }
   const nodes = await nodesWithCidrs(context, client, progress)
   let values = given
   if (valueAt(given, 'ipam.mode') === undefined && nodes.length > 0) {
@@ -62,14 +70,11 @@ async function nodesWithCidrs(context: CliContext, client: KubeClient, progress:
     if (nodes.length === 0 || nodesHavePodCidrs(nodes)) return nodes
     const without = nodes.filter((node) => node.podCidrs.length === 0).map((node) => node.name)
     if (context.clock.now() > end) {
-      throw new Fault(
-        'install.ipam',
-        `these nodes have no pod CIDR, and other IPAM than kubernetes is not built yet: ${without.join(', ')}`,
-        {
-          field: 'ipam.mode',
-          remedy: 'Run the controller manager with --allocate-node-cidrs=true and --cluster-cidr',
-        },
-      )
+      throw new Fault('install.ipam', `these nodes have no pod CIDR of Kubernetes: ${without.join(', ')}`, {
+        field: 'ipam.mode',
+        remedy:
+          'Run the controller manager with --allocate-node-cidrs=true and --cluster-cidr, or add --set ipam.mode=cluster-pool: then the operator gives them',
+      })
     }
     progress.pass(`⌛ Waiting for pod CIDRs of ${without.join(', ')}`)
     await context.clock.sleep(500, context.signal)

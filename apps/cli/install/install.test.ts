@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Node, readNode } from '#core/api/node.ts'
+import { requireCidr } from '#core/ip/cidr.ts'
 import type { Release } from '#io/helm/release.ts'
 import type { DaemonSetObject, PodObject } from '../status/objects.ts'
-import { findClusterCidrs, nodesHavePodCidrs } from './cluster-cidrs.ts'
+import { applySet, type Values, valueAt } from '../values/set.ts'
+import { type ClusterTexts, findClusterCidrs, nodesHavePodCidrs } from './cluster-cidrs.ts'
 import { examine, OUR_CHART, OUR_LABEL, type Surroundings } from './foreign.ts'
+import { completePool } from './pool.ts'
 import { chooseProfile } from './profile.ts'
 
 function node(name: string, podCIDRs: string[] = [], ready = true) {
@@ -149,6 +152,51 @@ test('prefixes that leave a node out, or are none, are refused', () => {
     () => findClusterCidrs([], { ...NONE, kubeProxy: 'clusterCIDR: 10.0.0\n' }, []),
     /"10\.0\.0", which is no prefix/,
   )
+})
+
+const v4 = 'ipam.operator.clusterPoolIPv4PodCIDRList'
+const v6 = 'ipam.operator.clusterPoolIPv6PodCIDRList'
+
+function pooled(set: string, texts: ClusterTexts = NONE, taken: readonly string[] = ['172.18.0.2/32']) {
+  const values: Values = {}
+  for (const one of ['ipam.mode=cluster-pool', ...set.split(';')]) if (one !== '') applySet(values, one)
+  const others = taken.map((text) => ({ cidr: requireCidr(text, 'test'), of: 'node a' }))
+  const { values: complete, lines } = completePool(values, texts, others)
+  const at = (path: string) => {
+    const value = valueAt(complete, path)
+    return Array.isArray(value) ? value.map(String).join(' ') : value
+  }
+  return { pools: [at(v4), at(v6)], on: [at('ipv4.enabled'), at('ipv6.enabled')], lines }
+}
+
+test('cluster-pool: what is given, else what the cluster tells, else the standard', () => {
+  const texts = { ...NONE, kubeadm: KUBEADM }
+  assert.deepEqual(pooled(`${v4}={10.1.0.0/16,10.3.0.0/16}`, texts), {
+    pools: ['10.1.0.0/16 10.3.0.0/16', undefined],
+    on: [undefined, undefined],
+    lines: [],
+  })
+  const found = pooled('', texts)
+  assert.deepEqual(found.pools, ['10.244.0.0/16', 'fd00:10:244::/56'])
+  assert.deepEqual(found.on, [undefined, true])
+  assert.match(found.lines.join('\n'), /IPv4 pool of pod CIDRs: 10\.244\.0\.0\/16 \(ConfigMap kubeadm-config\)/)
+  assert.deepEqual(pooled('').pools, ['10.0.0.0/8', undefined])
+  assert.deepEqual(pooled('ipv6.enabled=true').pools, ['10.0.0.0/8', 'fd00::/104'])
+  assert.deepEqual(pooled('ipv4.enabled=false;ipv6.enabled=true', texts).pools, [undefined, 'fd00:10:244::/56'])
+  const six = { ...NONE, kubeProxy: 'clusterCIDR: fd00:1::/64\n' }
+  assert.deepEqual(pooled('', six), { ...pooled('', six), pools: [undefined, 'fd00:1::/64'], on: [false, true] })
+})
+
+test('cluster-pool: a pool that holds a node or a Service is refused, and one that does not fit', () => {
+  assert.throws(() => pooled('', NONE, ['10.0.0.7/32']), {
+    code: 'install.pool',
+    field: v4,
+    message: /10\.0\.0\.0\/8 holds 10\.0\.0\.7\/32 of node a/,
+    remedy: /--set 'ipam\.operator\.clusterPoolIPv4PodCIDRList=/,
+  })
+  assert.throws(() => pooled(`${v4}={10.96.0.0/14}`, NONE, ['10.96.0.0/16']), /holds 10\.96\.0\.0\/16/)
+  assert.throws(() => pooled(`${v4}={10.1.0.0/25}`), /10\.1\.0\.0\/25 is smaller than one node's \/24/)
+  assert.throws(() => pooled(`${v4}={10.1.0.0/16,10.1.2.0/24}`), /10\.1\.2\.0\/24 overlaps 10\.1\.0\.0\/16/)
 })
 
 test('IPAM is kubernetes when every node has a pod CIDR', () => {

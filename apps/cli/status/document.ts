@@ -1,3 +1,4 @@
+import { operatorError } from '#core/api/cilium-node.ts'
 import { AGENT_CONTAINER, AGENT_DAEMONSET, KEEPER_DAEMONSET, OPERATOR_DEPLOYMENT } from '#core/api/names.ts'
 import { type EncryptionState, judgeEncryption } from './encryption.ts'
 import { managedPods } from './managed-pods.ts'
@@ -94,6 +95,10 @@ export function computeStatus(objects: ClusterObjects): StatusDocument {
       if (answer?.ok === true) document.cilium_status[pod.metadata.name] = answer.status
       if (Errors.length + Warnings.length > 0) (errors[name] ??= {})[pod.metadata.name] = { Errors, Warnings }
     }
+  }
+  for (const node of objects.ciliumNodes) {
+    const error = operatorError(node)
+    if (error !== undefined) findings(OPERATOR_DEPLOYMENT, node.metadata.name).Errors.push(error)
   }
   const encryption = judgeEncryption(objects)
   for (const text of encryption.warnings) findings(AGENT_DAEMONSET, 'encryption').Warnings.push(text)

@@ -154,6 +154,18 @@ const WRONG: [string, (objects: ClusterObjects) => ClusterObjects, RegExp][] = [
     /Turning encryption off: 0 of 2 nodes done \(a: closed, b: closed\)/,
   ],
   [
+    'a node that the pool has no pod CIDR for',
+    (o) => ({
+      ...o,
+      ciliumNodes: o.ciliumNodes.map((node, i) =>
+        i === 0
+          ? { ...node, status: { ipam: { 'operator-status': { error: 'the pool 10.0.0.0/24 is used up' } } } }
+          : node,
+      ),
+    }),
+    /the pool 10\.0\.0\.0\/24 is used up/,
+  ],
+  [
     'a closed node without a key',
     (o) => ({
       ...o,

@@ -207,6 +207,8 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
     await until('the queue', () => readdirSync(queueDir).length === 0)
     assert.ok(!inNode('ip', '-br', 'link').includes(deviceName('pa-exec', 'eth0')))
     await until('level 3', async () => (await status()).cilium.state === 'Ok')
+    // the plan without that pod comes a moment after its answer
+    await until('no rule for it', () => !inNode('nft', 'list', 'ruleset').includes(deviceName('pa-exec', 'eth0')))
   })
 
   test('another agent takes over without changing anything, also while the API server is away', async () => {

@@ -1,6 +1,7 @@
 import { CONFIG_KEYS, parseConfig } from '#core/api/config.ts'
 import { AGENT_DAEMONSET, CONFIG_MAP } from '#core/api/names.ts'
 import { nearest } from '#core/api/nearest.ts'
+import { poolChangeFaults } from '#core/api/pool.ts'
 import { CONFIG_MAPS, DAEMON_SETS } from '#core/api/resources.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { formatColumns } from '#core/status/columns.ts'
@@ -24,7 +25,8 @@ export async function set(
 ): Promise<Error | undefined> {
   return await prefixed('Unable to set config:  ', async () => {
     const cluster = await connectCluster(this, flags)
-    judgeChange({ ...(await readConfig(this, cluster)), [key]: value }, key)
+    const before = await readConfig(this, cluster)
+    judgeChange(before, { ...before, [key]: value }, key)
     this.process.stdout.write(`✨ Patching ConfigMap ${CONFIG_MAP} with ${key}=${value}...\n`)
     await change(this, cluster, flags, { [key]: value })
   })
@@ -33,14 +35,15 @@ export async function set(
 export async function remove(this: CliContext, flags: ChangeFlags, key: string): Promise<Error | undefined> {
   return await prefixed('Unable to delete config:  ', async () => {
     const cluster = await connectCluster(this, flags)
-    const { [key]: gone, ...rest } = await readConfig(this, cluster)
+    const before = await readConfig(this, cluster)
+    const { [key]: gone, ...rest } = before
     if (gone === undefined) {
       throw new Fault('config.absent', `ConfigMap ${CONFIG_MAP} has no key ${key}`, {
         field: key,
         ...didYouMean(nearest(key, Object.keys(rest))),
       })
     }
-    judgeChange(rest, undefined)
+    judgeChange(before, rest, undefined)
     this.process.stdout.write(`✨ Removing key ${key} from ConfigMap ${CONFIG_MAP}...\n`)
     await change(this, cluster, flags, { [key]: null })
   })
@@ -59,7 +62,11 @@ export function formatConfig(data: Readonly<Record<string, string>>): string {
  * The whole ConfigMap as it would be: agents refuse to start with a wrong one, so it is not written.
  * @throws Fault with every fault of it
  */
-export function judgeChange(data: Readonly<Record<string, string>>, key: string | undefined): void {
+export function judgeChange(
+  before: Readonly<Record<string, string>>,
+  data: Readonly<Record<string, string>>,
+  key: string | undefined,
+): void {
   if (key !== undefined && !Object.hasOwn(CONFIG_KEYS, key)) {
     throw new Fault('config.unknown', `${key} means nothing to the agents`, {
       field: key,
@@ -67,10 +74,12 @@ export function judgeChange(data: Readonly<Record<string, string>>, key: string 
     })
   }
   const parsed = parseConfig(data)
-  if (parsed.ok) return
-  const [first, ...more] = parsed.error
-  if (first !== undefined && more.length === 0) throw first
-  throw new Fault('config.invalid', parsed.error.map((fault) => describeFault(fault)).join('; '), { field: CONFIG_MAP })
+  const now = parseConfig(before)
+  const faults = !parsed.ok ? parsed.error : now.ok ? poolChangeFaults(now.value.config, parsed.value.config) : []
+  const [first, ...more] = faults
+  if (first === undefined) return
+  if (more.length === 0) throw first
+  throw new Fault('config.invalid', faults.map((fault) => describeFault(fault)).join('; '), { field: CONFIG_MAP })
 }
 
 async function change(

@@ -68,18 +68,19 @@ suite('ESP of DPDK', { skip, concurrency: 1 }, () => {
       const keys = { encryption: randomBytes(kind.key + salt), authentication: randomBytes((kind.hmac ?? 0) / 8) }
       const [block, iv] = kind.hmac === undefined ? [4, 8] : [16, 16]
       for (const { high, low } of NUMBERS) {
-        for (const length of [0, 1, 13, 14, 1380]) {
+        for (const length of [1, 14, 1380]) {
           const packet = ipv4(randomBytes(length))
           const said = `high ${high}, ${packet.length} bytes`
           const text = trailed(packet, block).toString('hex')
 
           const theirs = await askDpdk('seal', kind, keys, high, low, packet.toString('hex'))
           assert.equal(await askOurs('open', kind, keys, high, low, theirs), text, `theirs, ${said}`)
-          assert.equal(await askOurs('open', kind, keys, high + 1, low, theirs), 'forged', said)
 
           const room = (bytes: number) => '00'.repeat(bytes)
           const ours = await askOurs('seal', kind, keys, high, low, room(8 + iv) + text + room(kind.icv))
           assert.equal(await askDpdk('open', kind, keys, high, low, ours), packet.toString('hex'), `ours, ${said}`)
+          if (length > 1) continue
+          assert.equal(await askOurs('open', kind, keys, high + 1, low, theirs), 'forged', said)
           assert.equal(await askDpdk('open', kind, keys, high + 1, low, ours), 'forged', said)
         }
       }

@@ -248,9 +248,9 @@ export class EspEnds {
     return drops({ name: THEIRS })
   }
 
-  /** How many of `count` were answered. `more`: other arguments of ping. */
+  /** How many of `count` were answered; a busy machine may take its time. `more`: other arguments of ping. */
   async ping(from: End, family: Family, count: number, ...more: string[]): Promise<number> {
-    const how = ['-n', '-q', '-c', `${count}`, '-i', '0.02', '-W', '2', ...more]
+    const how = ['-n', '-q', '-c', `${count}`, '-i', '0.02', '-W', '30', ...more]
     const { stdout } = await this.#run(from, 'ping', [...how, INNER[family][from === 'ours' ? 1 : 0]])
     return Number(/ (\d+) received/.exec(stdout)?.[1] ?? Number.NaN)
   }

@@ -1,16 +1,14 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { after, before, suite, test } from 'node:test'
-import { promisify } from 'node:util'
+import { askOurs, buildOurs, ipv4, type Keys, missingCargo, SPI, trailed } from './esp-packets.ts'
 import { scapyPython } from './esp-scapy.ts'
 
 // Packets that scapy (on OpenSSL) made, opened by the engine's ciphers, and the other way round.
-const exec = promisify(execFile)
 const scapy = await scapyPython()
 const skip = 'missing' in scapy ? scapy.missing : ((await missingCargo()) ?? false)
-const engine = new URL('../../engine', import.meta.url).pathname
 
 /**
  * Names as scapy has them; bytes of keys, of an AEAD with its salt. ICVs of 8 and 12 bytes are held against OpenSSL in
@@ -36,17 +34,12 @@ const NUMBERS = [
   { high: 1, low: 0 },
   { high: 0x8765_4321, low: 0x9abc_def0 },
 ]
-const SPI = 0x3003
-
 let python: ChildProcess
 let answers: AsyncIterator<string>
 
 suite('ESP of scapy', { skip, concurrency: 1 }, () => {
   before(async () => {
-    await exec('cargo', ['build', '--release', '--locked', '-p', 'pellicle-crypto', '--example', 'esp'], {
-      cwd: engine,
-      timeout: 540_000,
-    })
+    await buildOurs()
     if ('missing' in scapy) return
     const script = new URL('esp-scapy.py', import.meta.url).pathname
     const child = spawn(scapy.python, [script], { stdio: ['pipe', 'pipe', 'inherit'] })
@@ -87,11 +80,6 @@ suite('ESP of scapy', { skip, concurrency: 1 }, () => {
   })
 })
 
-interface Keys {
-  readonly encryption: Buffer
-  readonly authentication: Buffer
-}
-
 async function askScapy(verb: string, kind: Kind, keys: Keys, high: number | null, sequence: number, packet: string) {
   const ask = {
     verb,
@@ -109,50 +97,4 @@ async function askScapy(verb: string, kind: Kind, keys: Keys, high: number | nul
   const { done, value } = await answers.next()
   assert.ok(done !== true, 'scapy has ended')
   return value
-}
-
-async function askOurs(verb: string, kind: Kind, keys: Keys, high: number | null, low: number, packet: string) {
-  const sequence = (BigInt(high ?? 0) << 32n) | BigInt(low)
-  const { stdout } = await exec(`${engine}/target/release/examples/esp`, [
-    verb,
-    `${kind.algorithm}`,
-    `${kind.icv}`,
-    keys.encryption.toString('hex'),
-    keys.authentication.toString('hex'),
-    high === null ? 'short' : 'extended',
-    `${SPI}`,
-    `${sequence}`,
-    packet,
-  ])
-  return stdout.trim()
-}
-
-/** A packet of an experimental protocol (253), so that scapy reads nothing into it. */
-function ipv4(payload: Buffer): Buffer {
-  const bytes = Buffer.concat([Buffer.alloc(20), payload])
-  bytes[0] = 0x45
-  bytes.writeUInt16BE(bytes.length, 2)
-  bytes[8] = 64
-  bytes[9] = 253
-  bytes.set([10, 0, 1, 2, 10, 0, 2, 3], 12)
-  let sum = 0
-  for (let at = 0; at < 20; at += 2) sum += bytes.readUInt16BE(at)
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
-  bytes.writeUInt16BE(~sum & 0xffff, 10)
-  return bytes
-}
-
-/** With padding 1, 2, 3 …, its length and next header 4 (RFC 4303, section 2.4). */
-function trailed(text: Buffer, block: number): Buffer {
-  const padding = (block - ((text.length + 2) % block)) % block
-  return Buffer.concat([text, Buffer.from(Array.from({ length: padding }, (_, i) => i + 1)), Buffer.from([padding, 4])])
-}
-
-async function missingCargo(): Promise<string | undefined> {
-  try {
-    await exec('cargo', ['--version'])
-    return undefined
-  } catch {
-    return 'needs cargo'
-  }
 }

@@ -102,7 +102,7 @@ export function arrivedInClear({ name }: TunnelNode): number {
 }
 
 /** Of the node's namespace, without those that are 0. */
-export function drops({ name }: TunnelNode): Record<string, number> {
+export function drops({ name }: Pick<TunnelNode, 'name'>): Record<string, number> {
   const all = unwrap(parseXfrmStat(inside(name, () => readFileSync('/proc/thread-self/net/xfrm_stat', 'utf8'))))
   return Object.fromEntries(Object.entries(all).filter(([, count]) => count > 0))
 }

@@ -23,11 +23,26 @@ export async function installPrograms(): Promise<void> {
   await run('apt-get', ['install', '-y', '-q', '--no-install-recommends', '--no-remove', ...missing], { env })
 }
 
-/**
- * Unpacks the files of the kernel that the suite's `linux-image-amd64` depends on into `folder`; nothing is installed. The
- * machine's own proxies are used, and its mirror by PELLICLE_DEBIAN_MIRROR (for …/debian). About 100 MB.
- */
+/** As {@link unpackPackages}, of the kernel that the suite's `linux-image-amd64` depends on. About 100 MB. */
 export async function unpackKernel(suite: string, folder: string): Promise<void> {
+  await unpackPackages(suite, folder, async (apt) => {
+    const depends = await run('apt-cache', [...apt, 'depends', 'linux-image-amd64'])
+    const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1]
+    if (name === undefined) throw new Fault('kernel.package', `${suite} has no kernel linux-image-amd64`)
+    return [name]
+  })
+}
+
+/**
+ * Unpacks the files of Debian packages into `folder`, not what they depend on; nothing is installed. The machine's own
+ * proxies are used, and its mirror by PELLICLE_DEBIAN_MIRROR (for …/debian). `choose`: names, by the options that `apt-*`
+ * needs to know that suite.
+ */
+export async function unpackPackages(
+  suite: string,
+  folder: string,
+  choose: (apt: readonly string[]) => Promise<readonly string[]> | readonly string[],
+): Promise<void> {
   const state = `${folder}.apt`
   try {
     for (const part of ['lists/partial', 'archives/partial']) mkdirSync(join(state, part), { recursive: true })
@@ -46,14 +61,11 @@ export async function unpackKernel(suite: string, folder: string): Promise<void>
       'APT::Sandbox::User',
       'root',
     ]
-    const args = options.flatMap((text, i) => (i % 2 === 0 ? ['-o', `${text}=${options[i + 1]}`] : []))
-    await run('apt-get', [...args, '-q', 'update'])
-    const depends = await run('apt-cache', [...args, 'depends', 'linux-image-amd64'])
-    const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1]
-    if (name === undefined) throw new Fault('kernel.package', `${suite} has no kernel linux-image-amd64`)
-    await run('apt-get', [...args, '-q', 'download', name], { cwd: state })
+    const apt = options.flatMap((text, i) => (i % 2 === 0 ? ['-o', `${text}=${options[i + 1]}`] : []))
+    await run('apt-get', [...apt, '-q', 'update'])
+    await run('apt-get', [...apt, '-q', 'download', ...(await choose(apt))], { cwd: state })
     mkdirSync(folder, { recursive: true })
-    await run('sh', ['-c', 'dpkg-deb -x "$1"/linux-image-*.deb "$2"', 'sh', state, folder])
+    await run('sh', ['-c', 'for file in "$1"/*.deb; do dpkg-deb -x "$file" "$2"; done', 'sh', state, folder])
   } finally {
     rmSync(state, { recursive: true, force: true })
   }

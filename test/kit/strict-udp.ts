@@ -33,7 +33,7 @@ export async function strictUdp(
     const load = ['-u', '-l', '64', '-b', '512K', '--pacing-timer', '1000']
     return lab.startAt(
       from,
-      ...FIRST,
+
       'iperf3',
       '-J',
       '-c',

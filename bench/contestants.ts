@@ -12,7 +12,7 @@ export function entries(other: string | undefined): readonly Entry[] {
     { name: 'VXLAN, no tunnel', quick: false, open: openVxlan },
     ...PEER_PROGRAMS.map(wireguardEntry),
     { name: 'strongSwan libipsec', quick: true, open: openStrongswan },
-    ...ESP_SHAPES.map((shape) => ({ name: shape.name, quick: true, open: async () => await openOurIpsec(shape) })),
+    ...ESP_SHAPES.map((shape) => ({ ...shape, open: async () => await openOurIpsec(shape) })),
     wireguardEntry(OUR_PROGRAM),
     ...(other === undefined ? [] : [wireguardEntry(ourProgram('pellicle, other engine', 'q', other))]),
   ]

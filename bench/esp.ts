@@ -11,6 +11,8 @@ export interface EspShape {
   readonly name: string
   /** Makes names of namespaces unique. */
   readonly letter: string
+  /** Also with `--quick`. */
+  readonly quick: boolean
   readonly shape: IpsecShape
   /** Of the engine's device. */
   readonly mtu: number
@@ -21,13 +23,13 @@ const MTU = 1420
 const MTU_IN_VXLAN = 1358
 const VXLAN_MTU = 1450
 
-export const ESP_IN_UDP: EspShape = { name: 'pellicle ESP in UDP', letter: 'u', shape: 'udp', mtu: MTU }
-export const ESP: EspShape = { name: 'pellicle ESP', letter: 'e', shape: 'esp', mtu: MTU }
+export const ESP_IN_UDP: EspShape = { name: 'pellicle ESP in UDP', letter: 'u', quick: true, shape: 'udp', mtu: MTU }
+export const ESP: EspShape = { name: 'pellicle ESP', letter: 'e', quick: true, shape: 'esp', mtu: MTU }
 export const ESP_SHAPES: readonly EspShape[] = [
   ESP_IN_UDP,
   ESP,
-  { name: 'pellicle ESP in VXLAN', letter: 'i', shape: 'esp-in-vxlan', mtu: MTU_IN_VXLAN },
-  { name: 'pellicle VXLAN in ESP', letter: 'w', shape: 'vxlan-in-esp', mtu: MTU },
+  { name: 'pellicle ESP in VXLAN', letter: 'i', quick: true, shape: 'esp-in-vxlan', mtu: MTU_IN_VXLAN },
+  { name: 'pellicle VXLAN in ESP', letter: 'w', quick: false, shape: 'vxlan-in-esp', mtu: MTU },
 ]
 
 /** Two engines of ours with AES-GCM-128, keys given by hand: what carries pods' packets when encryption is IPsec. */

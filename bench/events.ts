@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -13,16 +13,19 @@ import { CharonTunnel } from './strongswan.ts'
 
 const exec = promisify(execFile)
 
-/** What is done to a tunnel while packets go from end a to end b and back, and whether `--quick` does it too. */
+/**
+ * What is done to a tunnel while packets go from end a to end b and back; whether it asks for a handshake between
+ * processes that both live on.
+ */
 export const EVENTS = {
-  none: { title: 'no event', quick: false },
-  engine: { title: 'engine killed', quick: true },
-  keeper: { title: 'keeper killed', quick: true },
-  sender: { title: 'all killed, a', quick: true },
-  receiver: { title: 'all killed, b', quick: true },
-  key: { title: 'new key of a', quick: true },
-  keyFirst: { title: 'b told last', quick: false },
-  psk: { title: 'new psk', quick: false },
+  none: { title: 'no event', handshake: false },
+  engine: { title: 'engine killed', handshake: false },
+  keeper: { title: 'keeper killed', handshake: false },
+  sender: { title: 'all killed, a', handshake: false },
+  receiver: { title: 'all killed, b', handshake: false },
+  key: { title: 'new key of a', handshake: true },
+  keyFirst: { title: 'b told last', handshake: true },
+  psk: { title: 'new psk', handshake: true },
 } as const
 
 export type EventName = keyof typeof EVENTS
@@ -33,12 +36,17 @@ export interface Subject {
   readonly ours: boolean
   readonly ends: Ends
   readonly events: Partial<Record<EventName, () => Promise<void>>>
+  /** Those of them that `--quick` has time for. */
+  readonly quick: readonly EventName[]
   /** After an event from which it did not recover. */
   reset(): Promise<void>
   close(): Promise<void>
 }
 
-/** Otherwise an end that was started again says nothing until it is asked, and the other waits 15 s. */
+/**
+ * Of an end that is started again: otherwise it says nothing until it is asked, and the other asks after 15 s. A change of
+ * keys has to do without: it would hide what a peer does by itself.
+ */
 const KEEPALIVE = '25'
 const PORT = 51871
 
@@ -69,6 +77,7 @@ export async function openWireguardSubject(program: WireguardProgram): Promise<S
       keyFirst: async () => await tunnel.newKey('last'),
       psk: async () => await tunnel.newPsk(),
     },
+    quick: ['engine', 'keeper', 'sender', 'receiver', 'key'],
     reset: async () => await tunnel.reset(),
     close: async () => await lab.close(),
   }
@@ -93,6 +102,7 @@ export async function openEspSubject(shape: EspShape): Promise<Subject> {
       receiver: async () => await again(lab.b),
       key: async () => await tunnel.rotate(),
     },
+    quick: ['engine', 'key'],
     reset: async () => await tunnel.join(),
     close: async () => await tunnel[Symbol.asyncDispose](),
   }
@@ -119,6 +129,7 @@ export async function openStrongswanSubject(): Promise<Subject | Missing> {
         await tunnel.at(lab.a).swanctl('--rekey', '--child', 'net')
       },
     },
+    quick: [],
     reset: again,
     close: async () => await tunnel[Symbol.asyncDispose](),
   }
@@ -154,6 +165,8 @@ class WireguardTunnel {
       await killAll(Object.values(pids), before.first)
     }
     const { namespace, device, inner } = side
+    // wg deletes the socket of one that is gone, and, when that has come back in between, the new one
+    await rm(`/var/run/wireguard/${device}.sock`, { force: true })
     this.#running.set(side, await this.#start(this.#lab, side))
     // what of this has been done already (ours keeps its configuration) may be said again
     if (side === this.#lab.a && this.#key !== undefined) {
@@ -162,7 +175,7 @@ class WireguardTunnel {
     await exec('ip', ['-n', namespace, 'link', 'set', device, 'up'])
     await exec('ip', ['-n', namespace, 'addr', 'replace', `${inner[4]}/24`, 'dev', device])
     await limit(namespace, device)
-    await this.#introduce(side)
+    await this.#introduce(side, KEEPALIVE)
   }
 
   /** End a has another private key, and b is told of it `first` or `last`. */
@@ -176,8 +189,9 @@ class WireguardTunnel {
     this.#key = { file, open: open.trim() }
     const tell = async () => {
       await this.#lab.wg('set', b.device, 'peer', former, 'remove')
-      await this.#introduce(b)
+      await this.#introduce(b, 'off')
     }
+    await this.#introduce(a, 'off')
     if (told === 'first') await tell()
     await this.#lab.wg('set', a.device, 'private-key', file)
     if (told === 'last') await tell()
@@ -186,14 +200,14 @@ class WireguardTunnel {
   async newPsk(): Promise<void> {
     this.#psk = join(this.#lab.folder, 'psk')
     await writeFile(this.#psk, (await exec('wg', ['genpsk'])).stdout, { mode: 0o600 })
-    for (const side of [this.#lab.b, this.#lab.a]) await this.#introduce(side)
+    for (const side of [this.#lab.b, this.#lab.a]) await this.#introduce(side, 'off')
   }
 
-  async #introduce(side: Side): Promise<void> {
+  async #introduce(side: Side, keepalive: string): Promise<void> {
     const { a, b } = this.#lab
     const other = side === a ? b : a
     const psk = this.#psk === undefined ? [] : ['preshared-key', this.#psk]
-    const how = ['endpoint', `${other.outer[4]}:${PORT}`, 'persistent-keepalive', KEEPALIVE]
+    const how = ['endpoint', `${other.outer[4]}:${PORT}`, 'persistent-keepalive', keepalive]
     const allowed = ['allowed-ips', `${other.inner[4]}/32,${other.inner[6]}/128`]
     await this.#lab.wg('set', side.device, 'peer', this.#publicKeyOf(other), ...psk, ...how, ...allowed)
   }

@@ -25,6 +25,13 @@ import { said } from './traffic.ts'
 const PROBE = join(import.meta.dirname, '../test/kit/probe/main.ts')
 const PORT = '7007'
 const STREAM = '500M'
+/** How long the tunnel is watched before an event and after it. */
+const SETTLE_MS = 1000
+/**
+ * Between two events of which the second needs a handshake: begun less than 5 s after the last one it would wait
+ * (REKEY_TIMEOUT), and pay for the event before. The rest of the 5 s is spent by the measurement itself.
+ */
+const REST_MS = 2000
 const NAMES = Object.keys(EVENTS) as EventName[]
 
 export interface Loss {
@@ -83,8 +90,7 @@ const ENTRIES: readonly Entry[] = [
   wireguard(OUR_PROGRAM),
 ]
 
-/** One subject after the other, so that nobody's keepalives and timers are in anybody's way. */
-export async function compareLosses(options: {
+interface Options {
   readonly rounds: number
   readonly quick: boolean
   /** Seconds that a recovery is waited for. */
@@ -93,8 +99,11 @@ export async function compareLosses(options: {
   readonly patience: number
   readonly only: readonly string[] | undefined
   readonly say: (text: string) => void
-}): Promise<Losses> {
-  const { rounds, quick, wait, patience, only, say } = options
+}
+
+/** One subject after the other, so that nobody's keepalives and timers are in anybody's way. */
+export async function compareLosses(options: Options): Promise<Losses> {
+  const { quick, wait, patience, only } = options
   const ends = performance.now() + patience * 1000
   const chosen = ENTRIES.filter(({ name, quick: too }) => (only?.includes(name) ?? true) && (too || !quick))
   const notes: string[] = []
@@ -105,33 +114,50 @@ export async function compareLosses(options: {
       notes.push(`losses of ${entry.name} are missing here: ${subject.missing}`)
       continue
     }
-    const found = new Map<EventName, Once[]>()
     try {
-      for (let round = 1; round <= rounds; round++) {
-        for (const name of NAMES) {
-          const event = subject.events[name]
-          if (event === undefined || (quick && !EVENTS[name].quick)) continue
-          if (performance.now() > ends) {
-            notes.push(`no time was left for the losses of ${entry.name}: ${EVENTS[name].title}`)
-            continue
-          }
-          const one = await measureLoss(subject.ends, event, wait)
-          found.set(name, [...(found.get(name) ?? []), one])
-          say(
-            `losses, round ${round} of ${rounds}, ${entry.name}, ${EVENTS[name].title}: ${one.recovered ? '' : '≥ '}${one.lost}`,
-          )
-          if (!one.recovered) await subject.reset()
-        }
-      }
-    } catch (error) {
-      if (entry.ours) throw error
-      notes.push(`losses of ${entry.name}: ended early: ${error instanceof Error ? error.message : String(error)}`)
+      const found = await measureSubject(subject, options, ends, notes)
+      rows.push({ name: entry.name, ours: entry.ours, events: summary(found) })
     } finally {
       await subject.close()
     }
-    rows.push({ name: entry.name, ours: entry.ours, events: summary(found) })
   }
   return { rate: 1000, stream: STREAM, wait, rows, notes }
+}
+
+/** `ends`: when no further event is begun. Adds to `notes` what could not be measured. */
+async function measureSubject(
+  subject: Subject,
+  { rounds, quick, wait, say }: Options,
+  ends: number,
+  notes: string[],
+): Promise<ReadonlyMap<EventName, readonly Once[]>> {
+  const found = new Map<EventName, Once[]>()
+  let over = performance.now()
+  for (let round = 1; round <= rounds; round++) {
+    for (const name of NAMES) {
+      const event = subject.events[name]
+      if (event === undefined || (quick && !subject.quick.includes(name))) continue
+      const what = `${subject.name}, ${EVENTS[name].title}`
+      if (performance.now() > ends) {
+        notes.push(`no time was left for losses: ${what}`)
+        continue
+      }
+      if (EVENTS[name].handshake) await sleep(Math.max(0, over + REST_MS - performance.now()))
+      try {
+        const one = await measureLoss(subject.ends, event, wait)
+        found.set(name, [...(found.get(name) ?? []), one])
+        say(`losses, round ${round} of ${rounds}, ${what}: ${one.recovered ? '' : '≥ '}${one.lost}`)
+        if (!one.recovered) await subject.reset()
+      } catch (error) {
+        if (subject.ours) throw error
+        // such as a peer that ends when its keys are changed
+        notes.push(`losses, ${what}: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`)
+        await subject.reset()
+      }
+      over = performance.now()
+    }
+  }
+  return found
 }
 
 async function open(entry: Entry): Promise<Subject | Missing> {
@@ -161,10 +187,10 @@ async function measureLoss(ends: Ends, event: () => Promise<void>, wait: number)
     const result = said(sender.stdout, /\}\s*$/)
     // whoever waits for it does so later
     result.catch(() => undefined)
-    await sleep(1000)
+    await sleep(SETTLE_MS)
     await event()
     const recovered = await passes(ends, wait)
-    await sleep(1000)
+    await sleep(SETTLE_MS)
     sender.stdin?.end()
     return { lost: (JSON.parse(await result) as { lost: number }).lost, recovered }
   } finally {

@@ -34,7 +34,9 @@ const { values } = parseArgs({
 
 /** `--quick` is done within four minutes; what comes last, the streams, has what the rest leaves of this. */
 const QUICK_SECONDS = 205
-const QUICK_LOSS_SECONDS = 55
+const QUICK_LOSS_SECONDS = 60
+/** An event takes five seconds, and there are forty in a round. */
+const LOSS_ROUNDS = 3
 
 const missing = missingForTunnels('iperf3', 'ping', 'ethtool')
 if (missing !== undefined) {
@@ -52,14 +54,14 @@ const loads = { before: load() }
 const began = performance.now()
 
 const handshakes = parts.has('handshakes')
-  ? await compareHandshakes({ rounds: quick ? 2 : rounds, initiators: 2000, wait: quick ? 7 : 15, quick, only, say })
+  ? await compareHandshakes({ rounds: quick ? 2 : rounds, initiators: 2000, wait: quick ? 6 : 12, quick, only, say })
   : undefined
 if (handshakes !== undefined) show([printHandshakes(handshakes), ...handshakes.notes])
 const losses = parts.has('losses')
   ? await compareLosses({
-      rounds: quick ? 1 : rounds,
+      rounds: quick ? 1 : Math.min(rounds, LOSS_ROUNDS),
       quick,
-      wait: quick ? 5 : 20,
+      wait: quick ? 5 : 15,
       patience: quick ? QUICK_LOSS_SECONDS : Number.POSITIVE_INFINITY,
       only,
       say,

@@ -78,11 +78,19 @@ export async function compareHandshakes(options: {
     }
     for (let round = 1; round <= rounds; round++) {
       for (const responder of opened) {
-        const { program } = responder
-        const sample = await responder.measure()
-        samples.get(program)?.push(sample)
-        const line = NAMES.map((name) => `${HANDSHAKE_MEASURES[name].title} ${sample[name].toFixed(1)}`).join(', ')
-        say(`handshakes, round ${round} of ${rounds}, ${program.name}: ${line}`)
+        const { name, ours } = responder.program
+        let sample: Sample
+        try {
+          sample = await responder.measure()
+        } catch (error) {
+          if (ours) throw error
+          const message = error instanceof Error ? error.message.split('\n')[0] : String(error)
+          notes.push(`handshakes of ${name}, round ${round}: ${message}`)
+          continue
+        }
+        samples.get(responder.program)?.push(sample)
+        const line = NAMES.map((each) => `${HANDSHAKE_MEASURES[each].title} ${sample[each].toFixed(1)}`).join(', ')
+        say(`handshakes, round ${round} of ${rounds}, ${name}: ${line}`)
       }
     }
   } finally {

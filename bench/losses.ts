@@ -143,16 +143,24 @@ async function measureSubject(
         continue
       }
       if (EVENTS[name].handshake) await sleep(Math.max(0, over + REST_MS - performance.now()))
+      let one: Once | undefined
       try {
-        const one = await measureLoss(subject.ends, event, wait)
-        found.set(name, [...(found.get(name) ?? []), one])
-        say(`losses, round ${round} of ${rounds}, ${what}: ${one.recovered ? '' : '≥ '}${one.lost}`)
-        if (!one.recovered) await subject.reset()
+        one = await measureLoss(subject.ends, event, wait)
       } catch (error) {
         if (subject.ours) throw error
         // such as a peer that ends when its keys are changed
         notes.push(`losses, ${what}: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`)
-        await subject.reset()
+      }
+      if (one !== undefined) found.set(name, [...(found.get(name) ?? []), one])
+      say(`losses, round ${round} of ${rounds}, ${what}: ${one === undefined ? 'failed' : cellOf(one)}`)
+      if (one?.recovered !== true) {
+        try {
+          await subject.reset()
+        } catch (error) {
+          if (subject.ours) throw error
+          notes.push(`losses, ${what}: does not come up again afterwards`)
+          return found
+        }
       }
       over = performance.now()
     }
@@ -231,6 +239,10 @@ export function printLosses({ rate, stream, wait, rows }: Losses): string {
   ]
   const head = `Losses, ${rate.toLocaleString('en')} packets/s and their echoes beside ${stream}bit/s of TCP; ≥: nothing passed again within ${wait} s`
   return `${head}\n\n${table(lines)}`
+}
+
+function cellOf({ lost, recovered }: Once): string {
+  return `${recovered ? '' : '≥ '}${lost}`
 }
 
 /** Median, and from smallest to largest where they differ. */

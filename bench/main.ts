@@ -47,7 +47,17 @@ const { quick, beside } = values
 const parts = partsOf(values.part)
 // a name may hold a comma and a space, a list has commas alone
 const only = values.only?.flatMap((text) => (text.includes(', ') ? [text] : text.split(',')))
-const say = (text: string) => console.error(text)
+// Asked to end, it ends between two measurements, and takes its namespaces and processes along.
+let interrupted = false
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    interrupted = true
+  })
+}
+const say = (text: string) => {
+  if (interrupted) throw new Error('interrupted')
+  console.error(text)
+}
 const rounds = Number(values.rounds ?? (quick ? 3 : 5))
 const seconds = Number(values.seconds ?? (quick ? 1 : 2))
 const loads = { before: load() }

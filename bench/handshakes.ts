@@ -25,17 +25,17 @@ const PORT = 51871
 /** Below what makes wireguard-go ask for cookies (128 in its queue). */
 const WINDOW = 32
 
-export const HANDSHAKE_MEASURES = {
+const HANDSHAKE_MEASURES = {
   perCore: { title: 'per core and s', more: true },
   perSecond: { title: `per s, ${WINDOW} at a time`, more: true },
   up: { title: 'up in 3 s, %', more: true },
   last: { title: 'last up, s', more: false },
 } as const
 
-export type HandshakeMeasure = keyof typeof HANDSHAKE_MEASURES
+type HandshakeMeasure = keyof typeof HANDSHAKE_MEASURES
 const NAMES = Object.keys(HANDSHAKE_MEASURES) as HandshakeMeasure[]
 
-export interface HandshakeRow extends Partial<Record<HandshakeMeasure, Figure>> {
+interface HandshakeRow extends Partial<Record<HandshakeMeasure, Figure>> {
   readonly name: string
   readonly ours: boolean
 }

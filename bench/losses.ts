@@ -34,14 +34,14 @@ const SETTLE_MS = 1000
 const REST_MS = 2000
 const NAMES = Object.keys(EVENTS) as EventName[]
 
-export interface Loss {
+interface Loss {
   /** Packets; those of rounds without recovery up to the end of the wait. */
   readonly lost: Figure
   /** Rounds in which nothing came through again within the wait. */
   readonly gaveUp: number
 }
 
-export interface LossRow {
+interface LossRow {
   readonly name: string
   readonly ours: boolean
   readonly events: Partial<Record<EventName, Loss>>

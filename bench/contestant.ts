@@ -8,6 +8,9 @@ const exec = promisify(execFile)
 /** Lets one super packet, encrypted, fit one UDP send; what our agent gives its device. wireguard-go gains by it too. */
 export const GSO_MAX_SIZE = 59_000
 
+/** As wg-quick gives it on a wire of 1,500 bytes; boringtun and gotatun begin with 1,500, and would have fragments sent. */
+export const WIREGUARD_MTU = 1420
+
 export type Wire = 'whole' | 'cut'
 
 /** What is compared with what: ours with the others of its kind. */
@@ -41,9 +44,10 @@ export interface Entry {
   open(): Promise<Contestant | Missing>
 }
 
-/** {@link GSO_MAX_SIZE} on a device. */
-export async function limit(namespace: string, device: string): Promise<void> {
-  await exec('ip', ['-n', namespace, 'link', 'set', device, 'gso_max_size', `${GSO_MAX_SIZE}`])
+/** {@link GSO_MAX_SIZE} on a device; and an MTU, where its program leaves that to whoever starts it. */
+export async function limit(namespace: string, device: string, mtu?: number): Promise<void> {
+  const also = mtu === undefined ? [] : ['mtu', `${mtu}`]
+  await exec('ip', ['-n', namespace, 'link', 'set', device, ...also, 'gso_max_size', `${GSO_MAX_SIZE}`])
 }
 
 /**

@@ -1,5 +1,5 @@
 import { TunnelLab } from '#test/kit/tunnel-lab.ts'
-import { type Contestant, type Entry, limit, setWire } from './contestant.ts'
+import { type Contestant, type Entry, limit, setWire, WIREGUARD_MTU } from './contestant.ts'
 import { endsOf } from './ends.ts'
 import { ESP_SHAPES, openOurIpsec } from './esp.ts'
 import { OUR_PROGRAM, ourProgram, PEER_PROGRAMS, type Start, type WireguardProgram } from './programs.ts'
@@ -46,7 +46,7 @@ async function openWireguard({ name, letter, ours }: WireguardProgram, start: St
   const lab = await TunnelLab.open(prefix)
   try {
     const [a, b] = await Promise.all([start(lab, lab.a), start(lab, lab.b)])
-    for (const { namespace, device } of [lab.a, lab.b]) await limit(namespace, device)
+    for (const { namespace, device } of [lab.a, lab.b]) await limit(namespace, device, WIREGUARD_MTU)
     await lab.introduce()
     await lab.run(lab.a, 'ping', '-n', '-q', '-c', '1', '-w', '10', lab.b.inner[4])
     return {
@@ -54,7 +54,7 @@ async function openWireguard({ name, letter, ours }: WireguardProgram, start: St
       kind: 'wireguard',
       ours,
       ends: endsOf(lab, lab.b.inner[4]),
-      mtu: 1420,
+      mtu: WIREGUARD_MTU,
       processes: async () => [await a.processes(), await b.processes()],
       setWire: async (wire) => await setWire(lab, prefix, wire),
       close: async () => await lab.close(),

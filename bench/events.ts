@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { type Side, TunnelLab } from '#test/kit/tunnel-lab.ts'
-import { limit, type Missing } from './contestant.ts'
+import { limit, type Missing, WIREGUARD_MTU } from './contestant.ts'
 import { type Ends, endsOf } from './ends.ts'
 import { type EspShape, EspTunnel } from './esp.ts'
 import type { Running, Start, WireguardProgram } from './programs.ts'
@@ -174,7 +174,7 @@ class WireguardTunnel {
     }
     await exec('ip', ['-n', namespace, 'link', 'set', device, 'up'])
     await exec('ip', ['-n', namespace, 'addr', 'replace', `${inner[4]}/24`, 'dev', device])
-    await limit(namespace, device)
+    await limit(namespace, device, WIREGUARD_MTU)
     await this.#introduce(side, KEEPALIVE)
   }
 

@@ -39,7 +39,7 @@ image: setup ## the container image as an OCI archive in build/images/
 release: setup ## `pellicle wireguard` without Node, for Debian, Ubuntu, Alpine …, in build/release/
 	@$(NODE) tools/release/main.ts
 
-bench: setup ## throughput beside the peers, in the same run; BENCH=--quick: in three minutes
+bench: setup ## throughput, handshakes and losses beside the peers, in the same run; BENCH=--quick: in four minutes
 	@$(NODE) bench/main.ts $(BENCH)
 
 clean: ## remove what was built in this folder (not the cache of Kubernetes programs)

@@ -1,4 +1,5 @@
-import { type Contestant, type Entry, entries, type Wire } from './contestants.ts'
+import type { Contestant, Entry, Wire } from './contestant.ts'
+import { entries } from './contestants.ts'
 import { type Figures, idleMib, MEASURES, measure, NAMES, type Sample, summary } from './measure.ts'
 import { type Result, type Row, ratios } from './report.ts'
 
@@ -83,10 +84,11 @@ export async function rounds(
   }
   return WIRES.map((wire) => {
     const rows = contestants.map((contestant): Row => {
-      const { name, kind, ours } = contestant
+      const { name, kind, ours, mtu } = contestant
       const found = samples.get(`${name} ${wire}`) ?? []
       const parts = found.at(-1)?.parts
-      return { name, kind, ours, ...summary(found), ...(parts === undefined ? {} : { parts }) } satisfies Row & Figures
+      return { name, kind, ours, mtu, ...summary(found), ...(parts === undefined ? {} : { parts }) } satisfies Row &
+        Figures
     })
     return { where, wire, rows, ratios: ratios(rows) }
   })

@@ -1,3 +1,4 @@
+import type { Handshakes } from './handshakes.ts'
 import type { Measure } from './measure.ts'
 import type { Result } from './report.ts'
 import { table } from './table.ts'
@@ -34,8 +35,13 @@ const MEMORY = [
   { what: 'keeper, MiB peak', part: 'keeper', reach: 90, stretch: 70 },
 ] as const
 
+/** Of a responder, by its processes' CPU time. */
+const HANDSHAKES = { what: 'handshakes per core and s ÷ wireguard-go', reach: 1, stretch: 2 } as const
+/** Seconds. */
+const AT_ONCE = { reach: 3, stretch: 1.5 } as const
+
 /** A line for each goal that was measured. */
-export function printGoals(results: readonly Result[]): string {
+export function printGoals(results: readonly Result[], handshakes?: Handshakes): string {
   const of = (wire: Result['wire']) => results.find((result) => result.where === 'namespaces' && result.wire === wire)
   const [whole, cut] = [of('whole'), of('cut')]
   const ratio = (result: Result | undefined, { ours, against, measure }: Goal) =>
@@ -61,8 +67,30 @@ export function printGoals(results: readonly Result[]): string {
     if (value === undefined) return []
     return [[goal.what, value.toFixed(1), '-', `${goal.reach}`, `${goal.stretch}`, judge(value, goal)]]
   })
-  if (lines.length + memory.length === 0) return ''
-  return table([['goals', 'whole', 'cut', 'to reach', 'stretch', 'whole super packets'], ...lines, ...memory])
+  const all = [...lines, ...memory, ...(handshakes === undefined ? [] : handshakeLines(handshakes))]
+  if (all.length === 0) return ''
+  return table([['goals', 'whole', 'cut', 'to reach', 'stretch', 'whole super packets'], ...all])
+}
+
+/** They have no segments that could be cut. */
+function handshakeLines({ initiators, rows }: Handshakes): readonly (readonly string[])[] {
+  const of = (name: string) => rows.find((row) => row.name === name)
+  const [ours, theirs] = [of('pellicle'), of('wireguard-go')]
+  const line = (what: string, value: number, goal: { readonly reach: number; readonly stretch: number }) => [
+    what,
+    Number.isFinite(value) ? value.toFixed(2) : 'never',
+    '-',
+    `${goal.reach}`,
+    `${goal.stretch}`,
+    judge(value, goal),
+  ]
+  const beside = (ours?.perCore?.median ?? Number.NaN) / (theirs?.perCore?.median ?? Number.NaN)
+  return [
+    ...(Number.isFinite(beside) ? [line(HANDSHAKES.what, beside, HANDSHAKES)] : []),
+    ...(ours === undefined
+      ? []
+      : [line(`${initiators} peers at once, all up after s`, ours.last?.median ?? Number.POSITIVE_INFINITY, AT_ONCE)]),
+  ]
 }
 
 /** More is better where the stretch lies above what is to reach. */

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { cpus, release } from 'node:os'
+import { cpus, loadavg, release, totalmem } from 'node:os'
 import { promisify } from 'node:util'
 
 const exec = promisify(execFile)
@@ -8,6 +8,7 @@ const exec = promisify(execFile)
 export interface Machine {
   readonly cpu: string
   readonly cores: number
+  readonly memoryMib: number
   /** What matters to the cipher. */
   readonly features: readonly string[]
   readonly kernel: string
@@ -26,10 +27,16 @@ export async function machine(): Promise<Machine> {
   return {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
+    memoryMib: Math.round(totalmem() / 2 ** 20),
     features: ['avx2', 'avx512f', 'avx512ifma', 'vaes'].filter((name) => flags.has(name)),
     kernel: release(),
     iperf3: iperf3.split(' ')[1] ?? iperf3,
     node: process.version,
     commit: commit?.stdout.trim() ?? 'unknown',
   }
+}
+
+/** How busy it was: processes that ran or wanted to, on average over 1, 5 and 15 minutes. */
+export function load(): readonly number[] {
+  return loadavg().map((value) => Math.round(value * 100) / 100)
 }

@@ -1,4 +1,4 @@
-import type { Contestant, Processes } from './contestants.ts'
+import type { Contestant, Processes } from './contestant.ts'
 import { cpuOf, forgetPeaks, peakMib, residentMib } from './processes.ts'
 import { type Figure, figure } from './statistics.ts'
 import { ping, pingUnderLoad, tcp, udp } from './traffic.ts'

@@ -12,7 +12,7 @@ import { eventually, Lab } from '#test/kit/lab.ts'
 import { findPod, type Pod, type ProbePlace } from '#test/kit/probe/pods.ts'
 import { runPods } from '#test/kit/traffic.ts'
 import { type Comparison, type Effort, rounds } from './compare.ts'
-import { type Contestant, GSO_MAX_SIZE, type Wire, wireFeatures } from './contestants.ts'
+import { type Contestant, GSO_MAX_SIZE, type Wire, wireFeatures } from './contestant.ts'
 import type { Ends } from './ends.ts'
 
 /*
@@ -27,6 +27,7 @@ import type { Ends } from './ends.ts'
 const NAME = 'bench'
 const NODES = [`${NAME}-control-plane`, `${NAME}-worker`] as const
 const TUNNEL_MTU = 1420
+const UNDERLAY_MTU = 1500
 const PORT = 51899
 
 const exec = promisify(execFile)
@@ -72,6 +73,7 @@ async function openPods(lab: Lab): Promise<Contestant> {
     kind: 'wireguard',
     ours: true,
     ends,
+    mtu: TUNNEL_MTU,
     processes: async () => [{}, {}],
     setWire: async (wire) => await setWire(lab, wire),
     close: async () => undefined,
@@ -124,6 +126,7 @@ async function openStandIns(lab: Lab, name: string, prefix: string, program?: st
       kind: program === undefined ? 'none' : 'wireguard',
       ours: false,
       ends,
+      mtu: program === undefined ? UNDERLAY_MTU : TUNNEL_MTU,
       processes: async () => [{}, {}],
       setWire: async (wire) => await setWire(lab, wire),
       close,

@@ -1,4 +1,4 @@
-import type { Kind, Wire } from './contestants.ts'
+import type { Kind, Wire } from './contestant.ts'
 import { type Figures, MEASURES, type Measure, NAMES } from './measure.ts'
 import { show } from './statistics.ts'
 import { table } from './table.ts'
@@ -8,6 +8,7 @@ export interface Row extends Figures {
   readonly name: string
   readonly kind: Kind
   readonly ours: boolean
+  readonly mtu: number
   /** Peak of each of its processes at one end, MiB. */
   readonly parts?: Readonly<Record<string, number>>
 }

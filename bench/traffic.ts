@@ -77,16 +77,17 @@ async function listen(ends: Ends) {
   return { server, ended }
 }
 
-/** Done when a program has said something; rejects when it ends without. */
-async function said(stream: NodeJS.ReadableStream | null, what: RegExp): Promise<void> {
+/** All that a program has said up to `what`; rejects when it ends without. */
+export async function said(stream: NodeJS.ReadableStream | null, what: RegExp): Promise<string> {
   let text = ''
   await new Promise<void>((resolve, reject) => {
     stream?.on('data', (chunk: Buffer | string) => {
       text += chunk.toString()
       if (what.test(text)) resolve()
     })
-    stream?.on('end', () => reject(new Error(`iperf3 ended early: ${text}`)))
+    stream?.on('end', () => reject(new Error(`ended early: ${text}`)))
   })
+  return text
 }
 
 interface Report {

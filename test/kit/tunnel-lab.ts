@@ -86,10 +86,10 @@ export class TunnelLab {
   }
 
   /** Supervisor and engine for IPsec; the engine's client is who asks. Gives the supervisor and the engine's socket. */
-  async startIpsec(side: Side, program = engine): Promise<{ supervisor: ChildProcess; socket: string }> {
+  async startIpsec(side: Side, mtu = 1420): Promise<{ supervisor: ChildProcess; socket: string }> {
     const runDir = join(this.folder, side.namespace)
-    const device = `name=${side.device},kind=ipsec,mtu=1420,port=4500,mark=0`
-    const supervisor = this.start(side, program, ['supervise', '--run-dir', runDir, '--device', device])
+    const device = `name=${side.device},kind=ipsec,mtu=${mtu},port=4500,mark=0`
+    const supervisor = this.start(side, engine, ['supervise', '--run-dir', runDir, '--device', device])
     for (let attempt = 0; ; attempt++) {
       const ready = await this.status(side).then(
         (state) => state.ready,

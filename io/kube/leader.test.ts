@@ -18,7 +18,8 @@ class LateClock implements Clock {
     return this.passed
   }
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    this.passed += ms
+    // as a real one: no whole milliseconds
+    this.passed += ms + 0.001
     this.wall += ms - 3_600_000
     await new Promise((resolve) => setImmediate(resolve))
     signal?.throwIfAborted()
@@ -104,4 +105,23 @@ test('nor does it let a holder go on that cannot renew', { timeout: 30_000 }, as
     },
     stop.signal,
   )
+})
+
+test('a holder that renews goes on for as long as it likes', { timeout: 30_000 }, async (t) => {
+  const { client, clock, state } = await withLease(t)
+  const stop = new AbortController()
+  let terms = 0
+  await runAsLeader(
+    client,
+    OPTIONS,
+    async (signal) => {
+      terms++
+      const [began, writes] = [clock.passed, state.writes]
+      while (clock.passed - began < 60_000 && !signal.aborted) await new Promise((resolve) => setTimeout(resolve, 5))
+      assert.ok(state.writes - writes > 20, `renewed ${state.writes - writes} times`)
+      stop.abort()
+    },
+    stop.signal,
+  )
+  assert.equal(terms, 1)
 })

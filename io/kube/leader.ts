@@ -85,15 +85,18 @@ class Election {
   async hold(signal: AbortSignal): Promise<void> {
     let renewed = this.#client.clock.steady()
     while (!signal.aborted) {
+      let limit = signal
       try {
         await this.#pause(signal)
         // the call itself may not outlast the deadline either
         const left = renewed + this.#renewMs - this.#client.clock.steady()
         if (left <= 0) break
-        if (await this.#try(AbortSignal.any([signal, AbortSignal.timeout(left)]))) renewed = this.#client.clock.steady()
+        limit = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(left))])
+        if (await this.#try(limit)) renewed = this.#client.clock.steady()
         else if (this.#holder !== '' && this.#holder !== this.#identity) break
-      } catch {
-        // aborted: by the signal or by the deadline, and the loop sees which
+      } catch (error) {
+        // by the signal or by the deadline, and the loop sees which
+        if (!limit.aborted) throw error
       }
       if (this.#client.clock.steady() - renewed >= this.#renewMs) break
     }

@@ -37,14 +37,16 @@ pub fn answer(socket: RawFd, done: &str) {
 /// What a message calls its UDP sockets for IPv4 and IPv6, and those of IP protocol 50.
 pub const UDP: [&str; 2] = ["udp4", "udp6"];
 pub const RAW: [&str; 2] = ["esp4", "esp6"];
+/// A packet socket, and what tells by which link: to ask by, to hear changes by.
+pub const LINK: [&str; 3] = ["packet", "routes", "changes"];
 
 /// −1 where there is none.
-pub fn sockets(message: &Message, names: [&str; 2]) -> [RawFd; 2] {
+pub fn sockets<const N: usize>(message: &Message, names: [&str; N]) -> [RawFd; N] {
     socket_places(message, names).map(|place| place.map_or(-1, |index| message.fds[index].as_raw_fd()))
 }
 
 /// Which of the message's descriptors those are.
-pub fn socket_places(message: &Message, names: [&str; 2]) -> [Option<usize>; 2] {
+pub fn socket_places<const N: usize>(message: &Message, names: [&str; N]) -> [Option<usize>; N] {
     names
         .map(|name| message.text[name].as_u64().map(|index| index as usize))
         .map(|place| place.filter(|index| *index < message.fds.len()))

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 /// Where a run of datagrams goes and how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Route {
     pub destination: Endpoint,
     /// The address to send from; family 0 leaves it to the kernel.

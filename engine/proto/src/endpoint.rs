@@ -3,7 +3,7 @@
 use crate::reader::Reader;
 
 /// `family` 0 is "none"; an IPv4 address fills the first four bytes. `scope` is an interface index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub family: u8,
     pub port: u16,

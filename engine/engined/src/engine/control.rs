@@ -54,12 +54,13 @@ impl<'a, K: Kind> Control<'a, K> {
                 entry(self.listener, libc::POLLIN),
                 entry(shared.notices.event.fd(), libc::POLLIN),
                 entry(stream, events),
+                entry(shared.links.wanted.fd(), libc::POLLIN),
             ];
             let timeout = self.timeout(clock::now());
             if wait::poll(&mut polled, timeout).is_err() {
                 continue;
             }
-            let [channel, listener, event, stream] = polled.map(|entry| entry.revents != 0);
+            let [channel, listener, event, stream, link] = polled.map(|entry| entry.revents != 0);
             if channel {
                 self.supervisor();
             }
@@ -71,6 +72,9 @@ impl<'a, K: Kind> Control<'a, K> {
             }
             if event {
                 shared.notices.event.clear();
+            }
+            if link {
+                shared.links.resolve();
             }
             self.notices();
             self.report(clock::now());
@@ -208,6 +212,10 @@ impl<'a, K: Kind> Control<'a, K> {
                 shared.mtu.store(message.text["mtu"].as_u64().unwrap_or(1420) as u32, SeqCst);
                 shared.epochs.synchronise();
                 channel::answer(self.channel, "mtu");
+            }
+            Ok(Some(message)) if message.text["op"] == "mark" => {
+                shared.links.set_mark(message.text["mark"].as_u64().unwrap_or(0) as u32);
+                channel::answer(self.channel, "mark");
             }
             Ok(Some(_)) => self.stop(),
             Ok(None) | Err(_) => self.stop(),

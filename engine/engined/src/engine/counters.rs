@@ -59,6 +59,8 @@ counters! {
     XfrmOutNoStates "XfrmOutNoStates"
     XfrmOutStateSeqError "XfrmOutStateSeqError"
     XfrmOutError "XfrmOutError"
+    // the numbers above lie in shared memory by their places: others follow
+    LinkSends "linkSends"
 }
 
 pub const ROOM: usize = 64;

@@ -53,7 +53,7 @@ impl Kind for State {
     const SEND_FAILED: Counter = Counter::SendFailed;
 
     fn counts(name: &str) -> bool {
-        !name.starts_with("Xfrm") && !name.starts_with("raw")
+        !name.starts_with("Xfrm") && !name.starts_with("raw") && name != "linkSends"
     }
 
     fn attach(mapping: Mapping) -> Option<State> {

@@ -6,6 +6,7 @@ mod inbound;
 mod index;
 pub mod ipsec;
 mod kind;
+mod links;
 mod notice;
 mod orders;
 mod outbound;

@@ -3,6 +3,7 @@
 use super::counters::{Counter, Counters};
 use super::index::Index;
 use super::kind::Kind;
+use super::links::Links;
 use super::notice::Notices;
 use super::places::Places;
 use super::rcu::{Cell, Epochs};
@@ -25,6 +26,8 @@ pub struct Shared<K: Kind = State> {
     pub udp: [AtomicI32; 2],
     /// IP protocol 50, in the same order; −1 where there is none.
     pub raw: [AtomicI32; 2],
+    /// Past the kernel's routing, where that is possible.
+    pub links: Links,
     pub mtu: AtomicU32,
     pub tun_udp: bool,
     /// The device's packets have no virtio headers: no super packets either.
@@ -71,6 +74,7 @@ impl<K: Kind> Shared<K> {
             tun,
             udp: udp.map(AtomicI32::new),
             raw: [const { AtomicI32::new(-1) }; 2],
+            links: Links::new([-1; 3], 0, 0)?,
             mtu: AtomicU32::new(mtu),
             tun_udp,
             plain: false,

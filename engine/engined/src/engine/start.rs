@@ -4,6 +4,7 @@ use super::control::Control;
 use super::counters::Counter;
 use super::ipsec::Memory;
 use super::kind::Kind;
+use super::links::Links;
 use super::shared::Shared;
 use super::state::State;
 use crate::channel;
@@ -42,11 +43,13 @@ fn serve<K: Kind>(mut message: channel::Message, parent: i32) -> io::Result<()> 
     let mut shared = Shared::new(state, tun.as_raw_fd(), udp, number("mtu"), tun_udp, segment)?;
     shared.plain = flag("tunPlain");
     shared.raw = raw.map(AtomicI32::new);
+    shared.links = Links::new(channel::sockets(&message, channel::LINK), number("mark"), number("hops") as u8)?;
     let shared = shared;
     shared.count(Counter::EngineStarts);
     let (listener, tun) = (listener.as_raw_fd(), tun.as_raw_fd());
     // the control thread closes them when it gets others: their port must be free again
-    let mut control = Control::new(&shared, listener, CHANNEL, message.fds.split_off(3));
+    let kept = 3 + channel::socket_places(&message, channel::LINK).iter().flatten().count();
+    let mut control = Control::new(&shared, listener, CHANNEL, message.fds.split_off(kept));
     privilege::drop_all(number("user"), number("group"))?;
     privilege::die_with(parent, libc::SIGKILL)?;
     let ready = Barrier::new(3);

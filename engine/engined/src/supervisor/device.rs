@@ -7,11 +7,11 @@ use super::kind::Kind;
 use super::options::Options;
 use super::paths::{listen, private_folder, random};
 use super::settings::Settings;
-use super::sockets::{Features, Sockets, bind, forbid_fragments, open};
+use super::sockets::{Features, Link, Sockets, bind, forbid_fragments, open, open_link};
 use crate::channel;
 use crate::engine::start::CHANNEL;
 use pellicle_net::memory::{self, Mapping};
-use pellicle_net::{clock, privilege, rights, tun, wait};
+use pellicle_net::{clock, privilege, rights, tun, udp, wait};
 use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -28,6 +28,8 @@ pub struct Device {
     pub settings: Settings,
     pub tun: OwnedFd,
     pub sockets: Sockets,
+    /// Not handed over: nothing waits in it.
+    link: Option<Link>,
     pub memory: OwnedFd,
     /// Of that, with the keys kept out of swap.
     locked: Option<Mapping>,
@@ -115,6 +117,7 @@ impl Device {
     ) -> Device {
         let due = Child::due_at;
         Device {
+            link: open_link(&sockets.raw, settings.mark),
             settings,
             tun,
             sockets,
@@ -194,6 +197,10 @@ impl Device {
         let mut fds = vec![self.memory.as_raw_fd(), self.listener.as_raw_fd(), self.tun.as_raw_fd()];
         let mut text = json!({ "op": "start", "kind": self.settings.kind.word(), "mtu": self.settings.mtu, "user": options.user, "group": options.user,
             "tunUdp": self.features.tun_udp, "tunPlain": self.features.tun_plain, "segment": self.features.segment });
+        if let Some(link) = &self.link {
+            text["mark"] = json!(self.settings.mark);
+            link.add(&mut text, &mut fds);
+        }
         self.add_sockets(&mut text, &mut fds);
         channel::send(ours.as_raw_fd(), &text, &fds)?;
         self.channel = Some(ours);
@@ -342,6 +349,10 @@ impl Device {
         if mark != self.settings.mark {
             self.sockets.set_mark(mark).map_err(|error| Fault::system("the firewall mark", &error))?;
             self.settings.mark = mark;
+            if let Some(link) = &self.link {
+                udp::set_mark(&link.fds[0], mark).map_err(|error| Fault::system("the firewall mark", &error))?;
+                self.ask(&json!({ "op": "mark", "mark": mark }), &[], "mark")?;
+            }
         }
         if port != 0 && port == self.settings.port {
             return Ok(());

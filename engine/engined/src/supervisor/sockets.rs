@@ -2,10 +2,11 @@
 
 use super::fault::Fault;
 use super::kind::Kind;
-use pellicle_net::{esp, udp};
+use crate::channel;
+use pellicle_net::{esp, link, neighbour, udp};
 use serde_json::{Value, json};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// For IPv4 and IPv6; none where the machine has no such family.
 pub type Pair = [Option<OwnedFd>; 2];
@@ -95,6 +96,39 @@ fn raw_esp(mark: u32) -> Pair {
             None
         }
     })
+}
+
+/// What native ESP is sent by where that is faster: a packet socket, and what tells by which link.
+pub struct Link {
+    pub fds: [OwnedFd; 3],
+    /// The machine's usual hop limit.
+    hops: u8,
+}
+
+impl Link {
+    /// Says in `text` where they lie in `fds`.
+    pub fn add(&self, text: &mut Value, fds: &mut Vec<RawFd>) {
+        text["hops"] = json!(self.hops);
+        for (name, fd) in channel::LINK.iter().zip(&self.fds) {
+            text[*name] = json!(fds.len());
+            fds.push(fd.as_raw_fd());
+        }
+    }
+}
+
+/// Without it everything is sent by raw socket, where there is one.
+pub fn open_link(raw: &Pair, mark: u32) -> Option<Link> {
+    let raw = raw[0].as_ref()?;
+    let opened = || {
+        let [routes, changes] = neighbour::open()?;
+        Ok::<_, io::Error>(Link { fds: [link::open(mark)?, routes, changes], hops: link::hops(raw)? })
+    };
+    opened()
+        .inspect_err(|error| {
+            let error = error.to_string();
+            say!("level=warning msg=\"no packet socket: native ESP is sent by raw socket, which is slower\" error={error:?}");
+        })
+        .ok()
 }
 
 /// Sockets of both families on one port.

@@ -13,6 +13,7 @@ test('a device that is not there is named in a warning, with the value and what 
       await mkdir(join(folder, name))
     }
     assert.equal(await missingInterface('eth0', folder), undefined)
+    assert.equal(await missingInterface('veth0a', folder), undefined, 'not offered, but it is there')
     const fault = await missingInterface('ens7', folder)
     assert.ok(fault !== undefined)
     const lines: string[] = []

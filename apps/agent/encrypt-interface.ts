@@ -7,10 +7,9 @@ import { Fault } from '#core/fault/fault.ts'
  * taken from whichever they come by.
  */
 export async function missingInterface(device: string, folder = '/sys/class/net'): Promise<Fault | undefined> {
-  const there = (await readdir(folder)).filter(
-    (name) => !/^(lo|lxc.*|veth.*|cilium_.*|pellicle_.*|kube-.*)$/.test(name),
-  )
-  if (there.includes(device)) return undefined
+  const all = await readdir(folder)
+  if (all.includes(device)) return undefined
+  const there = all.filter((name) => !/^(lo|lxc.*|veth.*|cilium_.*|pellicle_.*|kube-.*|bonding_masters)$/.test(name))
   const names = there.length === 0 ? 'ethX' : there.toSorted().join('|')
   return new Fault('ipsec.interface', `Device ${device} does not exist`, {
     field: 'encryption.ipsec.interface',

@@ -140,10 +140,10 @@ export class ModePart {
     if (plan.wireguard === undefined) return []
     const state = await datapath.observe(plan.wireguard.name)
     const now = Date.now()
-    // one that seems to be yet to come was made before the clock was set back: nobody knows when
+    // one that seems to be yet to come was made before the clock was set back: nobody knows when; a second is rounding
     const alive = new Set(
       state?.peers
-        .filter(({ lastHandshake }) => Math.abs(now - (lastHandshake ?? 0)) < SESSION_MS)
+        .filter(({ lastHandshake = 0 }) => lastHandshake > now - SESSION_MS && lastHandshake < now + 1000)
         .map(({ publicKey }) => publicKey),
     )
     const planned = new Set(plan.wireguard.peers.map(({ publicKey }) => publicKey))

@@ -84,6 +84,8 @@ export class PodCidrs {
       for (const { spec, status } of items) {
         const name = spec?.nodeName
         if (name === undefined || !nodes.has(name) || spec?.hostNetwork === true) continue
+        // it has ended, and still shows the address that it had
+        if (status?.phase === 'Succeeded' || status?.phase === 'Failed') continue
         const ips = (status?.podIPs ?? []).flatMap(({ ip }) => parseIp(ip ?? '') ?? [])
         running.set(name, [...(running.get(name) ?? []), ...ips])
       }

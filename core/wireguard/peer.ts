@@ -382,8 +382,9 @@ export class Peer {
    * An initiation of this peer's that is older than the last one: played again by somebody, or the peer's clock was set
    * back and it has forgotten what it had sent. That cannot be told apart, and the peer would be refused until its clock has
    * caught up, so it is called instead, at the address that is known: our labels are later than any that it has seen. Who
-   * plays messages again learns nothing and gains a handshake a quarter of a minute: a peer that has just been heard by a
-   * young session is not called.
+   * plays messages again and reads what we send learns which address the peer has now, and gains a handshake a quarter of a
+   * minute (to a peer that does not answer an initiation every 5 s): one that has just been heard by a young session is not
+   * called.
    */
   #callBack(now: Now): void {
     const session = this.#aliveSession(now)

@@ -35,6 +35,7 @@ async function giveRights(): Promise<void> {
     'cilium-agent/clusterrole.yaml',
     'cilium-agent/admission.yaml',
     'cilium-agent/admission-pod-cidrs.yaml',
+    'cilium-operator/admission-pod-cidrs.yaml',
   ]) {
     await applyManifests(client, NAMESPACE, path)
   }
@@ -133,6 +134,27 @@ real('an agent asks, the operator gives, and no agent can write its own', async 
   await until(async () => /pellicle_operator_pod_cidrs\{family="IPv4"\} 1\n/.test(await metrics()))
   assert.match(await metrics(), /pellicle_operator_pod_cidrs_capacity\{family="IPv4"\} 256\n/)
   await remove('a1')
+})
+
+real('the operator writes pod CIDRs on a CiliumNode, and no key or address', async () => {
+  const facts = await node('f1')
+  await client.create(CILIUM_NODES, announceNode({ ...requestPodCidrs(facts, 'boot'), keyId: 3 }))
+  const operator = await serviceAccount('cilium-operator')
+  const mayNot = async (patch: unknown) => {
+    try {
+      await operator.patch(CILIUM_NODES, 'f1', patch)
+      return false
+    } catch (error) {
+      return hasCode(error, 'kube.forbidden') && String(error).includes('only spec.ipam')
+    }
+  }
+  // the policy takes effect a moment after it was made
+  await until(async () => await mayNot({ metadata: { annotations: { 'network.cilium.io/wg-pub-key': 'forged' } } }))
+  assert.ok(await mayNot({ spec: { addresses: [{ type: 'InternalIP', ip: '172.18.0.66' }] } }))
+  assert.ok(await mayNot({ spec: { encryption: { key: 4 } } }))
+  await operator.patch(CILIUM_NODES, 'f1', { spec: { ipam: { podCIDRs: ['10.55.0.0/24'] } } })
+  assert.equal(await podCidrsOf('f1'), '10.55.0.0/24')
+  await remove('f1')
 })
 
 real('a node that lost its CiliumNode gets what its running pods have addresses of', async (t) => {

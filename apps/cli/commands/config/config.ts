@@ -1,10 +1,11 @@
 import { CONFIG_KEYS, parseConfig } from '#core/api/config.ts'
-import { AGENT_DAEMONSET, CONFIG_MAP } from '#core/api/names.ts'
+import { AGENT_DAEMONSET, CONFIG_MAP, OPERATOR_DEPLOYMENT } from '#core/api/names.ts'
 import { nearest } from '#core/api/nearest.ts'
 import { poolChangeFaults } from '#core/api/pool.ts'
-import { CONFIG_MAPS, DAEMON_SETS } from '#core/api/resources.ts'
+import { CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS } from '#core/api/resources.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { formatColumns } from '#core/status/columns.ts'
+import { hasCode } from '#io/kube/errors.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
 import type { ClusterFlags } from '../../flags.ts'
@@ -99,6 +100,13 @@ async function change(
   const annotations = { 'kubectl.kubernetes.io/restartedAt': restartedAt }
   const patch = { spec: { template: { metadata: { annotations } } } }
   await client.patch(DAEMON_SETS, AGENT_DAEMONSET, patch, { ...scope, kind: 'strategic' })
+  // it too reads its configuration when it starts: a prefix that was added to the pool would not be used
+  await client
+    .patch(DEPLOYMENTS, OPERATOR_DEPLOYMENT, patch, { ...scope, kind: 'strategic' })
+    .catch((error: unknown) => {
+      // operator.enabled=false
+      if (!hasCode(error, 'kube.not-found')) throw error
+    })
   context.process.stdout.write('♻️  Restarted Cilium pods\n')
 }
 

@@ -8,7 +8,7 @@ export interface ChangeFlags extends ClusterFlags {
 
 const restart = {
   kind: 'boolean',
-  brief: 'Restart the agents, which read it only when they start',
+  brief: 'Restart agents and operator, which read it only when they start',
   default: true,
 } as const
 
@@ -31,7 +31,7 @@ const set = buildCommand<ChangeFlags, [string, string], CliContext>({
       ],
     },
   },
-  docs: { brief: 'Set one key and restart the agents' },
+  docs: { brief: 'Set one key and restart agents and operator' },
 })
 
 const remove = buildCommand<ChangeFlags, [string], CliContext>({
@@ -41,7 +41,7 @@ const remove = buildCommand<ChangeFlags, [string], CliContext>({
     aliases: { n: 'namespace', r: 'restart' },
     positional: { kind: 'tuple', parameters: [{ parse: text, brief: 'Key', placeholder: 'key' }] },
   },
-  docs: { brief: 'Delete one key and restart the agents' },
+  docs: { brief: 'Delete one key and restart agents and operator' },
 })
 
 export const configRoutes = buildRouteMap({

@@ -2,7 +2,6 @@ import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { type Side, TunnelLab } from '#test/kit/tunnel-lab.ts'
 import { limit, type Missing, WIREGUARD_MTU } from './contestant.ts'
@@ -63,7 +62,7 @@ export async function openWireguardSubject(program: WireguardProgram): Promise<S
   }
   const { a, b } = lab
   const { name, ours } = program
-  const parts = ours ? { engine: () => killPart(lab, a, 'engine'), keeper: () => killPart(lab, a, 'keeper') } : {}
+  const parts = ours ? { engine: () => lab.killPart(a, 'engine'), keeper: () => lab.killPart(a, 'keeper') } : {}
   return {
     name,
     ours,
@@ -97,7 +96,7 @@ export async function openEspSubject(shape: EspShape): Promise<Subject> {
     ends: endsOf(lab, tunnel.to),
     events: {
       none: async () => undefined,
-      engine: async () => await killPart(lab, lab.a, 'engine'),
+      engine: async () => await lab.killPart(lab.a, 'engine'),
       sender: async () => await again(lab.a),
       receiver: async () => await again(lab.b),
       key: async () => await tunnel.rotate(),
@@ -224,13 +223,6 @@ async function killAll(pids: readonly number[], first?: Running['first']): Promi
   for (const pid of pids) kill(pid)
   first?.kill('SIGKILL')
   await ended
-}
-
-/** The supervisor stays, and starts another. */
-async function killPart(lab: TunnelLab, side: Side, what: 'engine' | 'keeper'): Promise<void> {
-  const { pid } = (await lab.status(side))[what]
-  kill(pid)
-  while ([pid, null].includes((await lab.status(side))[what].pid)) await sleep(5)
 }
 
 function kill(pid: number): void {

@@ -177,7 +177,7 @@ async function open(entry: Entry): Promise<Subject | Missing> {
   }
 }
 
-/** From half a second before the event until a second after packets pass again, or until the wait is over. */
+/** From a second before the event until a second after packets pass again, or until the wait is over. */
 async function measureLoss(ends: Ends, event: () => Promise<void>, wait: number): Promise<Once> {
   const echo = ends.start('b', process.execPath, [PROBE, 'echo', PORT])
   const server = ends.start('b', 'iperf3', ['-s', '-1', '--forceflush'])

@@ -7,12 +7,13 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { type KeyReading, KeySource } from '#apps/agent/key-source.ts'
 import { formatKeptKeys, KEPT_SECRET, secretOf } from '#core/api/ipsec-secrets.ts'
-import type { KubeObject, Resource } from '#core/api/object.ts'
+import type { KubeObject } from '#core/api/object.ts'
 import { SECRETS } from '#core/api/resources.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { SILENT } from '#io/telemetry/log.ts'
 import { apiSuite, until } from '#test/kit/api-suite.ts'
 import type { ApiServer } from '#test/kit/apiserver.ts'
+import { RBAC } from '#test/kit/chart-manifests.ts'
 import { findProgram } from '#test/kit/kubernetes-programs.ts'
 
 const run = promisify(execFile)
@@ -21,14 +22,6 @@ let server: ApiServer
 const realTest = apiSuite((made) => {
   client = made.client
   server = made.server
-})
-
-const RBAC = (kind: string): Resource<KubeObject> => ({
-  group: 'rbac.authorization.k8s.io',
-  version: 'v1',
-  kind,
-  plural: `${kind.toLowerCase()}s`,
-  namespaced: true,
 })
 
 const KEY = (id: number) =>
@@ -126,10 +119,10 @@ realTest('an agent with no more rights than the chart gives is told how to find 
     const rules = [{ ...rule, verbs: ['get', 'list', 'watch'] }]
     const made = { fieldManager: 'test', force: true, ...scope }
     const apiGroup = 'rbac.authorization.k8s.io'
-    await client.apply(RBAC('Role'), { metadata: { name }, rules } as KubeObject, made)
+    await client.apply(RBAC('Role', true), { metadata: { name }, rules } as KubeObject, made)
     const subjects = [{ kind: 'User', name: 'chart-agent', apiGroup }]
     const binding = { metadata: { name }, roleRef: { apiGroup, kind: 'Role', name }, subjects }
-    await client.apply(RBAC('RoleBinding'), binding, made)
+    await client.apply(RBAC('RoleBinding', true), binding, made)
     try {
       await source.follow({ ...scope, secret, field: 'keys', file: undefined, watched: true })
       await until(() => /in another namespace: kubectl get secrets -A/.test(source.reading.problem?.remedy ?? ''))

@@ -87,7 +87,7 @@ exec chroot "$0" /usr/bin/pellicle-wireguard "$@"' ${tree} "$@"
       await lab.introduce()
       for (const family of [4, 6] as const) {
         assert.match(
-          await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.05', '-W', '8', lab.b.inner[family]),
+          await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.2', '-W', '8', lab.b.inner[family]),
           / 0% packet loss/,
         )
       }

@@ -5,7 +5,8 @@ import { IPSEC_SECRET } from '#core/api/ipsec-secrets.ts'
 import type { KubeObject, Resource } from '#core/api/object.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 
-const RBAC = (kind: string, namespaced: boolean): Resource<KubeObject> => ({
+/** The API group of rights. */
+export const RBAC = (kind: string, namespaced: boolean): Resource<KubeObject> => ({
   group: 'rbac.authorization.k8s.io',
   version: 'v1',
   kind,

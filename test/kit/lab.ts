@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, parse } from 'node:path'
 import type { TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { nodeProcess } from '#apps/lab/inside.ts'
@@ -16,6 +16,7 @@ export class Lab implements AsyncDisposable {
   readonly name: string
   /** PATH and KUBECONFIG of the lab, as `pellicle lab env` gives them. */
   readonly env: NodeJS.ProcessEnv
+  readonly #children = new Set<ChildProcess>()
 
   private constructor(name: string, env: NodeJS.ProcessEnv) {
     this.name = name
@@ -57,10 +58,7 @@ export class Lab implements AsyncDisposable {
 
   /** Starts a program inside a node; the caller ends it. */
   start(node: string, ...command: string[]): ChildProcess {
-    return spawn(pellicle, ['lab', 'exec', '--name', this.name, node, '--', ...command], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      env: this.env,
-    })
+    return this.#spawn(pellicle, ['lab', 'exec', '--name', this.name, node, '--', ...command])
   }
 
   /**
@@ -71,7 +69,14 @@ export class Lab implements AsyncDisposable {
     const { state } = requireUp(labPaths(stateFolder(this.env), this.name), this.name)
     const process = `/proc/${nodeProcess(state, place.node)}`
     const network = place.netns === undefined ? `${process}/ns/net` : `${process}/root/run/netns/${place.netns}`
-    return spawn('nsenter', [`--net=${network}`, '--', ...command], { stdio: ['pipe', 'pipe', 'pipe'], env: this.env })
+    return this.#spawn('nsenter', [`--net=${network}`, '--', ...command])
+  }
+
+  #spawn(program: string, args: readonly string[]): ChildProcess {
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], env: this.env })
+    this.#children.add(child)
+    child.on('exit', () => this.#children.delete(child))
+    return child
   }
 
   get examples(): string {
@@ -79,10 +84,15 @@ export class Lab implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // those that a failure left behind would keep the test's process until its time is up
+    for (const child of this.#children) child.kill()
     // what the agents said, for whoever asks why; without a cluster that answers there is nothing to keep
     const kept = join(root, 'build/logs')
-    const agents = 'kubectl -n kube-system logs -l k8s-app=cilium -c cilium-agent --prefix --timestamps --tail=-1'
-    await this.sh(`mkdir -p ${kept} && ${agents} > ${kept}/${this.name}.log`, 20).catch(() => undefined)
+    // labs of several scenarios have one name
+    const file = join(kept, `${this.name}-${parse(process.argv[1] ?? '').name}.log`)
+    const agents =
+      'timeout 15 kubectl -n kube-system logs -l k8s-app=cilium -c cilium-agent --prefix --timestamps --tail=-1'
+    await this.sh(`mkdir -p ${kept} && ${agents} > ${file}`, 20).catch(() => undefined)
     await run(pellicle, ['lab', 'down', '--name', this.name])
   }
 }

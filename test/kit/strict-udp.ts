@@ -31,19 +31,7 @@ export async function strictUdp(
   const flows = pairs.map(({ from, to }, i) => {
     // 64 bytes, 1,000 times a second, one at each tick
     const load = ['-u', '-l', '64', '-b', '512K', '--pacing-timer', '1000']
-    return lab.startAt(
-      from,
-
-      'iperf3',
-      '-J',
-      '-c',
-      to.ip,
-      '-p',
-      `${FIRST_PORT + i}`,
-      '-t',
-      `${seconds}`,
-      ...load,
-    )
+    return lab.startAt(from, 'iperf3', '-J', '-c', to.ip, '-p', `${FIRST_PORT + i}`, '-t', `${seconds}`, ...load)
   })
   const results = Promise.all(flows.map(outputOf)).finally(() => {
     for (const server of servers) server.kill('SIGTERM')

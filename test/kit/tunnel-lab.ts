@@ -176,14 +176,15 @@ export class TunnelLab {
 
   /** `kill -9`, then waits until another process of that kind answers. */
   async kill(side: Side, what: 'engine' | 'keeper'): Promise<void> {
-    const before = (await this.status(side))[what]
-    process.kill(before.pid, 'SIGKILL')
-    for (;;) {
-      const after = (await this.status(side))[what]
-      if (after.pid !== null && after.pid !== before.pid) break
-      await sleep(5)
-    }
+    await this.killPart(side, what)
     await this.#ready(side)
+  }
+
+  /** `kill -9`, then waits until there is another one, which may not answer yet. */
+  async killPart(side: Side, what: 'engine' | 'keeper'): Promise<void> {
+    const { pid } = (await this.status(side))[what]
+    process.kill(pid, 'SIGKILL')
+    while ([pid, null].includes((await this.status(side))[what].pid)) await sleep(5)
   }
 
   /** UDP echo at 1,000/s from a to b through the tunnel for `seconds`, while `during` happens. */

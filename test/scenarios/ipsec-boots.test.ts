@@ -14,6 +14,7 @@ import { parseKeyTexts } from '#core/ipsec/key-text.ts'
 import { deriveEngineKeys } from '#core/ipsec/userspace.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import { IpsecLink } from '#io/userspace/ipsec-link.ts'
+import { eventually } from '#test/kit/lab.ts'
 import { missingForTunnels, type Side, TunnelLab } from '#test/kit/tunnel-lab.ts'
 
 // A (key, sequence) is used once, also when a node boots (its memory is gone), its engine is killed, its agent begins
@@ -48,14 +49,14 @@ suite('two nodes of IPsec that boot', { skip, concurrency: 1 }, () => {
     const nodes = [await begin(lab, lab.a), await begin(lab, lab.b)] as const
     const file = join(lab.folder, 'boots.pcap')
     const tcpdump = lab.start(lab.a, 'tcpdump', ['-n', '-U', '-i', 'pibva', '-w', file, 'udp', 'port', '4500'])
-    while (!lab.log(lab.a).includes('listening on')) await sleep(10)
+    await eventually('tcpdump listens', 20, async () => lab.log(lab.a).includes('listening on') || undefined)
     try {
       await talk(lab, nodes, first)
       await boot(lab, nodes[0])
       await talk(lab, nodes, first)
       await boot(lab, nodes[1])
       await talk(lab, nodes, first)
-      await killEngine(lab, nodes[1])
+      await lab.killPart(lab.b, 'engine')
       await talk(lab, nodes, second)
       nodes[0].link.close()
       nodes[0].link = linkOf(lab, lab.a)
@@ -118,16 +119,6 @@ async function boot(lab: TunnelLab, node: Node): Promise<void> {
   node.link = link
   assert.ok(!node.bootIds.includes(bootIds[0] as string))
   node.bootIds.push(bootIds[0] as string)
-}
-
-async function killEngine(lab: TunnelLab, { side }: Node): Promise<void> {
-  const { engine } = await lab.status(side)
-  process.kill(engine.pid, 'SIGKILL')
-  for (;;) {
-    const now = (await lab.status(side)).engine.pid
-    if (now !== null && now !== engine.pid) return
-    await sleep(10)
-  }
 }
 
 /** Both have that key alone, under their boot ids of now; packets cross. */

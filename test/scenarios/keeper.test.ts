@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { eventually } from '#test/kit/lab.ts'
 import { missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
 
 /*
@@ -35,9 +36,9 @@ suite('two userspace devices, configured by the real wg', { skip, concurrency: 1
   })
 
   test('IPv4 and IPv6 pass, and wg show says what happened', async (t) => {
-    const ping = await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.05', lab.b.inner[4])
+    const ping = await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.2', lab.b.inner[4])
     assert.match(ping, / 0% packet loss/)
-    assert.match(await lab.run(lab.b, 'ping', '-c', '5', '-i', '0.05', lab.a.inner[6]), / 0% packet loss/)
+    assert.match(await lab.run(lab.b, 'ping', '-c', '5', '-i', '0.2', lab.a.inner[6]), / 0% packet loss/)
     const server = lab.start(lab.b, 'iperf3', ['-s', '-1'])
     await sleep(300)
     const iperf = await lab.run(lab.a, 'iperf3', '-C', 'cubic', '-c', lab.b.inner[4], '-t', '2', '-J')
@@ -61,7 +62,7 @@ suite('two userspace devices, configured by the real wg', { skip, concurrency: 1
     await writeFile(config, await lab.wg('showconf', lab.a.device), { mode: 0o600 })
     for (const verb of ['syncconf', 'setconf']) {
       await lab.wg(verb, lab.a.device, config)
-      assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+      assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.2', lab.b.inner[4]), / 0% packet loss/)
     }
     assert.equal(await lab.latestHandshake(lab.a), handshake)
     assert.equal((await lab.wg('show', lab.a.device, 'peers')).trim(), lab.b.publicKey)
@@ -69,7 +70,7 @@ suite('two userspace devices, configured by the real wg', { skip, concurrency: 1
 
   test('another port and mark are taken over; a port in use is refused and changes nothing', async () => {
     await lab.wg('set', lab.a.device, 'listen-port', '51999', 'fwmark', '0xe00')
-    assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+    assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.2', lab.b.inner[4]), / 0% packet loss/)
     assert.equal((await lab.wg('show', lab.b.device, 'endpoints')).trim().split('\t')[1], '192.0.2.1:51999')
     assert.equal((await lab.wg('show', lab.a.device, 'fwmark')).trim(), '0xe00')
     const blocker = lab.start(lab.a, process.execPath, [
@@ -79,10 +80,10 @@ suite('two userspace devices, configured by the real wg', { skip, concurrency: 1
     await new Promise<void>((resolve) => blocker.stdout?.once('data', () => resolve()))
     await assert.rejects(lab.wg('set', lab.a.device, 'listen-port', '52001'), /Address already in use/)
     assert.equal((await lab.wg('show', lab.a.device, 'listen-port')).trim(), '51999')
-    assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+    assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.2', lab.b.inner[4]), / 0% packet loss/)
     blocker.kill()
     await lab.wg('set', lab.a.device, 'listen-port', '51871')
-    assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+    assert.match(await lab.run(lab.a, 'ping', '-c', '2', '-i', '0.2', lab.b.inner[4]), / 0% packet loss/)
   })
 
   test('bad input is refused by wg and changes nothing', async () => {
@@ -133,9 +134,10 @@ suite('two userspace devices, configured by the real wg', { skip, concurrency: 1
     )
     await file.close()
     await assert.rejects(setKeepalive(), /No space left on device/)
-    assert.ok(lab.log(lab.a).includes(`no space left to write ${config}`))
+    const told = () => lab.log(lab.a).includes(`no space left to write ${config}`)
+    await eventually('the keeper says why', 10, async () => told() || undefined)
     for (const what of ['keeper', 'engine'] as const) await lab.kill(lab.a, what)
-    assert.match(await lab.run(lab.a, 'ping', '-c', '3', '-i', '0.05', lab.b.inner[4]), / 0% packet loss/)
+    assert.match(await lab.run(lab.a, 'ping', '-c', '3', '-i', '0.2', lab.b.inner[4]), / 0% packet loss/)
     assert.equal(await lab.latestHandshake(lab.a), handshake, 'no new handshake')
     assert.equal(await readFile(config, 'utf8'), before)
     await rm(join(disk, 'fills-it'))
@@ -173,7 +175,7 @@ suite('over IPv6 outside, one end without an endpoint', { skip }, () => {
   after(() => lab?.close())
 
   test('the responder learns where the initiator is', async () => {
-    assert.match(await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.05', lab.b.inner[6]), / 0% packet loss/)
+    assert.match(await lab.run(lab.a, 'ping', '-c', '5', '-i', '0.2', lab.b.inner[6]), / 0% packet loss/)
     assert.equal((await lab.wg('show', lab.b.device, 'endpoints')).trim().split('\t')[1], '[2001:db8::1]:51871')
     assert.match(await lab.wg('show', lab.a.device), /preshared key: \(hidden\)/)
   })

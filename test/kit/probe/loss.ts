@@ -39,13 +39,16 @@ export async function watchLoss(
   const full = await countFull(lab, pods)
   const probes = ways.map(([from, to]) => new Probe(lab, from, to, PORT, text === undefined ? {} : { text }))
   return async () => {
-    const results = await Promise.all(probes.map((probe) => probe.stop()))
+    const stopped = Promise.all(probes.map((probe) => probe.stop()))
+    // all else ends also when a probe has nothing to say
+    await stopped.catch(() => undefined)
     await Promise.all(echoes.map((echo) => echo[Symbol.asyncDispose]()))
+    const queues = await full()
+    const results = await stopped
     const [sent, lost] = (['sent', 'lost'] as const).map((key) => results.reduce((sum, one) => sum + one[key], 0)) as [
       number,
       number,
     ]
-    const queues = await full()
     return {
       sent,
       lost,
@@ -70,7 +73,7 @@ export async function lossWhile<T>(
     result = await event()
     await second()
   } catch (error) {
-    await end()
+    await end().catch(() => undefined)
     throw error
   }
   return { ...(await end()), result }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
-import { text } from 'node:stream/consumers'
+import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import type { NftTablePlan } from '#core/host/host-plan.ts'
 import { nftBody, nftChain, nftSet, outside, within } from '#core/plan/nft-text.ts'
@@ -66,12 +66,13 @@ chain in { type filter hook input priority 0; policy accept; ip daddr 127.0.0.1 
   assert.ok((tables.counters()['named'] ?? 0) >= named + 2)
 })
 
-// sends to itself until its input ends; prints how many were sent, and how many the kernel refused
+// says when it begins; sends to itself until its input ends; prints how many were sent, and how many the kernel refused
 const FLOOD = `
 import select, socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(('10.244.1.9', 0))
 sent = refused = 0
+print('begun', flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     for _ in range(1000):
         try: s.sendto(b'x', ('10.244.2.9', 9))
@@ -104,7 +105,9 @@ test('while a table is replaced, a packet meets all of the old one or all of the
   })
   tables.set(table(0))
   const flood = spawn('python3', ['-c', FLOOD], { stdio: ['pipe', 'pipe', 'inherit'] })
-  const told = text(flood.stdout)
+  t.after(() => flood.kill())
+  const told = createInterface(flood.stdout)[Symbol.asyncIterator]()
+  assert.equal((await told.next()).value, 'begun')
   for (let round = 1; round <= 500; round++) {
     tables.set(table(round % 200))
     // a replacement holds this thread up, not the flood
@@ -112,7 +115,7 @@ test('while a table is replaced, a packet meets all of the old one or all of the
   }
   tables.delete(table(0))
   flood.stdin.end()
-  const [sent = 0, refused = -1] = (await told).split(' ').map(Number)
+  const [sent = 0, refused = -1] = ((await told.next()).value ?? '').split(' ').map(Number)
   t.diagnostic(`${refused} of ${sent} packets refused during 500 replacements`)
   assert.ok(sent > 10_000)
   assert.equal(refused, 0)

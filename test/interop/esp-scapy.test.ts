@@ -52,7 +52,7 @@ suite('ESP of scapy', { skip, concurrency: 1 }, () => {
     test(`${kind.crypt}-${(kind.key - (kind.auth === undefined ? 4 : 0)) * 8} ${kind.auth ?? ''} ICV ${kind.icv}`, async () => {
       const keys = { encryption: randomBytes(kind.key), authentication: randomBytes(kind.authKey ?? 0) }
       for (const { high, low } of NUMBERS) {
-        for (const length of [0, 1, 2, 3, 11, 13, 14, 15, 1380]) {
+        for (const length of [0, 1, 13, 1380]) {
           const packet = ipv4(randomBytes(length))
           const said = `high ${high}, ${packet.length} bytes`
 

@@ -5,7 +5,7 @@ import { rotatedTo } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey, keyText, patchKey, xfrmErrors } from '#test/kit/ipsec.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
-import { describeLoss, lossWhile } from '#test/kit/probe/loss.ts'
+import { judgeLoss, lossWhile } from '#test/kit/probe/loss.ts'
 import { findPod } from '#test/kit/probe/pods.ts'
 import { SLOW } from '#test/kit/slow.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
@@ -105,8 +105,7 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
       const [a, b] = [pods[1], pods[2]]
       assert.ok(a !== undefined && b !== undefined)
       const loss = await lossWhile(lab, [a.pod, b.pod], work, { text: MARKER })
-      t.diagnostic(`${what}: ${describeLoss(loss)}`)
-      assert.ok(loss.sent > 0 && loss.ours === 0, `${loss.lost} lost`)
+      judgeLoss(t, what, loss)
     })
   }
   await using closed = await Capture.start(lab, 'underlay')

@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { everyLevel } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { labFor } from '#test/kit/lab.ts'
-import { describeLoss, lossWhile } from '#test/kit/probe/loss.ts'
+import { judgeLoss, lossWhile } from '#test/kit/probe/loss.ts'
 import { findPod } from '#test/kit/probe/pods.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
 
@@ -23,8 +23,7 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
   /** Nothing is lost but what full queues of this machine's kernel dropped. */
   const losesNothing = async (t: TestContext, event: () => Promise<unknown>, text?: string) => {
     const loss = await lossWhile(lab, [a, b], event, text === undefined ? {} : { text })
-    t.diagnostic(describeLoss(loss))
-    assert.ok(loss.sent > 0 && loss.ours === 0, `${loss.lost} lost`)
+    judgeLoss(t, t.name, loss)
   }
   const say = async (marker: string) => await sendMarker(lab, 'a', a, b, marker, [service])
 

@@ -5,7 +5,7 @@ import { announced, everyNodeSays } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey } from '#test/kit/ipsec.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
-import { describeLoss, lossWhile } from '#test/kit/probe/loss.ts'
+import { judgeLoss, lossWhile } from '#test/kit/probe/loss.ts'
 import { findPod, type Pod } from '#test/kit/probe/pods.ts'
 import { killAndWait, settle } from '#test/kit/processes.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
@@ -102,8 +102,7 @@ async function losesNothing(
     return (performance.now() - began) / 1000
   }
   const loss = await lossWhile(lab, pods, timed, { text: MARKER, both: true })
-  t.diagnostic(`${what}: ${describeLoss(loss)} in ${loss.result.toFixed(1)} s`)
-  assert.ok(loss.sent > 2000 && loss.ours === 0, `${loss.lost} lost`)
+  judgeLoss(t, `${what}, in ${loss.result.toFixed(1)} s`, loss)
   assert.equal(await wire.count(MARKER), 0)
 }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Capture } from '#test/kit/capture.ts'
 import { labFor } from '#test/kit/lab.ts'
-import { describeLoss, type Loss, lossWhile } from '#test/kit/probe/loss.ts'
+import { describeLoss, judgeLoss, lossWhile } from '#test/kit/probe/loss.ts'
 import { findPod } from '#test/kit/probe/pods.ts'
 import { killAndWait, processIds } from '#test/kit/processes.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
@@ -33,16 +33,12 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
   )
   await using wire = await Capture.start(lab, 'underlay')
 
-  /** Counts what is lost while `event` happens and a little later, and says so. */
-  const during = async (what: string, event: () => Promise<number | void>): Promise<Loss> => {
-    const loss = await lossWhile(lab, [a, b], event, { text: MARKER })
-    const back = loss.result === undefined ? '' : `, back after ${loss.result.toFixed(1)} s`
-    t.diagnostic(`${what}: ${describeLoss(loss)}${back}`)
-    return loss
-  }
+  /** Seconds until it was back, when `event` knows. */
+  const during = async (event: () => Promise<number | void>) => await lossWhile(lab, [a, b], event, { text: MARKER })
+  const back = (seconds: number | void) => (seconds === undefined ? '' : `, back after ${seconds.toFixed(1)} s`)
 
-  await t.test('without an event nothing is lost', async () => {
-    assert.equal((await during('no event', async () => {})).ours, 0)
+  await t.test('without an event nothing is lost', async (t) => {
+    judgeLoss(t, 'no event', await during(async () => {}))
   })
 
   for (const [program, node, most] of [
@@ -51,17 +47,18 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
     ['operator', operatorNode, 0],
     ['engine', a.node, ENGINE_BATCHES],
   ] as const) {
-    await t.test(`kill -9 of the ${program} loses at most ${most} packets`, async () => {
-      const { ours } = await during(`kill -9 of the ${program}`, () => killAndWait(lab, node, program))
-      assert.ok(ours <= most, `${ours} lost`)
+    await t.test(`kill -9 of the ${program} loses at most ${most} packets`, async (t) => {
+      const loss = await during(() => killAndWait(lab, node, program))
+      judgeLoss(t, `kill -9 of the ${program}${back(loss.result)}`, loss, most)
     })
   }
 
-  await t.test('kill -9 of keeper and engine in the same moment comes back by itself', async () => {
-    await during('kill -9 of keeper and engine', async () => {
+  await t.test('kill -9 of keeper and engine in the same moment comes back by itself', async (t) => {
+    const loss = await during(async () => {
       const pids = [...(await processIds(lab, a.node, 'keeper')), ...(await processIds(lab, a.node, 'engine'))]
       await lab.node(a.node, `kill -9 ${pids.join(' ')}`)
     })
+    t.diagnostic(`kill -9 of keeper and engine: ${describeLoss(loss)}`)
     await sendMarker(lab, 'a', a, b, MARKER)
   })
 
@@ -69,26 +66,27 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
     ['pellicle-keeper', 'a rolling update of the keepers'],
     ['cilium', 'a rolling update of the agents'],
   ] as const) {
-    await t.test(`${label} loses nothing`, async () => {
-      const { ours } = await during(label, async () => {
+    await t.test(`${label} loses nothing`, async (t) => {
+      const loss = await during(async () => {
         await lab.sh(
           `kubectl -n kube-system rollout restart ds/${set} && kubectl -n kube-system rollout status ds/${set} --timeout=120s`,
           150,
         )
       })
-      assert.equal(ours, 0)
+      judgeLoss(t, label, loss)
     })
   }
 
   // It holds the descriptors and is the first process of its container: its end is the end of the device, until kubelet
   // and the agent have made both again. Nothing is promised but that they do, and that the node stays closed meanwhile.
-  await t.test('kill -9 of the supervisor comes back by itself', async () => {
-    const { longestRun, sent } = await during('kill -9 of the supervisor', async () => {
+  await t.test('kill -9 of the supervisor comes back by itself', async (t) => {
+    const loss = await during(async () => {
       const seconds = await killAndWait(lab, a.node, 'supervisor')
       await lab.sh('cilium status --wait', 60)
       return seconds
     })
-    assert.ok(longestRun < sent - 1000, 'nothing got through before or after')
+    t.diagnostic(`kill -9 of the supervisor: ${describeLoss(loss)}${back(loss.result)}`)
+    assert.ok(loss.longestRun < loss.sent - 1000, 'nothing got through before or after')
     await sendMarker(lab, 'a', a, b, MARKER)
   })
 

@@ -1,5 +1,6 @@
 //! Where the inner prefixes lie in shared memory: slots, of which those beyond a count were never used.
 
+use super::region::Shared;
 use pellicle_proto::prefix::Prefix;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
@@ -10,6 +11,9 @@ pub struct PrefixSlot {
     high: AtomicU64,
     low: AtomicU64,
 }
+
+// SAFETY: atomics alone.
+unsafe impl Shared for PrefixSlot {}
 
 /// All slots of a memory.
 pub struct PrefixSlots<'a> {

@@ -3,6 +3,12 @@
 use pellicle_net::memory::Mapping;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// What may lie in shared memory.
+///
+/// # Safety
+/// It consists of atomics alone, so that any bits are a value of it and somebody else may change them at any time.
+pub unsafe trait Shared {}
+
 pub struct Region(Mapping);
 
 impl Region {
@@ -15,9 +21,9 @@ impl Region {
     }
 
     /// `count` values from `offset` on; whoever laid the parts out keeps them aligned and inside.
-    pub fn part<T>(&self, offset: usize, count: usize) -> &[T] {
-        // SAFETY: offsets come from a layout of the whole, which is checked against the size; `T` consists of atomics, for which
-        // any bits are valid.
+    pub fn part<T: Shared>(&self, offset: usize, count: usize) -> &[T] {
+        debug_assert!(offset.is_multiple_of(align_of::<T>()) && offset + count * size_of::<T>() <= self.size());
+        // SAFETY: offsets come from a layout of the whole, which is checked against the size.
         unsafe { std::slice::from_raw_parts(self.0.pointer().add(offset).cast(), count) }
     }
 }

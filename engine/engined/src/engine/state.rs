@@ -5,7 +5,7 @@
 use super::counters::{Counters, ROOM};
 use super::places::Places;
 use super::prefix_slots::{PrefixSlot, PrefixSlots};
-use super::region::{Region, bytes_to_words, words_to_bytes};
+use super::region::{Region, Shared, bytes_to_words, words_to_bytes};
 use pellicle_net::memory::Mapping;
 use pellicle_proto::endpoint::Endpoint;
 use pellicle_proto::event::Activity;
@@ -30,6 +30,9 @@ struct Head {
     counters: [AtomicU64; ROOM],
 }
 
+// SAFETY: atomics alone.
+unsafe impl Shared for Head {}
+
 #[repr(C, align(64))]
 pub struct Peer {
     pub used: AtomicU32,
@@ -48,6 +51,9 @@ pub struct Peer {
     pub tx_bytes: AtomicU64,
 }
 
+// SAFETY: atomics alone.
+unsafe impl Shared for Peer {}
+
 #[repr(C, align(64))]
 pub struct Session {
     pub filled: AtomicU32,
@@ -60,12 +66,18 @@ pub struct Session {
     pub window: ReplayWindow,
 }
 
+// SAFETY: atomics alone.
+unsafe impl Shared for Session {}
+
 /// Apart from the sessions, so that few pages have to be kept out of swap.
 #[repr(C, align(64))]
 pub struct Keys {
     pub send: Secret,
     pub receive: Secret,
 }
+
+// SAFETY: atomics alone.
+unsafe impl Shared for Keys {}
 
 pub struct Secret([AtomicU64; 4]);
 

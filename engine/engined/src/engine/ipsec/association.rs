@@ -1,6 +1,6 @@
 //! One direction of one pair, as it lies in shared memory: what it is, how far it has come, and apart from that its keys.
 
-use super::super::region::{bytes_to_words, copy_words};
+use super::super::region::{Shared, bytes_to_words, copy_words};
 use pellicle_proto::endpoint::{Endpoint, Outer};
 use pellicle_proto::replay::ReplayWindow;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
@@ -30,11 +30,17 @@ pub struct Sending {
     pub facts: Facts,
 }
 
+// SAFETY: atomics alone.
+unsafe impl Shared for Sending {}
+
 #[repr(C, align(64))]
 pub struct Receiving {
     pub facts: Facts,
     pub window: ReplayWindow,
 }
+
+// SAFETY: atomics alone.
+unsafe impl Shared for Receiving {}
 
 /// Apart from the associations, so that few pages have to be kept out of swap.
 #[repr(C, align(64))]
@@ -43,6 +49,9 @@ pub struct Keys {
     lengths: [AtomicU32; 2],
     bytes: [AtomicU64; KEY_BYTES.div_ceil(8)],
 }
+
+// SAFETY: atomics alone.
+unsafe impl Shared for Keys {}
 
 /// A copy of what lies in `Keys`, overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use super::super::counters::{Counters, ROOM};
 use super::super::prefix_slots::{PrefixSlot, PrefixSlots};
-use super::super::region::{Region, bytes_to_words, words_to_bytes};
+use super::super::region::{Region, Shared, bytes_to_words, words_to_bytes};
 use super::association::{Keys, Receiving, Sending};
 use super::used::UsedKey;
 use pellicle_net::memory::Mapping;
@@ -32,6 +32,9 @@ struct Head {
     counters: [AtomicU64; ROOM],
 }
 
+// SAFETY: atomics alone.
+unsafe impl Shared for Head {}
+
 #[repr(C, align(64))]
 pub struct Peer {
     pub used: AtomicU32,
@@ -46,6 +49,9 @@ pub struct Peer {
     pub rx_bytes: AtomicU64,
     pub tx_bytes: AtomicU64,
 }
+
+// SAFETY: atomics alone.
+unsafe impl Shared for Peer {}
 
 pub struct Memory {
     region: Region,

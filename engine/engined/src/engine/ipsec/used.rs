@@ -1,7 +1,7 @@
 //! Every key that was ever used in the life of the shared memory, and how far: a sequence number must not be used twice
 //! with a key, nor taken twice, whichever association the key comes with.
 
-use super::super::region::{bytes_to_words, words_to_bytes};
+use super::super::region::{Shared, bytes_to_words, words_to_bytes};
 use super::memory::Memory;
 use pellicle_crypto::digest::sha256;
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -15,6 +15,9 @@ pub struct UsedKey {
     /// To send by: the next number. To receive by: the highest that was taken, + 1.
     pub next: AtomicU64,
 }
+
+// SAFETY: atomics alone.
+unsafe impl Shared for UsedKey {}
 
 /// What a key is used for; the same one may serve both ways.
 #[derive(Clone, Copy)]

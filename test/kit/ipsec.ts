@@ -14,6 +14,7 @@ export const WIRE_SHAPES: readonly WireShape[] = [
   { name: 'ESP in UDP', flags: '', filter: 'udp port 4500' },
   { name: 'ESP', flags: '--set encryption.ipsec.udpEncapsulation=false', filter: 'esp' },
   { name: 'ESP inside VXLAN', flags: '--version 1.14.5', filter: 'udp port 8472' },
+  { name: 'VXLAN inside ESP', flags: '--version 1.18.0', filter: 'esp' },
 ]
 
 /** The text of a new key for AES-GCM with 128 bits. */

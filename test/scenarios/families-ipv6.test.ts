@@ -3,8 +3,10 @@ import { test } from 'node:test'
 import { FLOW_PODS, flowTable, listenForFlows, makeFlowPods } from '#test/kit/flow-table.ts'
 import { type Place, places, sayAll, wrong } from '#test/kit/flows.ts'
 import { labFor } from '#test/kit/lab.ts'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 
 test('IPv6 alone: pods, hosts and Services talk, encrypted from the start', { timeout: 600_000 }, async (t) => {
+  if (!SLOW) return t.skip(SLOW_HINT)
   await using lab = await labFor(t, 'families6', ['--ip-family', 'ipv6'])
   if (lab === undefined) return
   const flags = '--set ipv4.enabled=false --set ipv6.enabled=true --set encryption.enabled=true'

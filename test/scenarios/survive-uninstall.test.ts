@@ -4,6 +4,7 @@ import { Capture } from '#test/kit/capture.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
 import { findPod, type Pod, Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { settle } from '#test/kit/processes.ts'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { runPods, sendMarker } from '#test/kit/traffic.ts'
 
 // Removal while pods talk: by the CLI nothing of ours is left, by a bare `helm uninstall` nodes stay closed; at no time
@@ -16,6 +17,7 @@ const INSTALL = 'cilium install --set encryption.enabled=true --set encryption.t
 test('removal leaves nothing of ours and nothing open; running pods work after the next installation', {
   timeout: 600_000,
 }, async (t) => {
+  if (!SLOW) return t.skip(SLOW_HINT)
   await using lab = await labFor(t, NAME)
   if (lab === undefined) return
   const before = await Promise.all(NODES.map((node) => traces(lab, node)))

@@ -78,7 +78,7 @@ fn traffic_crosses(world: &mut World) {
             let answered = world.a().ping(inner, 5, "0.01");
             let [a, b] = world.keepers.each_mut().map(|keeper| keeper.ask(0x89, &[]).1);
             assert_eq!(answered, 5, "{inner} over {}: {a} {b}", outer[0]);
-            for more in [&["-C", "cubic"][..], &["-C", "cubic", "-R"]] {
+            for more in [&["-C", "cubic", "-n", "96M"][..], &["-C", "cubic", "-n", "96M", "-R"]] {
                 let end = world.iperf(inner, more);
                 let rate = end["sum_received"]["bits_per_second"].as_f64().expect("a rate");
                 println!("TCP {inner} over {} {more:?}: {:.2} Gbit/s", outer[0], rate / 1e9);

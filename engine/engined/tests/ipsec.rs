@@ -208,7 +208,7 @@ fn traffic_crosses_in_every_shape(world: &mut World) {
         let before = world.agents.each_mut().map(counts);
         for inner in ["10.78.0.2", "fd78::2"] {
             world.both_ways(5);
-            for more in [&["-C", "cubic"][..], &["-C", "cubic", "-R"]] {
+            for more in [&["-C", "cubic", "-n", "96M"][..], &["-C", "cubic", "-n", "96M", "-R"]] {
                 let end = world.bed.iperf(inner, more);
                 let rate = end["sum_received"]["bits_per_second"].as_f64().expect("a rate");
                 println!("TCP {inner} by {shape:?} over {} {more:?}: {:.2} Gbit/s", addresses[1], rate / 1e9);
@@ -249,7 +249,7 @@ fn every_algorithm_works(world: &mut World) {
             let sized = ["ping", "-n", "-q", "-c", "2", "-i", "0.01", "-W", "2", "-s", more, "10.78.0.2"];
             assert!(world.a().command(&sized).output().expect("ping").status.success(), "{more} bytes, {algorithm}");
         }
-        let end = world.bed.iperf("10.78.0.2", &["-t", "1"]);
+        let end = world.bed.iperf("10.78.0.2", &["-n", "96M"]);
         let rate = end["sum_received"]["bits_per_second"].as_f64().expect("a rate");
         println!("TCP by UDP, algorithm {algorithm} with {} bits: {:.2} Gbit/s", u32::from(encryption) * 8, rate / 1e9);
         (0..2).for_each(|side| world.agents[side].remove(2, spi, &keys[side]));

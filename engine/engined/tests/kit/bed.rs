@@ -100,7 +100,9 @@ impl Bed {
     pub fn iperf(&self, address: &str, more: &[&str]) -> Value {
         let mut server =
             self.sides[1].command(&["iperf3", "-s", "-1", "-J"]).stdout(Stdio::null()).spawn().expect("iperf3");
-        let words = [&["iperf3", "-J", "-t", "1", "-c", address][..], more].concat();
+        let bounded = more.iter().any(|word| ["-t", "-n"].contains(word));
+        let end: &[&str] = if bounded { &[] } else { &["-t", "1"] };
+        let words = [&["iperf3", "-J", "-c", address][..], more, end].concat();
         let report: Value = until("iperf3", || {
             let output = self.sides[0].command(&words).output().expect("iperf3 starts");
             let report: Value = serde_json::from_slice(&output.stdout).ok()?;

@@ -270,7 +270,7 @@ export class IpsecPart {
 
 const MOST_RETIRED = 1000
 /** From when both have said their words until the other is sent to first: in that time it has usually seen ours. */
-const GREETING_MS = 300
+const GREETING_MS = 1000
 
 function distinct({ receive, send }: Rotation): readonly KeyRef[] {
   const used = [...send.values()]

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { moves, type NodeRules, play, ToldCluster } from '#test/kit/told-cluster.ts'
 import { type Announcement, formatAnnouncement, type Level, parseAnnouncement } from './level.ts'
 import { firstAnnouncement, nextLevel, type TransitionPeer } from './next-level.ts'
 
@@ -107,134 +108,16 @@ test('no step is taken on a view that does not hold the last one', () => {
   assert.equal(nextLevel({ ...view, ownSeen: own }).next.level, 2)
 })
 
-/**
- * A cluster in which everything that the API server does not promise may happen: each node sees a prefix of the one
- * history of announcements, however short, and a prefix of the history of wishes; it persists, applies and publishes in
- * separate moves; it restarts between any two of them.
- */
-class Cluster {
-  readonly wishes: boolean[]
-  readonly history: { readonly node: number; readonly announcement: Announcement }[] = []
-  readonly nodes: (Node | undefined)[]
-
-  constructor(size: number, joined: number, wanted: boolean) {
-    this.wishes = [wanted]
-    this.nodes = Array.from({ length: size }, () => undefined)
-    for (let n = 0; n < joined; n++) this.join(n)
-    // a cluster that has settled
-    for (let round = 0; round < 30; round++) for (let n = 0; n < joined; n++) this.turn(n)
-  }
-
-  /** With a view as fresh as the API server's, as a list after the start gives it. */
-  join(n: number): void {
-    const wish = this.wishes.length - 1
-    const seen = new Map<number, Announcement>()
-    for (const { node, announcement } of this.history) seen.set(node, announcement)
-    const announcement = firstAnnouncement(this.wishes[wish] as boolean, peersIn(n, seen), seen.get(n))
-    const view = this.history.length
-    const joined: Node = {
-      persisted: announcement,
-      applied: announcement,
-      published: undefined,
-      view,
-      seen,
-      wish,
-      since: 0,
-    }
-    this.nodes[n] = joined
-    this.publish(n)
-    joined.since = this.history.length
-  }
-
-  decide(n: number): void {
-    const node = this.nodes[n]
-    if (node === undefined || node.persisted !== node.published) return
-    const { next } = nextLevel({
-      wanted: this.wishes[node.wish] as boolean,
-      own: node.persisted,
-      ownSeen: node.seen.get(n),
-      receiving: true,
-      peers: peersIn(n, node.seen),
-    })
-    node.persisted = next
-  }
-
-  apply(n: number): void {
-    const node = this.nodes[n]
-    if (node !== undefined) node.applied = node.persisted
-  }
-
-  publish(n: number): void {
-    const node = this.nodes[n]
-    if (node === undefined || node.applied !== node.persisted || node.published === node.applied) return
-    node.published = node.applied
-    this.history.push({ node: n, announcement: node.applied })
-  }
-
-  /** It forgets its view; the new one comes from a list. */
-  restart(n: number): void {
-    const node = this.nodes[n]
-    if (node === undefined) return
-    this.deliver(n, this.history.length)
-    node.wish = this.wishes.length - 1
-    this.apply(n)
-  }
-
-  /** It forgets everything; only its CiliumNode knows what it was. */
-  boot(n: number): void {
-    if (this.nodes[n] !== undefined) this.join(n)
-  }
-
-  deliver(n: number, count: number): void {
-    const node = this.nodes[n]
-    if (node === undefined) return
-    for (const { node: other, announcement } of this.history.slice(node.view, node.view + count)) {
-      node.seen.set(other, announcement)
-      node.view++
-    }
-  }
-
-  hear(n: number): void {
-    const node = this.nodes[n]
-    if (node !== undefined) node.wish = Math.min(this.wishes.length - 1, node.wish + 1)
-  }
-
-  turn(n: number): void {
-    this.hear(n)
-    this.deliver(n, this.history.length)
-    this.decide(n)
-    this.apply(n)
-    this.publish(n)
-  }
-
-  /** Every packet that could be sent now is received. A node has pods from when its own first words came back to it. */
-  check(trace: () => string): void {
-    for (const [a, from] of this.nodes.entries()) {
-      for (const [b, to] of this.nodes.entries()) {
-        if (a === b || from === undefined || to === undefined) continue
-        const known = from.seen.get(b)
-        if (known === undefined || !to.seen.has(a) || from.view < from.since) continue
-        const encrypted = from.applied.level === 3 || (from.applied.level === 2 && known.level >= 1)
-        const received = encrypted ? to.applied.level >= 1 : to.applied.level <= 2
-        assert.ok(
-          received,
-          `${a} sends ${encrypted ? 'encrypted' : 'clear'} to ${b}, at ${formatAnnouncement(to.applied)}\n${trace()}`,
-        )
-      }
-    }
-  }
-}
-
-interface Node {
-  persisted: Announcement
-  applied: Announcement
-  published: Announcement | undefined
-  /** How much of the history has been seen, and the latest of every node in it. */
-  view: number
-  readonly seen: Map<number, Announcement>
-  wish: number
-  /** Length of the history with its first announcement. */
-  since: number
+/** Level and epoch, as every node says them. */
+const RULES: NodeRules<Announcement, boolean> = {
+  begin: (wanted, n, seen) => firstAnnouncement(wanted, peersIn(n, seen), seen.get(n)),
+  decide: (wanted, n, own, seen) =>
+    nextLevel({ wanted, own, ownSeen: seen.get(n), receiving: true, peers: peersIn(n, seen) }).next,
+  wrong(from, known, to) {
+    const encrypted = from.level === 3 || (from.level === 2 && known.level >= 1)
+    const received = encrypted ? to.level >= 1 : to.level <= 2
+    return received ? undefined : `sends ${encrypted ? 'encrypted' : 'clear'} to one at ${formatAnnouncement(to)}`
+  },
 }
 
 function peersIn(n: number, seen: ReadonlyMap<number, Announcement>): TransitionPeer[] {
@@ -242,85 +125,45 @@ function peersIn(n: number, seen: ReadonlyMap<number, Announcement>): Transition
   return others.map(([node, announcement]) => ({ name: String(node), announcement }))
 }
 
-type Move =
-  | { readonly do: 'deliver'; readonly n: number; readonly count: number }
-  | { readonly do: 'hear' | 'decide' | 'apply' | 'publish' | 'restart' | 'boot' | 'join' | 'turn'; readonly n: number }
-  | { readonly do: 'wish' }
-
-const node = fc.integer({ min: 0, max: 4 })
-const move: fc.Arbitrary<Move> = fc.oneof(
-  {
-    weight: 6,
-    arbitrary: fc.record({ do: fc.constant('deliver' as const), n: node, count: fc.integer({ min: 1, max: 4 }) }),
-  },
-  { weight: 6, arbitrary: fc.record({ do: fc.constantFrom('hear', 'decide', 'apply', 'publish'), n: node }) },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('turn' as const), n: node }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('restart', 'boot', 'join'), n: node }) },
-  { weight: 1, arbitrary: fc.constant({ do: 'wish' as const }) },
-)
-
-function run(cluster: Cluster, moves: readonly Move[], joins: boolean): void {
-  const done: Move[] = []
-  const trace = () => `${done.map((m) => JSON.stringify(m)).join('\n')}\n${JSON.stringify(cluster.history)}`
-  for (const m of moves) {
-    done.push(m)
-    if (m.do === 'wish') cluster.wishes.push(!(cluster.wishes.at(-1) as boolean))
-    else if (m.do === 'deliver') cluster.deliver(m.n, m.count)
-    else if (m.do === 'join') {
-      if (joins && cluster.nodes[m.n] === undefined) cluster.join(m.n)
-    } else if (m.do === 'boot') {
-      if (joins) cluster.boot(m.n)
-    } else cluster[m.do](m.n)
-    cluster.check(trace)
-  }
-}
+const run = (cluster: ToldCluster<Announcement, boolean>, list: Parameters<typeof play>[1], joins: boolean) =>
+  play(cluster, list, joins, (wanted: boolean) => !wanted)
 
 const RUNS = { numRuns: 1200, seed: 20261121 }
 
 test('no order, delay, restart or change of mind loses a packet between nodes that are there', () => {
   fc.assert(
-    fc.property(
-      fc.boolean(),
-      fc.integer({ min: 2, max: 5 }),
-      fc.array(move, { maxLength: 120, size: 'max' }),
-      (wanted, size, moves) => {
-        run(new Cluster(5, size, wanted), moves, false)
-      },
-    ),
+    fc.property(fc.boolean(), fc.integer({ min: 2, max: 5 }), moves(120, 'the other'), (wanted, size, list) => {
+      run(new ToldCluster(RULES, 5, size, wanted), list, false)
+    }),
     RUNS,
   )
 })
 
 test('nodes that join or boot while encryption is on or being turned on lose nothing', () => {
   fc.assert(
-    fc.property(
-      fc.boolean(),
-      fc.integer({ min: 1, max: 4 }),
-      fc.array(move, { maxLength: 120, size: 'max' }),
-      (wanted, size, moves) => {
-        const cluster = new Cluster(5, size, wanted)
-        if (!wanted) cluster.wishes.push(true)
-        run(
-          cluster,
-          moves.filter((m) => m.do !== 'wish'),
-          true,
-        )
-      },
-    ),
+    fc.property(fc.boolean(), fc.integer({ min: 1, max: 4 }), moves(120, 'the other'), (wanted, size, list) => {
+      const cluster = new ToldCluster(RULES, 5, size, wanted)
+      if (!wanted) cluster.wishes.push(true)
+      run(
+        cluster,
+        list.filter((m) => m.do !== 'wish'),
+        true,
+      )
+    }),
     RUNS,
   )
 })
 
 test('whatever happened, quiet brings all nodes to what is wanted', () => {
   fc.assert(
-    fc.property(fc.boolean(), fc.array(move, { maxLength: 80, size: 'max' }), (wanted, moves) => {
-      const cluster = new Cluster(5, 3, wanted)
+    fc.property(fc.boolean(), moves(80, 'the other'), (wanted, list) => {
+      const cluster = new ToldCluster(RULES, 5, 3, wanted)
       try {
-        run(cluster, moves, true)
+        run(cluster, list, true)
       } catch {
         // joins while turning off may lose packets for a moment; here only the end counts
       }
-      for (let round = 0; round < 30; round++) for (let n = 0; n < 5; n++) cluster.turn(n)
+      cluster.settle(30)
       const expected: Level = cluster.wishes.at(-1) === true ? 3 : 0
       for (const each of cluster.nodes) if (each !== undefined) assert.equal(each.applied.level, expected)
     }),

@@ -114,6 +114,10 @@ async function boot(lab: TunnelLab, node: Node): Promise<void> {
   node.supervisor.kill('SIGKILL')
   await ended
   node.link.close()
+  // its engine ends with it, a moment later, and has the device until then
+  const { namespace, device } = node.side
+  const there = async () => await exec('ip', ['-n', namespace, 'link', 'show', device]).catch(() => undefined)
+  await eventually(`${device} has gone`, 20, async () => ((await there()) === undefined ? true : undefined))
   const { supervisor, link, bootIds } = await begin(lab, node.side)
   node.supervisor = supervisor
   node.link = link

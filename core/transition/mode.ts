@@ -117,7 +117,7 @@ export interface ModeView {
 }
 
 /** Since when nobody sends by what this node is about to stop receiving by, in that epoch. */
-export interface ModeQuiet {
+interface ModeQuiet {
   readonly epoch: number
   readonly since: number
 }

@@ -24,15 +24,18 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
 
   await t.test('without a key agents run and say what to create, where', async () => {
     await lab.sh('kubectl -n default create secret generic cilium-ipsec-keys --from-literal=keys=misplaced')
-    await eventually('agents name the Secret', 60, async () => {
-      const log = await lab.sh('kubectl -n kube-system logs ds/cilium -c cilium-agent --tail=200')
-      return /no Secret cilium-ipsec-keys in namespace kube-system.*kubectl -n kube-system create secret/.test(log)
-        ? true
-        : undefined
-    })
     // agents may not look into other namespaces, who asks for the status may
-    const log = await lab.sh('kubectl -n kube-system logs ds/cilium -c cilium-agent --tail=200')
-    assert.match(log, /in another namespace: kubectl get secrets -A --field-selector metadata\.name=cilium-ipsec-keys/)
+    const told = [
+      /no Secret cilium-ipsec-keys in namespace kube-system.*kubectl -n kube-system create secret/,
+      /in another namespace: kubectl get secrets -A --field-selector metadata\.name=cilium-ipsec-keys/,
+    ]
+    await eventually('every agent names the Secret', 60, async () => {
+      const pods = (await lab.sh('kubectl -n kube-system get pods -l k8s-app=cilium -o name')).trim().split('\n')
+      const logs = await Promise.all(
+        pods.map((pod) => lab.sh(`kubectl -n kube-system logs ${pod} -c cilium-agent --tail=200`)),
+      )
+      return logs.length === 4 && logs.every((log) => told.every((text) => text.test(log))) ? true : undefined
+    })
     await eventually('status names the namespace', 60, async () =>
       /there is one in namespace default, where no agent looks/.test(await lab.sh('cilium status 2>&1 || true'))
         ? true

@@ -1,6 +1,7 @@
 import { type CiliumNode, type OwnAnnouncement, operatorError, readCiliumNode } from '#core/api/cilium-node.ts'
 import type { AgentConfig } from '#core/api/config.ts'
 import type { NodeFacts } from '#core/api/node.ts'
+import { FAMILIES } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily } from '#core/ip/cidr.ts'
 
 /**
@@ -13,7 +14,7 @@ export function ownPodCidrs(
   own: CiliumNode | undefined,
 ): readonly Cidr[] | string {
   const used = (cidr: Cidr) => (cidrFamily(cidr) === 4 ? config.ipv4 : config.ipv6)
-  const families = ([4, 6] as const).filter((family) => (family === 4 ? config.ipv4 : config.ipv6))
+  const families = FAMILIES.filter((family) => (family === 4 ? config.ipv4 : config.ipv6))
   if (config.ipam === 'kubernetes') {
     const cidrs = node.podCidrs.filter(used)
     if (cidrs.length > 0) return cidrs

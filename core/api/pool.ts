@@ -1,5 +1,5 @@
 import { Fault } from '#core/fault/fault.ts'
-import type { Family } from '#core/ip/address.ts'
+import { FAMILIES, type Family } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, containsCidr, lengthOf, overlaps } from '#core/ip/cidr.ts'
 
 /** What IPAM mode `cluster-pool` gives nodes pod CIDRs from: a prefix of `maskSize` each, out of `cidrs` in their order. */
@@ -66,7 +66,7 @@ export function poolChangeFaults(before: IpamChoice, after: IpamChoice): readonl
     ]
   }
   if (after.ipam !== 'cluster-pool') return []
-  return ([4, 6] as const).flatMap((family) => {
+  return FAMILIES.flatMap((family) => {
     const { key, maskKey, value } = poolNames(family)
     const [had, has] = [before.pool[family], after.pool[family]]
     if (had.cidrs.length === 0) return []

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { Fault } from '#core/fault/fault.ts'
+import { FAMILIES } from '#core/ip/address.ts'
 import { type Cidr, parseCidr } from '#core/ip/cidr.ts'
 import { CIDRS } from './config-fields.ts'
 import { parseDuration } from './duration.ts'
@@ -244,7 +245,7 @@ function contradictions(values: Values): Fault[] {
 function poolsOf({ ipam, operator }: Values): readonly (PoolComplaint & { readonly field: string })[] {
   if (ipam?.mode !== 'cluster-pool') return []
   const given = ipam.operator ?? {}
-  const complaints = ([4, 6] as const).flatMap((of) => {
+  const complaints = FAMILIES.flatMap((of) => {
     const cidrs = poolPrefixes(given[`clusterPoolIPv${of}PodCIDRList`])
     const maskSize = given[`clusterPoolIPv${of}MaskSize`] ?? POOL_MASKS[of].standard
     return poolComplaints(of, { cidrs, maskSize }).map((each) => ({ ...each, field: poolNames(of).value }))

@@ -10,6 +10,8 @@ export type Ip = string & { readonly [brand]: 'Ip' }
 
 export type Family = 4 | 6
 
+export const FAMILIES: readonly Family[] = [4, 6]
+
 export const FAMILY_BITS = { 4: 32, 6: 128 } as const
 
 /** Undefined when `text` is no IPv4 or IPv6 address. A zone (`%eth0`) is refused; a v4-mapped address stays IPv6. */

@@ -1,6 +1,6 @@
 import { type NodePool, poolNames } from '#core/api/pool.ts'
 import { Fault } from '#core/fault/fault.ts'
-import { type Family, familyOf, type Ip, ipToValue } from '#core/ip/address.ts'
+import { FAMILIES, type Family, familyOf, type Ip, ipToValue } from '#core/ip/address.ts'
 import {
   type Cidr,
   cidrFamily,
@@ -11,7 +11,7 @@ import {
   networkOf,
   parseCidr,
 } from '#core/ip/cidr.ts'
-import { FAMILIES, type PerFamily } from '#core/plan/snapshot.ts'
+import { type PerFamily } from '#core/plan/snapshot.ts'
 import { rangeOf, TakenRanges } from './ranges.ts'
 
 /** A CiliumNode, as far as allocation goes by it. */

@@ -1,10 +1,10 @@
-import type { Ip } from '#core/ip/address.ts'
+import { FAMILIES, type Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import { type Announcement, CLOSED } from '#core/transition/level.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import { hasDevice, hasEncryption } from './own-node.ts'
-import { FAMILIES, type PerFamily, type Snapshot, STATIC_ENCRYPT_KEY, uses } from './snapshot.ts'
+import { type PerFamily, type Snapshot, STATIC_ENCRYPT_KEY, uses } from './snapshot.ts'
 
 /** What this node says on its own CiliumNode. Written only after the rest of the same plan is in force. */
 export interface OwnWords {

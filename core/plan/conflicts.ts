@@ -1,9 +1,9 @@
-import { FAMILY_BITS, type Ip, ipToValue } from '#core/ip/address.ts'
+import { FAMILIES, FAMILY_BITS, type Ip, ipToValue } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, lengthOf, networkOf } from '#core/ip/cidr.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import type { PeerFacts } from './peer-facts.ts'
 import { nodeObject, type Problem } from './problem.ts'
-import { FAMILIES, type OwnNode } from './snapshot.ts'
+import { type OwnNode } from './snapshot.ts'
 
 /**
  * What two nodes claim at once. A claim that two peers make proves nothing about either, so neither gets it; against

@@ -1,4 +1,4 @@
-import type { Family, Ip } from '#core/ip/address.ts'
+import { FAMILIES, type Family, type Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import { CLOSED, type Level, RECEIVING, SENDING } from '#core/transition/level.ts'
@@ -7,7 +7,7 @@ import type { PublicKey } from '#core/wireguard/key.ts'
 import { conflictsOf } from './conflicts.ts'
 import { factsOf, type PeerFacts } from './peer-facts.ts'
 import { nodeObject, type Problem } from './problem.ts'
-import { FAMILIES, type OwnNode, type Peer, type PerFamily, type PlanConfig, uses } from './snapshot.ts'
+import { type OwnNode, type Peer, type PerFamily, type PlanConfig, uses } from './snapshot.ts'
 
 /** What a peer gets, after its claims were compared with all others'. */
 export interface JudgedPeer {

@@ -1,18 +1,11 @@
 import type { AddressPlan, LinkPlan } from '#core/host/host-plan.ts'
-import { FAMILY_BITS } from '#core/ip/address.ts'
+import { FAMILIES, FAMILY_BITS } from '#core/ip/address.ts'
 import { CLOSED } from '#core/transition/level.ts'
 import { encryptionMtu, gsoMaxSize, podDeviceMtu, vxlanMtu } from './mtu.ts'
 import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE } from './names.ts'
 import { hasDevice } from './own-node.ts'
 import { vxlanMac } from './peer-objects.ts'
-import {
-  ENCRYPTION_DEVICE,
-  encryptionTypes,
-  FAMILIES,
-  type LocalEndpoint,
-  type Snapshot,
-  usesVxlan,
-} from './snapshot.ts'
+import { ENCRYPTION_DEVICE, encryptionTypes, type LocalEndpoint, type Snapshot, usesVxlan } from './snapshot.ts'
 
 /** While anything may come or go in clear, and where it is part of what is encrypted. */
 export function hasVxlan(snapshot: Snapshot): boolean {

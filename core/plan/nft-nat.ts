@@ -1,9 +1,10 @@
+import { FAMILIES } from '#core/ip/address.ts'
 import { hasVxlan } from './links.ts'
 import { VXLAN_DEVICE } from './names.ts'
 import { both, clusterOf, encryptsVxlan, inside, ownOf } from './nft-parts.ts'
 import { NFT, nftChain, outside, within } from './nft-text.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
-import { encryptionDevices, FAMILIES, type Snapshot } from './snapshot.ts'
+import { encryptionDevices, type Snapshot } from './snapshot.ts'
 
 /** A mark of kube-proxy that the first NAT makes void would stay on the packet and on what encapsulates it. */
 const CLEAR_MARKS = 'meta mark set meta mark & 0xffff3fff'

@@ -1,11 +1,11 @@
-import type { Family } from '#core/ip/address.ts'
+import { FAMILIES, type Family } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import { CLOSED } from '#core/transition/level.ts'
 import { hasVxlan } from './links.ts'
 import { HOST_DEVICE, HOST_PEER_DEVICE, POD_DEVICE_PREFIX } from './names.ts'
 import { NFT } from './nft-text.ts'
 import { ofFamily } from './own-node.ts'
-import { FAMILIES, ipsecShape, type Snapshot } from './snapshot.ts'
+import { ipsecShape, type Snapshot } from './snapshot.ts'
 
 /** What the chains of the node's own table have in common. */
 

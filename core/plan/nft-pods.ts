@@ -1,7 +1,8 @@
 import type { NftTablePlan } from '#core/host/host-plan.ts'
+import { FAMILIES } from '#core/ip/address.ts'
 import { POD_DEVICE_PREFIX, POD_TABLE } from './names.ts'
 import { drop, NFT, nftBody, nftChain, nftCounters, nftSet } from './nft-text.ts'
-import { FAMILIES, type LocalEndpoint } from './snapshot.ts'
+import { type LocalEndpoint } from './snapshot.ts'
 
 /**
  * A pod sends only from its own addresses. What a node encrypts is believed by its peers because of the source alone, so

@@ -1,4 +1,5 @@
 import type { NftTablePlan } from '#core/host/host-plan.ts'
+import { FAMILIES } from '#core/ip/address.ts'
 import { SENDING } from '#core/transition/level.ts'
 import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
@@ -18,7 +19,7 @@ import {
   ownOf,
 } from './nft-parts.ts'
 import { drop, NFT, nftBody, nftChain, nftCounters, nftSet, outside, within } from './nft-text.ts'
-import { encryptionDevices, encryptionTypes, FAMILIES, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
+import { encryptionDevices, encryptionTypes, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
 
 /**
  * The table of the node itself: what may enter and leave, and by which address (docs/adr/0004-steering.md has a

@@ -1,9 +1,9 @@
-import { compareIp, type Family, type Ip } from '#core/ip/address.ts'
+import { compareIp, FAMILIES, type Family, type Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, containsCidr, containsIp } from '#core/ip/cidr.ts'
 import { CLEAR, RECEIVING } from '#core/transition/level.ts'
 import type { EncryptionType } from '#core/transition/mode.ts'
 import { CONFIG_OBJECT, nodeObject, type Problem } from './problem.ts'
-import { encryptionTypes, FAMILIES, ipsecShape, otherMark, type Snapshot, uses } from './snapshot.ts'
+import { encryptionTypes, ipsecShape, otherMark, type Snapshot, uses } from './snapshot.ts'
 
 /** kube-proxy marks with 0x4000 what it masquerades, kubelet with 0x8000 what it drops (ADR 0004). */
 const KUBERNETES_MARKS = 0xc000

@@ -1,10 +1,10 @@
-import type { Family, Ip } from '#core/ip/address.ts'
+import { FAMILIES, type Family, type Ip } from '#core/ip/address.ts'
 import { type Cidr, containsCidr } from '#core/ip/cidr.ts'
 import { CLEAR, type Level } from '#core/transition/level.ts'
 import { type PublicKey, parsePublicKey } from '#core/wireguard/key.ts'
 import { inAny } from './own-node.ts'
 import { nodeObject, type Problem } from './problem.ts'
-import { FAMILIES, type Peer, type PerFamily, type PlanConfig, uses } from './snapshot.ts'
+import { type Peer, type PerFamily, type PlanConfig, uses } from './snapshot.ts'
 
 /** What one peer's own words are worth, before they are compared with what others say. */
 export interface PeerFacts {

@@ -8,7 +8,7 @@ import {
   TABLE_POD_STEERING,
   TABLE_STEERING,
 } from '#core/host/host-plan.ts'
-import type { Ip } from '#core/ip/address.ts'
+import { FAMILIES, type Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { macOfIp } from '#core/ip/mac.ts'
 import { endpointIp, ipsecEnds, type JudgedPeer, tunnelIp } from './judged-peer.ts'
@@ -18,7 +18,6 @@ import { hasDevice } from './own-node.ts'
 import { CLOSING_METRIC, METRIC, TABLE_MAIN } from './routes.ts'
 import {
   ENCRYPTION_DEVICE,
-  FAMILIES,
   ipsecShape,
   type OwnNode,
   type PerFamily,

@@ -1,5 +1,6 @@
 import type { IpsecDevice, IpsecPeer, WireguardDevice, WireguardPeer } from '#core/datapath/datapath.ts'
 import type { FdbPlan, HostPlan, NeighbourPlan, NftTablePlan, RoutePlan } from '#core/host/host-plan.ts'
+import { FAMILIES } from '#core/ip/address.ts'
 import { type OwnWords, ownWords } from './announce.ts'
 import { type JudgedPeer, judgePeers } from './judged-peer.ts'
 import { addresses, links, podLink } from './links.ts'
@@ -11,7 +12,7 @@ import { hasDevice, ownProblems, refusals } from './own-node.ts'
 import { objectsOf } from './peer-objects.ts'
 import type { Problem } from './problem.ts'
 import { blackholes, podRoutes, steeringRules } from './routes.ts'
-import { FAMILIES, type LocalEndpoint, type OwnNode, type Peer, type PlanConfig, type Snapshot } from './snapshot.ts'
+import { type LocalEndpoint, type OwnNode, type Peer, type PlanConfig, type Snapshot } from './snapshot.ts'
 import { podSysctls, sysctls } from './sysctls.ts'
 
 /** The device without its private key, which never enters a plan. */

@@ -1,10 +1,10 @@
 import type { AddressPlan, NeighbourPlan, RoutePlan } from '#core/host/host-plan.ts'
-import { FAMILY_BITS, type Ip } from '#core/ip/address.ts'
+import { FAMILIES, FAMILY_BITS, type Ip } from '#core/ip/address.ts'
 import { hostCidr, requireCidr } from '#core/ip/cidr.ts'
 import type { Mac } from '#core/ip/mac.ts'
 import { gsoMaxSize, podDeviceMtu, podMtu } from './mtu.ts'
 import { METRIC, TABLE_MAIN } from './routes.ts'
-import { FAMILIES, type PerFamily, type Snapshot } from './snapshot.ts'
+import { type PerFamily, type Snapshot } from './snapshot.ts'
 
 /** What stands inside a pod's network namespace, on its own end of the veth pair. */
 export interface PodNetwork {

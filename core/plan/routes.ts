@@ -1,10 +1,10 @@
 import type { RoutePlan, RulePlan } from '#core/host/host-plan.ts'
 import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
-import type { Family } from '#core/ip/address.ts'
+import { FAMILIES, type Family } from '#core/ip/address.ts'
 import { cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { CLOSED, RECEIVING } from '#core/transition/level.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
-import { FAMILIES, ipsecShape, type LocalEndpoint, otherMark, type Snapshot } from './snapshot.ts'
+import { ipsecShape, type LocalEndpoint, otherMark, type Snapshot } from './snapshot.ts'
 
 export const TABLE_MAIN = 254
 /** The kernel's own for IPv6, so that both families look alike. */

@@ -1,4 +1,4 @@
-import type { Family, Ip } from '#core/ip/address.ts'
+import type { Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
 import type { Mac } from '#core/ip/mac.ts'
 import type { KeyRef } from '#core/ipsec/key.ts'
@@ -201,8 +201,6 @@ export function usesVxlan(config: PlanConfig): boolean {
 export function otherMark({ mark: { bits, mask } }: PlanConfig): number {
   return bits ^ (mask & -mask)
 }
-
-export const FAMILIES: readonly Family[] = [4, 6]
 
 /** `spec.encryption.key` of a WireGuard node. */
 export const STATIC_ENCRYPT_KEY = 255

@@ -3,7 +3,7 @@ import { POOL_MASKS, poolComplaints, poolNames } from '#core/api/pool.ts'
 import { SERVICES } from '#core/api/resources.ts'
 import { poolPrefixes } from '#core/api/values.ts'
 import { Fault } from '#core/fault/fault.ts'
-import { type Family, parseIp } from '#core/ip/address.ts'
+import { FAMILIES, type Family, parseIp } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, hostCidr, overlaps, parseCidr, requireCidr } from '#core/ip/cidr.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { type Values, valueAt, withValueAt } from '../values/set.ts'
@@ -18,7 +18,6 @@ export interface TakenCidr {
 
 /** Cilium's own, where nobody tells another. */
 const STANDARD = { 4: requireCidr('10.0.0.0/8', 'standard'), 6: requireCidr('fd00::/104', 'standard') } as const
-const FAMILIES = [4, 6] as const
 
 /**
  * With `ipam.mode=cluster-pool`, what nodes get their pod CIDRs from: what is given; else the pod prefixes that the cluster

@@ -1,6 +1,7 @@
 //! Sending IPv4 packets straight to a neighbour on its link (packet(7)): without the kernel's way through routing and
 //! firewall for each of them, which costs as much as all else. Whoever does so has to know the way: see `neighbour`.
 
+use crate::send::send_until_refused;
 use crate::udp::large_buffers;
 use crate::{checked, set_option};
 use pellicle_proto::checksum::Sum;
@@ -88,18 +89,8 @@ impl Frames {
             header.msg_hdr.msg_iovlen = 2;
             self.headers.push(header);
         }
-        let (mut at, mut calls) = (0, 0);
-        while at < self.headers.len() {
-            let rest = &mut self.headers[at..];
-            calls += 1;
-            // SAFETY: every header points to what outlives the call.
-            match checked(unsafe { libc::sendmmsg(socket, rest.as_mut_ptr(), rest.len() as u32, 0) }) {
-                Ok(count) => at += (count as usize).max(1),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        (calls, at)
+        // SAFETY: address, headers and packets outlive the call.
+        unsafe { send_until_refused(socket, &mut self.headers) }
     }
 }
 

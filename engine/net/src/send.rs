@@ -99,22 +99,38 @@ impl Many {
             self.headers.push(header);
         }
         let (mut at, mut calls, mut refused) = (0, 0, 0);
-        while at < self.headers.len() {
-            let rest = &mut self.headers[at..];
-            calls += 1;
+        loop {
             // SAFETY: every header points to what outlives the call.
-            match checked(unsafe { libc::sendmmsg(socket, rest.as_mut_ptr(), rest.len() as u32, 0) }) {
-                Ok(count) => at += (count as usize).max(1),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    // this one, and the rest is tried
-                    refused += 1;
-                    at += 1;
-                }
+            let (more, sent) = unsafe { send_until_refused(socket, &mut self.headers[at..]) };
+            calls += more;
+            at += sent;
+            if at == self.headers.len() {
+                return (calls, refused);
             }
+            // this one, and the rest is tried
+            refused += 1;
+            at += 1;
         }
-        (calls, refused)
     }
+}
+
+/// How many calls it took, and how many messages have left before the kernel refused one.
+///
+/// # Safety
+/// Every header points to what outlives the call.
+pub(crate) unsafe fn send_until_refused(socket: RawFd, headers: &mut [libc::mmsghdr]) -> (usize, usize) {
+    let (mut at, mut calls) = (0, 0);
+    while at < headers.len() {
+        let rest = &mut headers[at..];
+        calls += 1;
+        // SAFETY: the caller's.
+        match checked(unsafe { libc::sendmmsg(socket, rest.as_mut_ptr(), rest.len() as u32, 0) }) {
+            Ok(count) => at += (count as usize).max(1),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    (calls, at)
 }
 
 fn source(control: &mut Control, source: &Endpoint) {

@@ -20,6 +20,7 @@ import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import { JsonFile } from '#io/store/json-file.ts'
 import { SILENT } from '#io/telemetry/log.ts'
 import { FakeDatapath } from '#test/kit/fake-datapath.ts'
+import { NO_KEYS } from '#test/kit/key-reading.ts'
 import { Agent, type ClusterView } from './agent.ts'
 import { Endpoints, endpointsSchema } from './endpoints.ts'
 import type { KeyReading } from './key-source.ts'
@@ -41,15 +42,7 @@ class Cluster implements Registry {
   silent = false
   /** The same for this node alone. */
   deaf: string | undefined
-  keys: KeyReading = {
-    current: undefined,
-    kept: [],
-    retired: [],
-    operator: false,
-    forced: undefined,
-    problem: undefined,
-    complete: true,
-  }
+  keys: KeyReading = NO_KEYS
   away: Error | undefined
 
   /** Of ConfigMap cilium-config, besides the encryption. */

@@ -5,6 +5,7 @@ import { parseKeyTexts } from '#core/ipsec/key-text.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import { FakeDatapath } from '#test/kit/fake-datapath.ts'
+import { NO_KEYS } from '#test/kit/key-reading.ts'
 import { bootIdOf, peerOf } from '#test/kit/snapshots.ts'
 import { IpsecPart, type IpsecPartDeps } from './ipsec-part.ts'
 
@@ -26,15 +27,7 @@ function part(options: Partial<Pick<IpsecPartDeps, 'state' | 'ipsecKeys'>> = {})
       },
       random: () => 0,
     },
-    ipsecKeys: () => ({
-      current: keys,
-      kept: keys,
-      retired: [],
-      operator: true,
-      forced: undefined,
-      problem: undefined,
-      complete: true,
-    }),
+    ipsecKeys: () => ({ ...NO_KEYS, current: keys, kept: keys, operator: true }),
     now: () => 0,
     wake: () => undefined,
     ...options,
@@ -91,15 +84,7 @@ test('a key that was let go while the disk is full is not taken again, and writt
   let isFull = true
   let value: { retiredKeys?: readonly string[] } = {}
   const { made } = part({
-    ipsecKeys: () => ({
-      current,
-      kept: [],
-      retired: [],
-      operator: false,
-      forced: undefined,
-      problem: undefined,
-      complete: true,
-    }),
+    ipsecKeys: () => ({ ...NO_KEYS, current }),
     state: {
       get value() {
         return value

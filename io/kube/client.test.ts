@@ -1,17 +1,16 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type TestContext, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { NODES } from '#core/api/node.ts'
 import { CONFIG_MAPS, PODS } from '#core/api/resources.ts'
-import { KubeClient } from './client.ts'
+import { serveKube } from '#test/kit/kube-server.ts'
+import type { KubeClient } from './client.ts'
 import type { Clock } from './clock.ts'
 import { hasCode } from './errors.ts'
 import { exec } from './exec.ts'
 import { Informer } from './informer.ts'
 import { logs } from './logs.ts'
-import { Transport } from './transport.ts'
 
 /** Waits cost nothing, and are written down. */
 class QuickClock implements Clock {
@@ -39,33 +38,13 @@ type Answer = (request: IncomingMessage, response: ServerResponse) => void
 /** A server that gives the answers in order, the last one for ever. */
 async function scripted(t: TestContext, ...answers: Answer[]) {
   const requests: string[] = []
-  const server: Server = createServer((request, response) => {
+  const clock = new QuickClock()
+  const served = await serveKube(t, clock, (request, response) => {
     requests.push(`${request.method} ${request.url}`)
     const answer = answers.length > 1 ? (answers.shift() as Answer) : (answers[0] as Answer)
     answer(request, response)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const { port } = server.address() as { port: number }
-  const clock = new QuickClock()
-  const transport = new Transport(
-    {
-      server: new URL(`http://127.0.0.1:${port}`),
-      namespace: 'default',
-      ca: undefined,
-      tlsServerName: undefined,
-      insecure: false,
-      certificate: undefined,
-      credential: { kind: 'token', token: 'tok' },
-      impersonate: {},
-    },
-    clock,
-  )
-  return { client: new KubeClient(transport, clock), clock, requests, server, port }
+  return { ...served, clock, requests }
 }
 
 function json(status: number, body: unknown, headers: Record<string, string> = {}): Answer {

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { createServer, type IncomingMessage } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { type TestContext, test } from 'node:test'
-import { KubeClient } from './client.ts'
+import { serveKube } from '#test/kit/kube-server.ts'
 import type { Clock } from './clock.ts'
 import { runAsLeader } from './leader.ts'
-import { Transport } from './transport.ts'
 
 /** Waits cost nothing; the wall clock is set back by an hour at each of them. */
 class LateClock implements Clock {
@@ -41,7 +40,8 @@ async function withLease(t: TestContext) {
     spec: { holderIdentity: 'gone', leaseDurationSeconds: 15 },
   }
   const state = { writes: 0, refuse: false }
-  const server = createServer((request, response) => {
+  const clock = new LateClock()
+  const { client } = await serveKube(t, clock, (request, response) => {
     void body(request).then((text) => {
       if (state.refuse) return response.writeHead(503).end('{}')
       if (request.method === 'PUT') {
@@ -52,18 +52,7 @@ async function withLease(t: TestContext) {
       return response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(lease))
     })
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const { port } = server.address() as { port: number }
-  const clock = new LateClock()
-  const none = { ca: undefined, tlsServerName: undefined, certificate: undefined }
-  const at = { server: new URL(`http://127.0.0.1:${port}`), namespace: 'n', insecure: false, impersonate: {} }
-  const transport = new Transport({ ...at, ...none, credential: { kind: 'none' } }, clock)
-  return { client: new KubeClient(transport, clock), clock, state, holder: () => lease.spec.holderIdentity }
+  return { client, clock, state, holder: () => lease.spec.holderIdentity }
 }
 
 async function body(request: IncomingMessage): Promise<string> {

@@ -32,7 +32,8 @@ export async function countFull(lab: Lab, pods: readonly Pod[]): Promise<() => P
       const more = Math.max(0, count - (last.get(name) ?? 0))
       if (more > 0) dropped.set(name, (dropped.get(name) ?? 0) + more)
     }
-    last = now
+    // a place that did not answer this time has not begun anew
+    last = new Map([...last, ...now])
   }
   const ended = new AbortController()
   const counting = (async () => {

@@ -48,7 +48,10 @@ suite('two nodes of IPsec that boot', { skip, concurrency: 1 }, () => {
     const [first, second] = [newKey(3), newKey(4)]
     const nodes = [await begin(lab, lab.a), await begin(lab, lab.b)] as const
     const file = join(lab.folder, 'boots.pcap')
-    const tcpdump = lab.start(lab.a, 'tcpdump', ['-n', '-U', '-i', 'pibva', '-w', file, 'udp', 'port', '4500'])
+    const tcpdump = lab.start(lab.a, 'tcpdump', [
+      ...['-n', '-U', '--immediate-mode', '-i', 'pibva', '-w', file],
+      ...['udp', 'port', '4500'],
+    ])
     await eventually('tcpdump listens', 20, async () => lab.log(lab.a).includes('listening on') || undefined)
     try {
       await talk(lab, nodes, first)
@@ -66,7 +69,8 @@ suite('two nodes of IPsec that boot', { skip, concurrency: 1 }, () => {
     } finally {
       for (const { link } of nodes) link.close()
     }
-    await sleep(200)
+    // tcpdump reads no more once it is asked to end
+    await sleep(1500)
     const ended = new Promise((resolve) => tcpdump.once('exit', resolve))
     // ip has become tcpdump by exec
     tcpdump.kill('SIGINT')

@@ -15,5 +15,5 @@ export const SUITES: readonly Suite[] = [
   { name: 'contract', files: ['test/{kit,contract}/**/*.test.ts'], concurrency: 1, seconds: 180 },
   { name: 'engine', cargo: 'engine', concurrency: 1, seconds: 600 },
   { name: 'interop', files: ['test/interop/**/*.test.ts'], concurrency: 1, seconds: 600 },
-  { name: 'scenarios', files: ['test/scenarios/**/*.test.ts'], concurrency: 1, seconds: 900 },
+  { name: 'scenarios', files: ['test/scenarios/**/*.test.ts'], concurrency: 1, seconds: 1500 },
 ]

@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Lab } from '#test/kit/lab.ts'
-import type { Pod } from '#test/kit/probe/pods.ts'
+import type { ProbePlace } from '#test/kit/probe/pods.ts'
 
 /**
  * What kernels' queues dropped so far because a process had no processor for too long: datagrams that did not fit into a
@@ -23,7 +23,7 @@ export interface FullQueues {
  * Counts until the returned function is called, and looks every second: a device that goes takes its count along, and so
  * does a socket.
  */
-export async function countFull(lab: Lab, pods: readonly Pod[]): Promise<() => Promise<FullQueues>> {
+export async function countFull(lab: Lab, pods: readonly ProbePlace[]): Promise<() => Promise<FullQueues>> {
   const dropped = new Map<string, number>()
   let last = await read(lab, pods)
   const look = async () => {
@@ -57,11 +57,13 @@ const UDP = `awk '$1=="Udp:" && $2 ~ /[0-9]/ {print "udp", $6+$7}' /proc/net/snm
 const RAW = `awk 'FNR>1 {s+=$NF} END {print "raw", s+0}' /proc/net/raw /proc/net/raw6`
 const TUN = `awk '{sub(/:/, " ")} $1 ~ /^(cilium_wg0|pellicle_ipsec)$/ {print $1, $13}' /proc/net/dev`
 
-async function read(lab: Lab, pods: readonly Pod[]): Promise<ReadonlyMap<string, number>> {
+async function read(lab: Lab, pods: readonly ProbePlace[]): Promise<ReadonlyMap<string, number>> {
   const nodes = [...new Set(pods.map(({ node }) => node))]
   const places = [
     ...nodes.map((node) => ({ name: node, at: { node }, script: [UDP, RAW, TUN].join('; ') })),
-    ...pods.map((pod) => ({ name: `${pod.node} ${pod.netns}`, at: pod, script: UDP })),
+    ...pods
+      .filter(({ netns }) => netns !== undefined)
+      .map((pod) => ({ name: `${pod.node} ${pod.netns}`, at: pod, script: UDP })),
   ]
   const counts = places.map(async ({ name, at, script }) => {
     const lines = (await text(lab.startAt(at, 'sh', '-c', script).stdout as Readable)).trim().split('\n')

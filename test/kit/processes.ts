@@ -31,7 +31,7 @@ export async function killAndWait(lab: Lab, node: string, program: Program): Pro
   if (before.length === 0) throw new Error(`no ${program} runs in ${node}`)
   const started = performance.now()
   await lab.node(node, `kill -9 ${before.join(' ')}`)
-  await eventually(`${program} of ${node} is back`, 60, async () => {
+  await eventually(`${program} of ${node} is back`, 120, async () => {
     const now = await processIds(lab, node, program)
     return now.some((pid) => !before.includes(pid)) ? true : undefined
   })

@@ -129,7 +129,7 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
     assert.equal(await inNode('cat', '/etc/hostname'), `${name}-worker2`)
     assert.equal(await inNode('ls', '/etc/cni/net.d'), '')
     assert.equal(await inNode('ls', '/opt/cni/bin'), 'loopback')
-    assert.match(await inNode('ping', '-c1', '-W2', `${name}-worker3`), /1 received/)
+    assert.match(await inNode('ping', '-c1', '-w60', `${name}-worker3`), /1 received/)
     const kubectl = await clusterCommand()
     assert.match(
       await kubectl('-n', 'kube-system', 'get', 'cm', 'kubeadm-config', '-o', 'yaml'),
@@ -160,7 +160,7 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
       `--overrides=${JSON.stringify(overrides)}`,
     ]
     await kubectl('run', 'probe', ...options, '--command', '--', 'sleep', 'infinity')
-    await kubectl('-n', 'kube-system', 'wait', '--for=condition=Ready', 'pod/probe', '--timeout=60s')
+    await kubectl('-n', 'kube-system', 'wait', '--for=condition=Ready', 'pod/probe', '--timeout=240s')
     assert.equal((await kubectl('-n', 'kube-system', 'exec', 'probe', '--', 'uname', '-n')).trim(), `${name}-worker`)
   })
 
@@ -173,7 +173,7 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
     assert.equal(await workerRuns(), true)
     // the kubelet is back when it tells that the pod, which is not to be restarted, has ended
     const kubectl = await clusterCommand()
-    await kubectl('-n', 'kube-system', 'wait', '--for=jsonpath={.status.phase}=Failed', 'pod/probe', '--timeout=60s')
+    await kubectl('-n', 'kube-system', 'wait', '--for=jsonpath={.status.phase}=Failed', 'pod/probe', '--timeout=240s')
   })
 
   test('a service that is killed is started again', async () => {
@@ -211,7 +211,8 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
     await said(child, '• Starting the control plane')
     const were = labNamespaces()
     const state = readState(labPaths(stateFolder(), name))
-    process.kill(state?.creator.pid ?? 0, 'SIGKILL')
+    assert.ok(state !== undefined, 'its state is on disk')
+    process.kill(state.creator.pid, 'SIGKILL')
     await closed
     assert.ok(processesOf(machineHierarchies(), name).length > 0)
     await run(pellicle, ['lab', 'down', '--name', name])

@@ -46,8 +46,8 @@ test('nothing is said in clear while encryption is on, and no packet is lost on 
 
   await t.test('a rolling update of the agents loses nothing', async (t) => {
     const update =
-      'kubectl -n kube-system rollout restart ds/cilium && kubectl -n kube-system rollout status ds/cilium --timeout=180s'
-    await losesNothing(t, async () => await lab.sh(update, 240), 'MARKER-ENCRYPTED')
+      'kubectl -n kube-system rollout restart ds/cilium && kubectl -n kube-system rollout status ds/cilium --timeout=300s'
+    await losesNothing(t, async () => await lab.sh(update, 330), 'MARKER-ENCRYPTED')
   })
 
   await t.test('nothing of all that was on the wire in clear', async () => {

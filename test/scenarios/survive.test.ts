@@ -19,7 +19,7 @@ const MARKER = 'MARKER-SURVIVES!'
  */
 const ENGINE_BATCHES = 2 * 64
 
-test('our programs end and come back; packets go on, and none in clear', { timeout: 600_000 }, async (t) => {
+test('our programs end and come back; packets go on, and none in clear', { timeout: 1_200_000 }, async (t) => {
   await using lab = await labFor(t, NAME)
   if (lab === undefined) return
   await lab.sh(
@@ -69,8 +69,8 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
     await t.test(`${label} loses nothing`, async (t) => {
       const loss = await during(async () => {
         await lab.sh(
-          `kubectl -n kube-system rollout restart ds/${set} && kubectl -n kube-system rollout status ds/${set} --timeout=120s`,
-          150,
+          `kubectl -n kube-system rollout restart ds/${set} && kubectl -n kube-system rollout status ds/${set} --timeout=300s`,
+          330,
         )
       })
       judgeLoss(t, label, loss)
@@ -82,7 +82,7 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
   await t.test('kill -9 of the supervisor comes back by itself', async (t) => {
     const loss = await during(async () => {
       const seconds = await killAndWait(lab, a.node, 'supervisor')
-      await lab.sh('cilium status --wait', 60)
+      await lab.sh('cilium status --wait', 320)
       return seconds
     })
     t.diagnostic(`kill -9 of the supervisor: ${describeLoss(loss)}${back(loss.result)}`)

@@ -18,7 +18,7 @@ const UNIT: Suite = {
 const CONTRACT: Suite = { name: 'contract', files: ['test/{kit,contract}/**/*.test.ts'], concurrency: 1, seconds: 180 }
 const ENGINE: Suite = { name: 'engine', cargo: 'engine', concurrency: 1, seconds: 600 }
 const INTEROP: Suite = { name: 'interop', files: ['test/interop/**/*.test.ts'], concurrency: 1, seconds: 600 }
-const SCENARIOS: Suite = { name: 'scenarios', files: ['test/scenarios/**/*.test.ts'], concurrency: 1, seconds: 900 }
+const SCENARIOS: Suite = { name: 'scenarios', files: ['test/scenarios/**/*.test.ts'], concurrency: 1, seconds: 1500 }
 
 /** Suites that run one after the other. */
 type Lane = readonly Suite[]

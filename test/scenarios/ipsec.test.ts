@@ -54,9 +54,11 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
   await t.test('every pair speaks, and nothing of it is in clear', async (t) => {
     await using wire = await Capture.start(lab, 'underlay')
     await using esp = await Capture.start(lab, 'underlay', { filter: ['udp', 'port', '4500'] })
-    for (const from of pods) {
-      for (const to of pods) if (from !== to) await sendMarker(lab, from.name, from.pod, to.pod, MARKER, [service])
-    }
+    await Promise.all(
+      pods.map(async (from) => {
+        for (const to of pods) if (from !== to) await sendMarker(lab, from.name, from.pod, to.pod, MARKER, [service])
+      }),
+    )
     assert.equal(await wire.count(MARKER), 0)
     await esp.stop()
     const text = await lab.sh(`tcpdump -nr ${esp.file} 2>/dev/null | grep -c 'ESP(spi=0x00000003,seq=0x'`)

@@ -10,7 +10,7 @@ import { runPods, sendMarker } from '#test/kit/traffic.ts'
 
 // Kubernetes' own programs are killed, and nodes lose their power. Pods talk on while our programs wait for the others. What
 // is lost is printed and not judged: a control plane that starts again takes all processors of a small machine, and a
-// probe on a strict schedule loses what nobody had time to move. survive.test.ts judges the loss by our own programs.
+// probe on a strict schedule loses what nobody had time to move. wireguard.test.ts judges the loss by our own programs.
 const NAME = 'sv'
 const MARKER = 'MARKER-SURVIVES!'
 const [CONTROL_PLANE, WORKER, WORKER2, WORKER3] = ['control-plane', 'worker', 'worker2', 'worker3'].map(

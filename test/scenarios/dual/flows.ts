@@ -1,24 +1,19 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import type { TestContext } from 'node:test'
 import { everyLevel } from '#test/kit/announcements.ts'
-import { FLOW_PODS, flowTable, listenForFlows, makeFlowPods } from '#test/kit/flow-table.ts'
-import { type Family, type Place, places, sayAll, wrong } from '#test/kit/flows.ts'
-import { eventually, labFor } from '#test/kit/lab.ts'
+import { flowTable, listenForFlows } from '#test/kit/flow-table.ts'
+import { type Place, sayAll, wrong } from '#test/kit/flows.ts'
+import { eventually } from '#test/kit/lab.ts'
 import { countFull } from '#test/kit/overruns.ts'
 import { judgeLoss, lossOf } from '#test/kit/probe/loss.ts'
 import { Probe, startEcho } from '#test/kit/probe/pods.ts'
+import { BOTH, type DualCluster, ENCRYPTED } from './cluster.ts'
 
-// Both families at once: every kind of traffic, in clear and encrypted. Each flow says a text of its own, so that
-// what is on the wire is known flow by flow, and hears as whom it was seen.
-const BOTH: readonly Family[] = [4, 6]
+// Every kind of traffic of both families, in clear and encrypted. Each flow says a text of its own, so that what is on the
+// wire is known flow by flow, and hears as whom it was seen.
 
-test('two families: everything that talks goes on talking when encryption comes', { timeout: 1_200_000 }, async (t) => {
-  await using lab = await labFor(t, 'families', ['--ip-family', 'dual'])
-  if (lab === undefined) return
-  await lab.sh('cilium install --set ipv6.enabled=true --set encryption.enabled=false && cilium status --wait', 300)
-  const nodes = await places(lab, [])
-  const services = await makeFlowPods(lab, BOTH, nodes.worker2?.ips ?? {})
-  const place = await places(lab, FLOW_PODS)
+/** Leaves encryption on. */
+export async function flowsComeThrough(t: TestContext, { lab, nodes, place, services }: DualCluster): Promise<void> {
   const [a, b] = [place.a as Place, place.b as Place]
   await using _listening = await listenForFlows(lab, place)
 
@@ -39,10 +34,7 @@ test('two families: everything that talks goes on talking when encryption comes'
         probe: new Probe(lab, a, { ip: nodes.worker2?.ips[family] as string }, 7778, { rate: 50 }),
       },
     ])
-    await lab.sh(
-      'cilium upgrade --set ipv6.enabled=true --set encryption.enabled=true --set encryption.type=wireguard',
-      300,
-    )
+    await lab.sh(`cilium upgrade ${ENCRYPTED}`, 300)
     await everyLevel(lab, 3)
     const results = await Promise.all(probes.map(async ({ what, probe }) => ({ what, ...(await probe.stop()) })))
     const queues = await full()
@@ -105,10 +97,12 @@ test('two families: everything that talks goes on talking when encryption comes'
         place.near as Place,
         ...['worker', 'worker2', 'control-plane'].map((name) => nodes[name] as Place),
       ]
-      for (const { name, ips } of to) {
-        const ping = `kubectl exec a -- ping -c 1 -w 60 -M do -s ${full} ${ips[family]}`
-        assert.match(await lab.sh(ping), / 1 received/, `${name} IPv${family}`)
-      }
+      await Promise.all(
+        to.map(async ({ name, ips }) => {
+          const ping = `kubectl exec a -- ping -c 1 -w 60 -M do -s ${full} ${ips[family]}`
+          assert.match(await lab.sh(ping), / 1 received/, `${name} IPv${family}`)
+        }),
+      )
       const url = family === 4 ? b.ips[4] : `[${b.ips[6]}]`
       const size = await lab.sh(
         `kubectl exec a -- curl -fsS --max-time 100 -o /dev/null -w '%{size_download}' http://${url}/bytes/5000000`,
@@ -139,4 +133,4 @@ test('two families: everything that talks goes on talking when encryption comes'
       return true
     })
   })
-})
+}

@@ -1,29 +1,23 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { type TestContext, test } from 'node:test'
+import type { TestContext } from 'node:test'
 import { announced } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
-import { FLOW_PODS, flowTable, listenForFlows, makeFlowPods } from '#test/kit/flow-table.ts'
-import { type Family, type Place, places, sayAll, wrong } from '#test/kit/flows.ts'
-import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
+import { flowTable, listenForFlows } from '#test/kit/flow-table.ts'
+import { type Place, sayAll, wrong } from '#test/kit/flows.ts'
+import { eventually, type Lab } from '#test/kit/lab.ts'
 import { countFull } from '#test/kit/overruns.ts'
 import { describeLoss, judgeLoss, lossOf } from '#test/kit/probe/loss.ts'
 import { Probe, startEcho } from '#test/kit/probe/pods.ts'
 import { settle } from '#test/kit/processes.ts'
+import { BOTH, type DualCluster, ENCRYPTED } from './cluster.ts'
 
 // `nodeEncryption`: nodes' own traffic too, turned on and off under traffic, and nobody is locked out. The control plane
 // is opted out by its label, so that a node whose key is lost can say so.
-const BOTH: readonly Family[] = [4, 6]
-const INSTALL = '--set ipv6.enabled=true --set encryption.enabled=true --set encryption.type=wireguard'
 
-test('hosts are encrypted when asked for, and nobody is locked out', { timeout: 1_200_000 }, async (t) => {
-  await using lab = await labFor(t, 'hosts', ['--ip-family', 'dual'])
-  if (lab === undefined) return
-  await lab.sh(`cilium install ${INSTALL} && cilium status --wait`, 300)
-  const nodes = await places(lab, [])
+/** Begins and ends with encryption on, and hosts in clear. */
+export async function hostsAreEncrypted(t: TestContext, { lab, nodes, place, services }: DualCluster): Promise<void> {
   const node = (name: string) => nodes[name] as Place
-  const services = await makeFlowPods(lab, BOTH, node('worker2').ips)
-  const place = await places(lab, FLOW_PODS)
   const [a, b] = [place.a as Place, place.b as Place]
   await using _pod = await startEcho(lab, b, 7777)
   await using _host = await startEcho(lab, node('worker2'), 7778)
@@ -66,7 +60,7 @@ test('hosts are encrypted when asked for, and nobody is locked out', { timeout: 
   await t.test('turning it on loses nothing between pods, and the API server is there all the time', async (step) => {
     const probes = await start()
     const watched = await watchApiServer(lab, node('worker').node)
-    await lab.sh(`cilium upgrade ${INSTALL} --set encryption.nodeEncryption=true`, 300)
+    await lab.sh(`cilium upgrade ${ENCRYPTED} --set encryption.nodeEncryption=true`, 300)
     await encryptHosts(lab, ['off', 'on', 'on', 'on'])
     // the control plane says off before and after: its agent may be the last to be replaced
     await lab.sh('cilium status --wait', 320)
@@ -146,7 +140,7 @@ test('hosts are encrypted when asked for, and nobody is locked out', { timeout: 
 
   await t.test('turning it off loses nothing between pods, and hosts are in clear again', async (step) => {
     const probes = await start()
-    await lab.sh(`cilium upgrade ${INSTALL} --set encryption.nodeEncryption=false`, 300)
+    await lab.sh(`cilium upgrade ${ENCRYPTED} --set encryption.nodeEncryption=false`, 300)
     await encryptHosts(lab, ['off', 'off', 'off', 'off'])
     await lab.sh('cilium status --wait', 320)
     await none(step, probes)
@@ -158,7 +152,7 @@ test('hosts are encrypted when asked for, and nobody is locked out', { timeout: 
     }).result()
     assert.ok((await after.count('HOSTS-IN-CLEAR')) > 5)
   })
-})
+}
 
 /** Waits until the nodes, by name, say that about what they send to each other. */
 async function encryptHosts(lab: Lab, expected: readonly string[]): Promise<void> {

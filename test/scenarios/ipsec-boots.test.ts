@@ -130,7 +130,16 @@ async function boot(lab: TunnelLab, node: Node): Promise<void> {
 
 /** Both have that key alone, under their boot ids of now; packets cross. */
 async function talk(lab: TunnelLab, [a, b]: readonly [Node, Node], key: IpsecKey): Promise<void> {
-  await Promise.all([a.link.apply(deviceOf(a, b, key)), b.link.apply(deviceOf(b, a, key))])
+  for (const [own, other] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    // a link whose engine was killed refuses until it has noticed, and has the next one
+    await eventually('the keys are there', 60, async () => {
+      await own.link.apply(deviceOf(own, other, key))
+      return true
+    })
+  }
   for (let attempt = 0; ; attempt++) {
     const args = ['netns', 'exec', a.side.namespace, 'ping', '-c', '5', '-i', '0.02', '-W', '1', b.side.inner[4]]
     const done = await exec('ip', args).catch(() => undefined)

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { childrenOf, isIdle } from '#test/kit/idle.ts'
 import type { Lab } from '#test/kit/lab.ts'
 
 const pellicle = new URL('../../bin/pellicle', import.meta.url).pathname
@@ -58,7 +59,7 @@ export class Capture implements AsyncDisposable {
     // the kernel hands over blocks that are full or a second old, and tcpdump reads no more once it is asked to end
     await sleep(1500)
     const tcpdump = innermost(this.#child.pid ?? 0)
-    while (!hasNothingToDo(tcpdump)) await sleep(20)
+    while (!isIdle(tcpdump)) await sleep(20)
     const closed = once(this.#child, 'close')
     this.#child.kill('SIGTERM')
     await closed
@@ -82,23 +83,6 @@ export class Capture implements AsyncDisposable {
 
 /** The last of those that started each other: the CLI, nsenter, tcpdump. */
 function innermost(pid: number): number {
-  const [child] = children(pid)
+  const [child] = childrenOf(pid)
   return child === undefined ? pid : innermost(child)
-}
-
-function children(pid: number): number[] {
-  try {
-    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
-  } catch {
-    return []
-  }
-}
-
-/** It waits for more, rather than for a processor; or it has ended. */
-function hasNothingToDo(pid: number): boolean {
-  try {
-    return !/^State:\s+[RD]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return true
-  }
 }

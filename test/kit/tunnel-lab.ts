@@ -96,7 +96,7 @@ export class TunnelLab {
         () => false,
       )
       if (ready) break
-      if (attempt > 500) throw new Error(`${side.device} is not ready:\n${this.log(side)}`)
+      if (attempt > 6000) throw new Error(`${side.device} is not ready:\n${this.log(side)}`)
       await sleep(10)
     }
     await this.#up(side)
@@ -145,6 +145,53 @@ export class TunnelLab {
     return (await exec('ip', ['netns', 'exec', side.namespace, program, ...args], { timeout: 60_000 })).stdout
   }
 
+  /** So many pings, each of which is answered, however late; rejects with what ping said otherwise. */
+  async ping(side: Side, target: string, count = 5): Promise<void> {
+    // with -w ping sends more than it was asked for while answers are late, and ends at so many
+    const options = ['-n', '-c', `${count}`, '-i', '0.2', '-w', '50']
+    const said = await this.run(side, 'ping', ...options, target).catch(
+      (error: { stdout?: string; message: string }) => error.stdout ?? error.message,
+    )
+    const answered = new Set([...said.matchAll(/icmp_seq=(\d+) ttl=/g)].map(([, number]) => Number(number)))
+    for (let number = 1; number <= count; number++) {
+      if (!answered.has(number)) throw new Error(`no answer to ping ${number}:\n${said}`)
+    }
+  }
+
+  /** Pings until one is answered. */
+  async reach(side: Side, target: string): Promise<void> {
+    await this.run(side, 'ping', '-n', '-c', '1', '-i', '0.2', '-w', '50', target)
+  }
+
+  /** Resolves when somebody listens on a TCP port. */
+  async listens(side: Side, port: number): Promise<void> {
+    // 0A: TCP_LISTEN
+    const line = new RegExp(`:${port.toString(16).toUpperCase().padStart(4, '0')} \\S+ 0A `)
+    const read = () => this.run(side, 'cat', '/proc/net/tcp', '/proc/net/tcp6')
+    for (let attempt = 0; !line.test(await read()); attempt++) {
+      if (attempt > 600) throw new Error(`nobody listens on port ${port}:\n${this.log(side)}`)
+      await sleep(50)
+    }
+  }
+
+  /** What the kernel dropped at both sides because a process did not get a processor for a while: not our doing. */
+  async overruns(): Promise<number> {
+    const backlog = (await readFile('/proc/net/softnet_stat', 'utf8')).trim().split('\n')
+    let sum = backlog.reduce((total, line) => total + Number.parseInt(line.split(' ')[1] ?? '0', 16), 0)
+    for (const side of [this.a, this.b]) {
+      const udp = await this.run(side, 'awk', '$1=="Udp:" && $2 ~ /[0-9]/ {print $6 + $7}', '/proc/net/snmp')
+      const udp6 = await this.run(
+        side,
+        'awk',
+        '/^Udp6(Rcv|Snd)bufErrors/ {n += $2} END {print n + 0}',
+        '/proc/net/snmp6',
+      )
+      const tun = await this.run(side, 'cat', `/sys/class/net/${side.device}/statistics/tx_dropped`)
+      sum += Number(udp) + Number(udp6) + Number(tun)
+    }
+    return sum
+  }
+
   start(side: Side, program: string, args: readonly string[], env: Record<string, string> = {}): ChildProcess {
     const child = spawn('ip', ['netns', 'exec', side.namespace, program, ...args], {
       env: { ...process.env, ...env },
@@ -187,15 +234,23 @@ export class TunnelLab {
     while ([pid, null].includes((await this.status(side))[what].pid)) await sleep(5)
   }
 
-  /** UDP echo at 1,000/s from a to b through the tunnel for `seconds`, while `during` happens. */
+  /** UDP echo at 1,000/s from a to b through the tunnel for `seconds`, and for as long as `during` takes. */
   async probe(seconds: number, during: () => Promise<void>, family: 4 | 6 = 4): Promise<ProbeLoss> {
     const echo = this.start(this.b, process.execPath, [probe, 'echo', '7007'])
     await this.#said(echo, 'ready')
-    const args = [probe, 'send', this.b.inner[family], '7007', '--seconds', `${seconds}`]
+    const args = [probe, 'send', this.b.inner[family], '7007', '--seconds', '600']
     const sender = this.start(this.a, process.execPath, args)
     const result = this.#said(sender, '}')
+    await new Promise<void>((resolve) => {
+      sender.stderr?.once('data', () => resolve())
+      sender.once('exit', () => resolve())
+    })
+    const enough = sleep(seconds * 1000)
     await sleep(1000)
     await during()
+    await sleep(1000)
+    await enough
+    sender.stdin?.end()
     const text = await result
     echo.stdin?.end()
     return JSON.parse(text) as ProbeLoss
@@ -251,7 +306,7 @@ export class TunnelLab {
         await this.wg('show', side.device, 'listen-port')
         break
       } catch (error) {
-        if (attempt > 1000) throw new Error(`${side.device} does not answer:\n${this.log(side)}`, { cause: error })
+        if (attempt > 6000) throw new Error(`${side.device} does not answer:\n${this.log(side)}`, { cause: error })
         await sleep(10)
       }
     }

@@ -8,7 +8,7 @@ const main = new URL('main.ts', import.meta.url).pathname
  * burst, and an echo that gets none lets its socket overflow; neither says anything of what lies between them. (A nice
  * value counts only within a session where the kernel groups by those; real time counts everywhere.)
  */
-const FIRST: readonly string[] =
+export const FIRST: readonly string[] =
   spawnSync('chrt', ['--rr', '1', 'true']).status === 0 ? ['chrt', '--rr', '1'] : ['nice', '-n', '-20']
 
 /** What a probe counted, in packets; `longestRun` is the longest run of lost ones. */

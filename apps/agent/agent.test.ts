@@ -30,7 +30,12 @@ import { loadOwnKey } from './own-key.ts'
 import type { HostNetwork } from './ports.ts'
 import type { OwnsCidrs, Registry } from './publisher.ts'
 
-/** The CiliumNodes of a small cluster; every agent sees every change at once. */
+/**
+ * The CiliumNodes of a small cluster; every agent sees every change at once.
+ *
+ * The file is longer than others: WireGuard, IPsec and the change between them are seen on the same played cluster, which is
+ * a third of it.
+ */
 class Cluster implements Registry {
   readonly nodes = new Map<string, CiliumNode>()
   readonly facts = new Map<string, NodeFacts>()

@@ -17,7 +17,10 @@ import { type CliRun, runPellicle } from '#test/kit/cli.ts'
 import { findProgram } from '#test/kit/kubernetes-programs.ts'
 import { SLOW } from '#test/kit/slow.ts'
 
-/** The cluster CLI against a real kube-apiserver, with the real Helm. No kubelet: agents are played where they answer. */
+/**
+ * The cluster CLI against a real kube-apiserver, with the real Helm. No kubelet: agents are played where they answer.
+ * Longer than other files: one API server serves all of it, and each test goes on with what those before have installed.
+ */
 
 const run = promisify(execFile)
 const root = new URL('../..', import.meta.url).pathname

@@ -1,4 +1,6 @@
 //! Two supervisors with devices of IPsec, real sockets and real traffic between two network namespaces.
+//!
+//! Longer than other files: each step of `tunnels_of_esp` goes on with what the one before has left.
 
 mod kit;
 

@@ -207,6 +207,7 @@ export class IpsecPart {
           : [...(this.#deps.state.value.retiredKeys ?? []), ...this.#retiring],
         user: reading.problem === undefined ? (reading.current ?? []).map(refOf) : [],
         operator: reading.operator,
+        isKeeping: reading.isKeeping,
         unusable: [...this.#known.values()].flatMap(unusable),
       },
       own: {

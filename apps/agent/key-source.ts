@@ -40,6 +40,8 @@ export interface KeyReading {
   readonly retired: readonly KeyRef[]
   /** Keys come from the API: the operator decides which are used, in which order. False: from a file alone. */
   readonly operator: boolean
+  /** The operator's Secret is there, be it empty. */
+  readonly isKeeping: boolean
   /** {@link FORCED_ANNOTATION} on the operator's Secret. */
   readonly forced: string | undefined
   /** Why the newest text is not what counts, or why there is none; for status, events and metrics. */
@@ -53,6 +55,7 @@ const NOTHING: KeyReading = {
   kept: [],
   retired: [],
   operator: true,
+  isKeeping: false,
   forced: undefined,
   problem: undefined,
   complete: false,
@@ -213,7 +216,9 @@ export class KeySource {
       current: this.#good,
       kept: keptKeys,
       retired: kept?.retired ?? [],
-      operator: object !== undefined || fromFile !== true,
+      // one that keeps nothing is of a time when there was a Secret
+      isKeeping: object !== undefined,
+      operator: fromFile !== true || (object !== undefined && kept?.texts.length !== 0),
       forced: object?.metadata.annotations?.[FORCED_ANNOTATION],
       problem,
       complete: this.#fileRead && [this.#user, this.#kept].every((informer) => this.#isDone(informer)),

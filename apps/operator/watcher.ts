@@ -44,7 +44,7 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
   let wake = Promise.withResolvers<void>()
   const onChange = () => {
     wake.resolve()
-    keys?.poke()
+    keys.poke()
   }
   const onFailure = (error: unknown, retryInMs: number) =>
     log.warn('watching the cluster failed, the last known state is kept', {
@@ -53,19 +53,17 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
     })
   const nodes = new Informer(client, NODES, { onChange, onFailure, keep: onlyWhatWeRead }).start()
   const ciliumNodes = new Informer(client, CILIUM_NODES, { onChange, onFailure }).start()
-  const keys =
-    config.encryption === 'ipsec'
-      ? new KeyKeeper({
-          client,
-          namespace,
-          secret: config.ipsec.secret,
-          userspace: config.datapath !== 'kernel',
-          recorder,
-          log,
-          metrics,
-          nodes: saidOfKeys,
-        }).start()
-      : undefined
+  const keys = new KeyKeeper({
+    client,
+    namespace,
+    secret: config.ipsec.secret,
+    wanted: config.encryption === 'ipsec',
+    userspace: config.datapath !== 'kernel',
+    recorder,
+    log,
+    metrics,
+    nodes: saidOfKeys,
+  }).start()
   try {
     await Promise.race([Promise.all([nodes.synced, ciliumNodes.synced]), aborted(signal)])
     while (!signal.aborted) {
@@ -75,7 +73,7 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
       await pause(SETTLE_MS)
     }
   } finally {
-    await Promise.all([nodes.stop(), ciliumNodes.stop(), keys?.stop()])
+    await Promise.all([nodes.stop(), ciliumNodes.stop(), keys.stop()])
   }
 
   /** A node that is gone from the cluster does not count, whatever its CiliumNode still says. */
@@ -85,10 +83,11 @@ export async function watchCluster(options: WatcherOptions, signal: AbortSignal)
       return synced && staleMs === 0
     })
     if (!isKnown) return undefined
-    return nodes.list().map(({ metadata: { name } }) => ({
-      name,
-      words: parseIpsecWords(ciliumNodes.get(name)?.metadata.annotations?.[IPSEC_WORDS_ANNOTATION]),
-    }))
+    return nodes.list().map(({ metadata: { name } }) => {
+      const text = ciliumNodes.get(name)?.metadata.annotations?.[IPSEC_WORDS_ANNOTATION]
+      // whatever cannot be read is no sign that there is nothing
+      return { name, words: text === undefined ? undefined : (parseIpsecWords(text) ?? { receives: [], sends: [] }) }
+    })
   }
 
   async function look(): Promise<void> {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { hasKey, type KeyFingerprint, type KeyRef, sameKey } from '#core/ipsec/key.ts'
+import { nextKeyId } from '#core/ipsec/new-key-text.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import { FLIGHT_TIME, type Quiet, type Rotation, type RotationPeer, type RotationView, rotate } from './rotation.ts'
 import { type Kept, keepTexts } from './rotation-operator.ts'
@@ -20,9 +21,13 @@ class Cluster {
   readonly objects = new Map<string, unknown[]>([
     ['kept', [{ texts: [], retired: [], forced: [] } satisfies Kept]],
     ['user', []],
+    ['config', ['on']],
   ])
   readonly nodes: Node[]
   readonly operatorSees = new Map<string, number>()
+  /** What it was started with. */
+  operatorWants = true
+  readonly #operatorSleeps: boolean
   readonly used: KeyRef[] = []
   /** When a packet by this key last left from one to the other: `FROM TO KEY`. */
   readonly lastSent = new Map<string, number>()
@@ -37,6 +42,7 @@ class Cluster {
     this.#decide = kind.decide ?? rotate
     this.regress = kind.regress ?? false
     this.isDirect = kind.isDirect ?? false
+    this.#operatorSleeps = kind.operatorSleeps ?? false
     this.patch(firstId)
     this.nodes = Array.from({ length: SIZE }, (_, i) => newNode(String(i)))
     for (let i = 0; i < joined; i++) this.boot(i)
@@ -56,8 +62,8 @@ class Cluster {
 
   /** Without an operator, a rotation is begun only when the one before is over. */
   get isSettled(): boolean {
-    const user = this.latest('user') as KeyRef
-    const up = this.nodes.filter(({ isUp }) => isUp)
+    const user = this.user
+    const up = this.nodes.filter(({ isUp, isOn }) => isUp && isOn)
     return up.every(({ installed }) => installed.length === 1 && sameKey(installed[0], user))
   }
 
@@ -69,6 +75,19 @@ class Cluster {
 
   putBack(key: KeyRef): void {
     this.history<KeyRef>('user').push(key)
+  }
+
+  /** The Secret of the moment; undefined: there is none. */
+  get user(): KeyRef | undefined {
+    return this.latest('user') as KeyRef | undefined
+  }
+
+  deleteSecret(): void {
+    this.history<undefined>('user').push(undefined)
+  }
+
+  configure(wanted: 'on' | 'off'): void {
+    if (this.latest('config') !== wanted) this.history('config').push(wanted)
   }
 
   // The agent
@@ -96,6 +115,7 @@ class Cluster {
         retired: this.isDirect ? node.removed.map(({ fingerprint }) => fingerprint) : kept.retired,
         user: user === undefined ? [] : [user],
         operator: !this.isDirect,
+        isKeeping: !this.isDirect,
         unusable: [],
       },
       own: { known: node.known, said: node.said, installed: node.reported.installed, sending: node.reported.sending },
@@ -110,6 +130,9 @@ class Cluster {
   turn(i: number): boolean {
     const node = this.nodes[i]!
     if (!node.isUp) return false
+    const wanted = this.seen(node, 'config') === 'on'
+    if (wanted !== node.isOn) this.#turnOnOrOff(i, wanted)
+    if (!node.isOn) return this.#tellOff(node)
     const next = node.steps.shift()
     if (next !== undefined) {
       next()
@@ -122,6 +145,26 @@ class Cluster {
     if (result.step === 'apply' || !isKnown) this.#apply(node, result, peers)
     else if (result.step === 'publish') this.#publish(node, result.words)
     return node.steps.length > 0
+  }
+
+  /**
+   * Of IPsec: the device goes with all it holds, and the next one has another boot id. That others are ready for it is not
+   * the matter here (transition.test.ts, mode.test.ts): nodes go off and on in any order.
+   */
+  #turnOnOrOff(i: number, isOn: boolean): void {
+    const node = this.nodes[i]!
+    const { sees, isCut, isDeaf } = node
+    this.boot(i)
+    Object.assign(this.nodes[i]!, { sees, isOn, isCut, isDeaf })
+    Object.assign(node, this.nodes[i])
+    this.nodes[i] = node
+  }
+
+  #tellOff(node: Node): boolean {
+    const last = this.latest(`node/${node.name}`) as Published | 'gone' | undefined
+    if (last === 'gone' || last?.words === undefined || node.isCut) return false
+    this.history<Published>(`node/${node.name}`).push({ boot: node.boot, words: undefined })
+    return true
   }
 
   #apply(node: Node, { receive, send }: Rotation, peers: readonly { name: string; boot: number }[]): void {
@@ -167,7 +210,7 @@ class Cluster {
     node.installed = node.installed.filter((each) => !sameKey(each, key))
     // what was never said may come again: nobody has sent by it
     const published = this.history<Published | 'gone'>(`node/${node.name}`)
-    if (published.some((it) => it !== 'gone' && it.boot === node.boot && hasKey(it.words.receives, key)))
+    if (published.some((it) => it !== 'gone' && it.boot === node.boot && hasKey(it.words?.receives, key)))
       node.removed.push(key)
     for (const { name } of this.nodes) {
       const last = this.lastSent.get(`${name} ${node.name} ${key.fingerprint}`)
@@ -205,7 +248,8 @@ class Cluster {
     const node = this.nodes[i]!
     if (!node.isUp) return
     const last = this.latest(`node/${node.name}`) as Published | 'gone' | undefined
-    const own = last === undefined || last === 'gone' || last.boot !== node.boot ? [] : [last.words]
+    const own =
+      last === undefined || last === 'gone' || last.boot !== node.boot || last.words === undefined ? [] : [last.words]
     const fresh = newNode(node.name)
     Object.assign(node, {
       steps: [],
@@ -229,6 +273,10 @@ class Cluster {
       const first = isNode ? history.findIndex((it) => it !== 'gone' && it.boot === last.boot) + 1 : history.length
       node.sees.set(object, Math.max(first, history.length - age))
     }
+  }
+
+  bootAll(): void {
+    for (const [i, node] of this.nodes.entries()) if (!node.isUp && node.boot > 0) this.boot(i)
   }
 
   crash(i: number): void {
@@ -259,12 +307,13 @@ class Cluster {
     const seen = (object: string) => this.history(object)[(this.operatorSees.get(object) ?? 0) - 1]
     const kept = seen('kept') as Kept | undefined
     const user = seen('user') as KeyRef | undefined
-    if (kept === undefined) return
+    const wanted = this.operatorWants
+    if (kept === undefined || (!wanted && this.#operatorSleeps)) return
     const nodes = this.nodes.flatMap(({ name }) => {
       const it = seen(`node/${name}`) as Published | 'gone' | undefined
       return it === undefined || it === 'gone' ? [] : [{ name, words: it.words }]
     })
-    const keeping = keepTexts({ kept, user: user === undefined ? [] : [user], nodes, unusable: [] })
+    const keeping = keepTexts({ kept, wanted, user: user === undefined ? [] : [user], nodes, unusable: [] })
     assert.ok(keeping.kept.texts.length <= 2)
     // the API server refuses what was decided on an older version
     if (keeping.changed && kept === this.latest('kept')) this.history<Kept>('kept').push(keeping.kept)
@@ -287,6 +336,7 @@ class Cluster {
   /** It forgets nothing but what it had not seen yet. */
   restartOperator(): void {
     for (const object of this.objects.keys()) this.operatorSees.set(object, this.history(object).length)
+    this.operatorWants = this.latest('config') === 'on'
   }
 
   /** `--force` for all nodes that are down. */
@@ -337,13 +387,33 @@ class Cluster {
     for (let round = 0; round < rounds; round++) this.round()
   }
 
-  /** All that are there have one key, the newest that could be taken, and send by it. */
-  checkEnd(): void {
+  /** Whatever the Secret of the moment is refused for, another key with an id that nobody holds is taken. */
+  goForward(): void {
     const kept = this.latest('kept') as Kept
-    const user = this.latest('user') as KeyRef
+    if (kept.texts.length > 0) return
+    const held = this.nodes.flatMap(({ isUp, installed }) => (isUp ? installed : []))
+    const { user } = this
+    assert.ok(user !== undefined)
+    const said = this.nodes.map((node): RotationPeer => ({ name: node.name, words: node.said.at(-1) }))
+    const { problems } = keepTexts({ kept, wanted: true, user: [user], nodes: said, unusable: [] })
+    assert.match(problems.map(({ code }) => code).join(), /used-before|same-id/)
+    this.patch(
+      nextKeyId(
+        user.id,
+        held.map(({ id }) => id),
+      ),
+    )
+    this.settle(12)
+  }
+
+  /** All that are there have one key, the newest that could be taken, and send by it. */
+  checkEnd(exactly?: KeyRef): void {
+    const kept = this.latest('kept') as Kept
+    const { user } = this
+    const up = this.nodes.filter(({ isUp }) => isUp)
     if (!this.isDirect) assert.equal(kept.texts.length, 1, `kept: ${ids(kept.texts)}`)
     const last = this.isDirect ? user : kept.texts[0]
-    const up = this.nodes.filter(({ isUp }) => isUp)
+    if (exactly !== undefined) assert.deepEqual(last, exactly)
     for (const node of up) {
       assert.deepEqual(node.installed, [last], `${node.name} holds ${ids(node.installed)}, not ${last?.id}`)
       for (const other of up) {
@@ -352,9 +422,9 @@ class Cluster {
         assert.ok(node.heard.has(other.name), `${node.name} has not heard ${other.name}`)
       }
     }
-    if (!sameKey(user, last)) {
+    if (user !== undefined && !sameKey(user, last)) {
       const nodes: RotationPeer[] = []
-      const { problems } = keepTexts({ kept, user: [user], nodes, unusable: [] })
+      const { problems } = keepTexts({ kept, wanted: true, user: [user], nodes, unusable: [] })
       assert.match(problems.map(({ code }) => code).join(), /used-before|same-id/)
     }
   }
@@ -364,16 +434,21 @@ interface Kind {
   readonly decide?: (view: RotationView) => Rotation
   readonly regress?: boolean
   readonly isDirect?: boolean
+  /** While IPsec is off. */
+  readonly operatorSleeps?: boolean
 }
 
 interface Published {
   readonly boot: number
-  readonly words: IpsecWords
+  /** Undefined: IPsec is off there. */
+  readonly words: IpsecWords | undefined
 }
 
 interface Node {
   readonly name: string
   isUp: boolean
+  /** It has IPsec's device, or is about to. */
+  isOn: boolean
   boot: number
   // engine
   installed: KeyRef[]
@@ -397,6 +472,7 @@ function newNode(name: string): Node {
   return {
     name,
     isUp: false,
+    isOn: true,
     boot: 0,
     installed: [],
     removed: [],
@@ -441,13 +517,16 @@ type Move =
         | 'tick'
         | 'round'
         | 'restart-operator'
+        | 'on'
+        | 'off'
+        | 'delete'
     }
 
 const SIZE = 5
 const n = fc.integer({ min: 0, max: SIZE - 1 })
 const count = fc.integer({ min: 1, max: 8 })
 const object = fc.oneof(
-  fc.constantFrom('kept', 'kept', 'user'),
+  fc.constantFrom('kept', 'kept', 'user', 'config'),
   n.map((i) => `node/${i}`),
 )
 const of = <T extends string>(...names: T[]) => fc.constantFrom(...names)
@@ -462,16 +541,17 @@ const move: fc.Arbitrary<Move> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ do: of('tick') }) },
   { weight: 1, arbitrary: fc.record({ do: of('round') }) },
   { weight: 3, arbitrary: fc.record({ do: of('next', 'next', 'skip') }) },
-  { weight: 1, arbitrary: fc.record({ do: of('same-id', 'put-back', 'reuse', 'force') }) },
+  { weight: 1, arbitrary: fc.record({ do: of('same-id', 'put-back', 'reuse', 'force', 'delete') }) },
+  { weight: 1, arbitrary: fc.record({ do: of('off', 'on', 'on') }) },
   { weight: 2, arbitrary: fc.record({ do: of('cut', 'deaf', 'heal', 'heal'), n }) },
   { weight: 1, arbitrary: fc.record({ do: of('restart'), n, count }) },
   { weight: 1, arbitrary: fc.record({ do: of('boot', 'boot', 'crash', 'leave'), n }) },
 )
 
-const CHANGES: readonly string[] = ['next', 'skip', 'same-id', 'put-back', 'reuse']
+const CHANGES: readonly string[] = ['next', 'skip', 'same-id', 'put-back', 'reuse', 'delete']
 
 function step(cluster: Cluster, m: Move): void {
-  const user = cluster.latest('user') as KeyRef
+  const user = cluster.used.at(-1)!
   if (cluster.isDirect && CHANGES.includes(m.do) && !(m.do === 'next' && cluster.isSettled)) return
   if (m.do === 'turn') cluster.turn(m.n)
   else if (m.do === 'run') {
@@ -491,6 +571,8 @@ function step(cluster: Cluster, m: Move): void {
   else if (m.do === 'same-id') cluster.patch(user.id)
   else if (m.do === 'put-back') cluster.putBack(cluster.used.at(-2) ?? user)
   else if (m.do === 'reuse') cluster.putBack(cluster.used[0]!)
+  else if (m.do === 'delete') cluster.deleteSecret()
+  else if (m.do === 'on' || m.do === 'off') cluster.configure(m.do)
   else if (m.do === 'cut') cluster.nodes[m.n]!.isCut = true
   else if (m.do === 'deaf') cluster.nodes[m.n]!.isDeaf = true
   else if (m.do === 'heal') cluster.nodes[m.n]!.isCut = cluster.nodes[m.n]!.isDeaf = false
@@ -548,12 +630,56 @@ test('whatever happened, quiet brings all nodes to the newest key alone', () => 
       (firstId, regress, isDirect, list) => {
         const cluster = new Cluster(3, firstId, { regress, isDirect })
         run(cluster, list)
-        for (const [i, node] of cluster.nodes.entries()) if (!node.isUp && node.boot > 0) cluster.boot(i)
+        cluster.bootAll()
+        cluster.configure('on')
+        if (cluster.user === undefined) cluster.patch((cluster.used.at(-1)!.id % 15) + 1)
         cluster.settle(36)
+        if (!isDirect) cluster.goForward()
         cluster.checkEnd()
       },
     ),
     { ...RUNS, numRuns: 400 },
+  )
+})
+
+function searchOff(numRuns: number, kind: Kind): void {
+  const change = of('same', 'same-id', 'next', 'delete', 'delete-and-make', 'put-back')
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 15 }), fc.boolean(), moves, change, (firstId, regress, list, what) => {
+      const cluster = new Cluster(3, firstId, { regress, ...kind })
+      run(cluster, list)
+      cluster.bootAll()
+      if (cluster.user === undefined) cluster.patch((cluster.used.at(-1)!.id % 15) + 1)
+      cluster.configure('off')
+      cluster.settle(3)
+      for (const { isUp, installed } of cluster.nodes) assert.deepEqual(isUp ? installed : [], [])
+      const before = cluster.used.at(-1)!
+      if (what === 'same-id') cluster.patch(before.id)
+      else if (what === 'next') cluster.patch((before.id % 15) + 1)
+      else if (what === 'put-back') cluster.putBack(cluster.used[0]!)
+      else if (what !== 'same') cluster.deleteSecret()
+      cluster.settle(2)
+      if (what === 'delete-and-make') cluster.patch(before.id)
+      const kept = cluster.latest('kept') as Kept
+      for (const key of kept.texts) assert.ok(sameKey(key, cluster.user), `${ids([key])} is kept, and nobody has it`)
+      cluster.configure('on')
+      cluster.settle(12)
+      const { user } = cluster
+      if (user !== undefined) {
+        cluster.goForward()
+        return cluster.checkEnd(cluster.user)
+      }
+      for (const { name, isUp, installed } of cluster.nodes) if (isUp) assert.deepEqual(installed, [], name)
+    }),
+    { ...RUNS, numRuns },
+  )
+}
+
+test('what nobody has any more while IPsec is off is not what it begins by again', () => {
+  searchOff(150, {})
+  assert.throws(
+    () => searchOff(150, { operatorSleeps: true }),
+    (error: Error) => /is kept, and nobody has it/.test((error.cause as Error).message),
   )
 })
 

@@ -10,6 +10,8 @@ import { judgeNewText, type RotationProblem } from './rotation-status.ts'
  */
 export interface KeepView {
   readonly kept: Kept
+  /** IPsec is asked for. While it is not, no text is taken, and none outlives the user's. */
+  readonly wanted: boolean
   /** The user's present text, line by line; empty when there is none or it cannot be read. */
   readonly user: readonly KeyRef[]
   /** All nodes of the cluster, ready or not. */
@@ -59,6 +61,13 @@ export function keepTexts(view: KeepView): Keeping {
     }
   }
   const problems: RotationProblem[] = []
+  if (!view.wanted) {
+    // Nobody has a device, and the next one has another boot id, so each text may begin anew. Whoever took theirs away, or
+    // put another in its place, must not find it in use when IPsec comes back.
+    const staying = texts.filter((key) => hasKey(view.user, key))
+    if (staying.length < texts.length && view.nodes.every(({ words }) => words === undefined)) texts = staying
+    return outcome()
+  }
   const alive = view.nodes.flatMap(({ words }) => [...(words?.receives ?? []), ...(words?.sends ?? [])])
   // at the very first there may be two lines at once; later only the last is news
   for (const key of texts.length === 0 ? view.user.slice(-MAX_HELD_KEYS) : view.user.slice(-1)) {
@@ -67,8 +76,12 @@ export function keepTexts(view: KeepView): Keeping {
     if (problem === undefined) texts = [...texts, key]
     else problems.push(problem)
   }
-  const changed = texts !== view.kept.texts || retired !== view.kept.retired || forced !== view.kept.forced
-  return { kept: changed ? { texts, retired, forced } : view.kept, changed, waitingFor, problems }
+  return outcome()
+
+  function outcome(): Keeping {
+    const changed = texts !== view.kept.texts || retired !== view.kept.retired || forced !== view.kept.forced
+    return { kept: changed ? { texts, retired, forced } : view.kept, changed, waitingFor, problems }
+  }
 }
 
 /** A node that runs without any key has nothing to let go. */

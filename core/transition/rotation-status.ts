@@ -107,6 +107,10 @@ export function describeRotation(
   const [oldest] = receive
   const newest = receive.at(-1)
   if (oldest === undefined || newest === undefined) {
+    const latest = view.sources.user.at(-1)
+    if (latest !== undefined && view.sources.operator) {
+      return { phase: 'none', text: `no key yet: key ${latest.id} waits for the operator to take it up` }
+    }
     return { phase: 'none', text: 'no key: traffic to other nodes waits until there is a key in the Secret' }
   }
   if (receive.length === 1) return { phase: 'steady', text: `key ${name(newest)}` }

@@ -275,6 +275,7 @@ test('the operator keeps what is alive, in one order', () => {
   ] as const) {
     const list = Object.entries(nodes as Record<string, string | undefined>)
     const it = keepTexts({
+      wanted: true,
       kept: kept(before),
       user: keys(user),
       nodes: list.map(([name, each]) => ({ name, words: each === undefined ? undefined : words(each) })),
@@ -295,10 +296,27 @@ test('the operator waits for a node that is away until it is told not to', () =>
     { name: 'b', words: words('4b|4b') },
     { name: 'away', words: words('3a|3a') },
   ]
-  const waiting = keepTexts({ kept: kept('3a 4b'), user: keys('4b'), nodes, unusable: [] })
+  const waiting = keepTexts({ wanted: true, kept: kept('3a 4b'), user: keys('4b'), nodes, unusable: [] })
   assert.deepEqual([waiting.waitingFor, waiting.changed], [['away'], false])
-  const forced = keepTexts({ kept: kept('3a 4b', '', ['away']), user: keys('4b'), nodes, unusable: [] })
+  const forced = keepTexts({ wanted: true, kept: kept('3a 4b', '', ['away']), user: keys('4b'), nodes, unusable: [] })
   assert.deepEqual([shown(forced.kept.texts), forced.kept.forced], ['4b', []])
-  const idle = keepTexts({ kept: kept('4b', '', ['away']), user: keys('4b'), nodes, unusable: [] })
+  const idle = keepTexts({ wanted: true, kept: kept('4b', '', ['away']), user: keys('4b'), nodes, unusable: [] })
   assert.deepEqual([idle.kept.forced, idle.changed], [[], true])
+})
+
+test('where the operator keeps nothing, its Secret being there, a node does not begin by what it finds for itself', () => {
+  const start = { user: '3b', installed: '' }
+  assert.equal(shown(rotate(view(start)).receive), '3b')
+  const it = rotate(view(start, {}, { sources: { isKeeping: true } }))
+  assert.deepEqual([shown(it.receive), it.text], ['', 'no key yet: key 3 waits for the operator to take it up'])
+})
+
+test('a key that the operator has let go is let go though not all have the same newer one', () => {
+  const at = { kept: '4b 5c', said: ['3a 4b|4b'], installed: '3a 4b', sending: { b: '4b' } }
+  const over = { now: 20_000, quiet: { key: key('3a'), since: 10_000 } }
+  assert.equal(shown(rotate(view(at, { b: '4b 5c|4b', c: '3a 5c|5c' }, over)).words.receives), '4b')
+  for (const c of ['3a 5c|3a', '3a|', '5c 3a|']) {
+    const waiting = rotate(view(at, { b: '4b 5c|4b', c }, over))
+    assert.deepEqual([shown(waiting.words.receives), waiting.waitingFor], ['3a 4b', ['c']])
+  }
 })

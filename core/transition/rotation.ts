@@ -52,6 +52,11 @@ export interface RotationSources {
   readonly user: readonly KeyRef[]
   /** False where every node has a file of its own that nobody keeps: then the user's text is taken as it comes. */
   readonly operator: boolean
+  /**
+   * The operator's Secret is there: what is not in `kept` is not taken, even if nothing is. Nodes that begin while the user
+   * changes their mind would else have two texts under one id. Without that Secret, the user's text is where it begins.
+   */
+  readonly isKeeping?: boolean
   /** Keys that this node's datapath does not have: they are not taken. */
   readonly unusable: readonly UnusableKey[]
 }
@@ -165,7 +170,8 @@ function newKeys({ sources, own }: RotationView, held: readonly KeyRef[]): reado
   if (own.installed === undefined) return []
   let offered: readonly KeyRef[]
   if (held.length === 0) {
-    offered = (sources.operator && sources.kept.length > 0 ? sources.kept : sources.user).slice(-MAX_HELD_KEYS)
+    const isListed = sources.operator && (sources.kept.length > 0 || sources.isKeeping === true)
+    offered = (isListed ? sources.kept : sources.user).slice(-MAX_HELD_KEYS)
   } else if (!sources.operator) {
     offered = sources.user.slice(-1)
   } else {
@@ -191,16 +197,14 @@ function findRetiring(
   const none = { quiet: undefined, waitingFor: [] }
   if (oldest === undefined || newest === undefined) return none
   const counted = view.peers.filter(({ name, words }) => !view.forced.includes(name) && !isSilent(words))
+  const isUnlisted = sources.operator && sources.kept.length > 0 && !hasKey(sources.kept, oldest)
   const isForgotten =
-    sources.operator &&
-    sources.kept.length > 0 &&
-    !hasKey(sources.kept, oldest) &&
-    counted.every(({ words }) => !hasKey(words?.receives, oldest) && !hasKey(words?.sends, oldest))
+    isUnlisted && counted.every(({ words }) => !hasKey(words?.receives, oldest) && !hasKey(words?.sends, oldest))
   if (wanted.length === 1 && !(isForgotten && sources.kept.some(({ id }) => id === oldest.id))) return none
   const waitingFor = isForgotten
     ? []
     : counted
-        .filter(({ words }) => !canDoWithout(words as IpsecWords, oldest, newest))
+        .filter(({ words }) => !canDoWithout(words as IpsecWords, oldest, isUnlisted ? undefined : newest))
         .map(({ name }) => name)
         .sort()
   const isOwnUse =
@@ -216,9 +220,14 @@ function findRetiring(
   }
 }
 
-/** By promise 2, a peer of these words never sends by `oldest` again, and there is something better for the pair. */
-function canDoWithout({ receives, sends }: IpsecWords, oldest: KeyRef, newest: KeyRef): boolean {
-  return !hasKey(sends, oldest) && !sameKey(receives.at(-1), oldest) && hasKey(receives, newest)
+/**
+ * By promise 2, a peer of these words never sends by `oldest` again, and there is something better for the pair: `newest`.
+ * Undefined: whoever has no other will get one, since `oldest` is none that the operator counts on.
+ */
+function canDoWithout({ receives, sends }: IpsecWords, oldest: KeyRef, newest: KeyRef | undefined): boolean {
+  return (
+    !hasKey(sends, oldest) && !sameKey(receives.at(-1), oldest) && (newest === undefined || hasKey(receives, newest))
+  )
 }
 
 /** An agent that runs without any key: it will begin as one that joins does. */

@@ -7,6 +7,7 @@ import { parseConfig } from '#core/api/config.ts'
 import {
   encodeSecret,
   FORCED_ANNOTATION,
+  formatKeptKeys,
   IPSEC_SECRET,
   KEPT_SECRET,
   parseForced,
@@ -17,7 +18,7 @@ import {
 import { CONFIG_MAP } from '#core/api/names.ts'
 import { NODES } from '#core/api/node.ts'
 import { CONFIG_MAPS, SECRETS } from '#core/api/resources.ts'
-import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
+import { type KeyFingerprint, type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import { parseKeyTexts } from '#core/ipsec/key-text.ts'
 import { IPSEC_WORDS_ANNOTATION, type IpsecWords, parseIpsecWords } from '#core/ipsec/words.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
@@ -105,6 +106,19 @@ real('rotation keeps algorithm, lengths and +, goes from 15 to 1, and changes th
   await client.create(SECRETS, { ...secretOf(IPSEC_SECRET, { other: 'x' }) }, scope)
   assert.match((await cli('encryption', 'key-status')).stderr, /IPsec key not found in the secret: cilium-ipsec-keys/)
   await client.delete(SECRETS, IPSEC_SECRET, scope)
+})
+
+real('create-key takes no id that the cluster still holds', async () => {
+  const hex = () => crypto.getRandomValues(new Uint8Array(20)).toHex()
+  const texts = [15, 1].map((id) => `${id} rfc4106(gcm(aes)) ${hex()} 128`)
+  const secret = secretOf(KEPT_SECRET, {})
+  await client.create(SECRETS, { ...secret, data: formatKeptKeys({ texts, retired: [] }) }, scope)
+  const receives = [{ id: 2, fingerprint: '0123456789abcdef' as KeyFingerprint }]
+  await sayKeys(client, 'left-behind', { receives, sends: [] })
+  const made = await cli('encryption', 'create-key')
+  assert.deepEqual([made.code, made.stdout], [0, 'IPsec key successfully created, new key SPI: 3\n'])
+  for (const name of [IPSEC_SECRET, KEPT_SECRET]) await client.delete(SECRETS, name, scope)
+  await client.delete(CILIUM_NODES, 'left-behind')
 })
 
 /** Agents without a datapath: they receive what is kept, send by it when all receive it, let go when all send by it. */

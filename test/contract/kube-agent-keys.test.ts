@@ -9,6 +9,7 @@ import { type KeyReading, KeySource } from '#apps/agent/key-source.ts'
 import { formatKeptKeys, KEPT_SECRET, secretOf } from '#core/api/ipsec-secrets.ts'
 import type { KubeObject } from '#core/api/object.ts'
 import { SECRETS } from '#core/api/resources.ts'
+import type { KeyFingerprint } from '#core/ipsec/key.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { SILENT } from '#io/telemetry/log.ts'
 import { apiSuite, until } from '#test/kit/api-suite.ts'
@@ -178,6 +179,15 @@ realTest('a file counts where there is no Secret, also when kubelet swaps it', (
       assert.equal(source.reading.problem, undefined)
       await put(2, KEY(4))
       await until(() => ids(source) === '4')
+      // of a time when there was a Secret
+      const empty = {
+        ...secretOf(KEPT_SECRET, {}),
+        data: formatKeptKeys({ texts: [], retired: [{ id: 2, fingerprint: '0123456789abcdef' as KeyFingerprint }] }),
+      }
+      await client.create(SECRETS, empty, { namespace: 'default' })
+      await until(() => source.reading.retired.length === 1)
+      assert.equal(source.reading.operator, false)
+      await client.delete(SECRETS, KEPT_SECRET, { namespace: 'default' })
       // a folder in its place
       await rm(join(folder, 'keys'))
       await mkdir(join(folder, 'keys'))

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import { OperatorMetrics } from '#apps/operator/metrics.ts'
 import { watchCluster } from '#apps/operator/watcher.ts'
+import { CILIUM_NODES } from '#core/api/cilium-node.ts'
 import { parseConfig } from '#core/api/config.ts'
 import {
   encodeSecret,
@@ -16,6 +17,7 @@ import { NODES } from '#core/api/node.ts'
 import { EVENTS, SECRETS } from '#core/api/resources.ts'
 import type { KeyRef } from '#core/ipsec/key.ts'
 import { parseKeyTexts } from '#core/ipsec/key-text.ts'
+import { IPSEC_WORDS_ANNOTATION } from '#core/ipsec/words.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { hasCode } from '#io/kube/errors.ts'
@@ -100,7 +102,11 @@ async function kept() {
 }
 
 async function keeps(...ids: readonly (3 | 4 | 5)[]): Promise<void> {
-  const wanted = JSON.stringify(ids.map(text))
+  await keepsTexts(ids.map(text))
+}
+
+async function keepsTexts(texts: readonly string[]): Promise<void> {
+  const wanted = JSON.stringify(texts)
   await until(async () => JSON.stringify((await kept())?.texts) === wanted)
 }
 
@@ -113,9 +119,19 @@ async function eventReasons(): Promise<string[]> {
   return items.filter(({ regarding }) => regarding.kind === 'Secret').map(({ reason }) => reason)
 }
 
-/** The operator's work by its own rights; the answer is all that it logged. */
-async function startOperator(t: TestContext, metrics = new OperatorMetrics()): Promise<() => string> {
-  const parsed = parseConfig({ 'pellicle-cluster-cidrs': '10.244.0.0/16', 'enable-ipsec': 'true' })
+interface Operator {
+  /** All that it logged. */
+  readonly log: () => string
+  readonly stop: () => Promise<void>
+}
+
+/** As its pod is started again when the configuration changes. */
+async function runOperator(on: 'ipsec' | 'wireguard' | 'none', metrics = new OperatorMetrics()): Promise<Operator> {
+  const parsed = parseConfig({
+    'pellicle-cluster-cidrs': '10.244.0.0/16',
+    'enable-ipsec': String(on === 'ipsec'),
+    'enable-wireguard': String(on === 'wireguard'),
+  })
   assert(parsed.ok)
   let said = ''
   const log = createLog({ level: 'debug', write: (line) => (said += line) })
@@ -123,11 +139,20 @@ async function startOperator(t: TestContext, metrics = new OperatorMetrics()): P
   const { config } = parsed.value
   const operator = await serviceAccount('cilium-operator')
   const running = watchCluster({ client: operator, namespace: NAMESPACE, config, log, metrics }, stop.signal)
-  t.after(async () => {
-    stop.abort()
-    await running
-  })
-  return () => said
+  return {
+    log: () => said,
+    stop: async () => {
+      stop.abort()
+      await running
+    },
+  }
+}
+
+/** The operator's work by its own rights; the answer is all that it logged. */
+async function startOperator(t: TestContext, metrics?: OperatorMetrics): Promise<() => string> {
+  const { log, stop } = await runOperator('ipsec', metrics)
+  t.after(stop)
+  return log
 }
 
 real('a rotation from the first key to the end, with a node that is lost and one that is deleted', async (t) => {
@@ -210,6 +235,60 @@ real('what somebody deletes or spoils is written again; the user’s Secret may 
     await client.patch(SECRETS, KEPT_SECRET, { data: { keys: spoilt } }, scope)
     await keeps(5)
   }
+  assert.deepEqual(
+    (await kept())?.retired.map(({ id }) => id),
+    [3, 4],
+  )
+})
+
+real('a key that was taken away while IPsec was off is not what it begins by again', async (t) => {
+  let operator: Operator | undefined
+  t.after(() => operator?.stop())
+  const restart = async (on: 'ipsec' | 'wireguard' | 'none') => {
+    await operator?.stop()
+    const metrics = new OperatorMetrics()
+    operator = await runOperator(on, metrics)
+    return metrics
+  }
+  const names = ['a', 'b', 'lost']
+  const silent = async (name: string) => {
+    await client.patch(CILIUM_NODES, name, { metadata: { annotations: { [IPSEC_WORDS_ANNOTATION]: null } } })
+  }
+  await restart('ipsec')
+  if ((await client.find(SECRETS, IPSEC_SECRET, scope)) === undefined) {
+    await client.create(SECRETS, secretOf(IPSEC_SECRET, { keys: text(5) }), scope)
+  }
+  await keeps(5)
+  const another = `5 rfc4106(gcm(aes)) ${HEX[5].split('').toReversed().join('')} 128`
+  for (const name of names) await say(name, [5], [5])
+  const { metadata } = await client.get(SECRETS, KEPT_SECRET, scope)
+  for (const off of ['none', 'wireguard'] as const) {
+    // off is not over, or nobody can tell: another text in the Secret changes nothing
+    for (const name of ['a', 'b']) await silent(name)
+    await userText(another)
+    for (const words of [undefined, 'of tomorrow']) {
+      const annotations = words === undefined ? undefined : { [IPSEC_WORDS_ANNOTATION]: words }
+      if (annotations !== undefined) await client.patch(CILIUM_NODES, 'lost', { metadata: { annotations } })
+      const metrics = await restart(off)
+      await until(async () => /_keys 1\n/.test(await metrics.registry.metrics()))
+    }
+    // it is over, and the user has the same key: on again is to go on by it
+    await userText(text(5))
+    await silent('lost')
+    const metrics = await restart(off)
+    await until(async () => /_keys 1\n/.test(await metrics.registry.metrics()))
+    assert.equal((await client.get(SECRETS, KEPT_SECRET, scope)).metadata.resourceVersion, metadata.resourceVersion)
+    for (const name of names) await say(name, [5], [5])
+  }
+  for (const name of names) await silent(name)
+  await client.delete(SECRETS, IPSEC_SECRET, scope)
+  await keepsTexts([])
+  const told = operator?.log() ?? ''
+  assert.match(told, /key 5 is forgotten: IPsec is off/)
+  assert.doesNotMatch(told, /NoKey|there is no Secret/)
+  await client.create(SECRETS, secretOf(IPSEC_SECRET, { keys: another }), scope)
+  await restart('ipsec')
+  await keepsTexts([another])
   assert.deepEqual(
     (await kept())?.retired.map(({ id }) => id),
     [3, 4],

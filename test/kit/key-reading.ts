@@ -6,6 +6,7 @@ export const NO_KEYS: KeyReading = {
   kept: [],
   retired: [],
   operator: false,
+  isKeeping: false,
   forced: undefined,
   problem: undefined,
   complete: true,

@@ -27,6 +27,7 @@ function node(name: string, receives: readonly string[], sends: readonly string[
 const start: KeepInput = {
   userText: undefined,
   kept: { texts: [], retired: [] },
+  wanted: true,
   forced: undefined,
   nodes: [],
   userspace: true,
@@ -107,4 +108,34 @@ test('a key that is printed in a guide is taken, and warned of', () => {
   const { next, warnings } = keep({ ...start, userText: printed })
   assert.deepEqual(next?.texts, [printed])
   assert.match(warnings.join(), /public guide/)
+})
+
+test('while IPsec is off a key that the user has no more is forgotten, once no node says anything of keys', () => {
+  const off = {
+    ...start,
+    wanted: false,
+    kept: { texts: [K3], retired: refs(K5) },
+    nodes: [{ name: 'a', words: undefined }],
+  }
+  for (const userText of [undefined, '', 'nonsense', K4, K3.replace(/ 8f/, ' 7f')]) {
+    const { next, forgotten, retired, problems, fault } = keep({ ...off, userText })
+    assert.deepEqual([next, forgotten, retired], [{ texts: [], retired: refs(K5) }, refs(K3), []])
+    assert.deepEqual([problems, fault], [[], undefined])
+  }
+  // the user has it, or somebody may still receive by it: also one whose words are none
+  assert.equal(keep({ ...off, userText: `${K3}\n` }).next, undefined)
+  for (const receives of [[K3], []]) assert.equal(keep({ ...off, nodes: [node('a', receives)] }).next, undefined)
+  // it may begin anew
+  const { next } = keep({ ...start, kept: { texts: [], retired: refs(K5) }, userText: K3 })
+  assert.deepEqual(next?.texts, [K3])
+})
+
+test('while IPsec is off no key is taken, and a rotation that was under way ends', () => {
+  assert.equal(keep({ ...start, wanted: false, userText: K3 }).next, undefined)
+  const input = { ...start, wanted: false, kept: { texts: [K3, K4], retired: [] }, userText: K4 }
+  assert.equal(keep({ ...input, nodes: [node('a', [K3, K4])] }).next, undefined)
+  for (const each of [node('a', [K4]), { name: 'a', words: undefined }]) {
+    const { next, retired, forgotten } = keep({ ...input, nodes: [each] })
+    assert.deepEqual([next, retired, forgotten], [{ texts: [K4], retired: refs(K3) }, refs(K3), []])
+  }
 })

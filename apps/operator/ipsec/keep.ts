@@ -14,6 +14,8 @@ export interface KeepInput {
   /** The user's; undefined: there is none. */
   readonly userText: string | undefined
   readonly kept: KeptKeys
+  /** IPsec is asked for. */
+  readonly wanted: boolean
   /** FORCED_ANNOTATION of the kept Secret. */
   readonly forced: string | undefined
   /** Of the nodes that the cluster has. */
@@ -29,8 +31,10 @@ export interface KeepOutcome {
   readonly keys: readonly KeyRef[]
   /** Taken up by {@link next}. */
   readonly added: readonly KeyRef[]
-  /** Let go by {@link next}. */
+  /** Let go by {@link next}, never to be used again. */
   readonly retired: readonly KeyRef[]
+  /** Forgotten by {@link next}, since IPsec is off and the user's Secret has them no more. */
+  readonly forgotten: readonly KeyRef[]
   /** FORCED_ANNOTATION has done what it was for. */
   readonly forcedIsOver: boolean
   /** Names of nodes that keep the oldest key alive, sorted. */
@@ -68,19 +72,21 @@ export function keep(input: KeepInput): KeepOutcome {
   }
   const keeping = keepTexts({
     kept: view,
+    wanted: input.wanted,
     user: userKeys.map(refOf),
     nodes: input.nodes,
     unusable: input.userspace ? [...kept, ...userKeys].flatMap(unusableKey) : [],
   })
   const keys = keeping.kept.texts
-  const retired = refs.filter((key) => !hasKey(keys, key))
+  const gone = refs.filter((key) => !hasKey(keys, key))
+  const retired = gone.filter(({ fingerprint }) => keeping.kept.retired.includes(fingerprint))
   const known = [...retiredBefore, ...retired]
   const next = {
     texts: keys.map((key) => texts.get(nameOf(key)) ?? ''),
     retired: keeping.kept.retired.flatMap((fingerprint) => known.find((key) => key.fingerprint === fingerprint) ?? []),
   }
   const newest = [...kept, ...userKeys].find((key) => sameKey(key, keys.at(-1)))
-  const warnings = newest === undefined ? [] : keyWarnings(newest)
+  const warnings = newest === undefined || !input.wanted ? [] : keyWarnings(newest)
   for (const key of [...kept, ...userKeys]) {
     key.encryptionKey.fill(0)
     key.authenticationKey.fill(0)
@@ -90,10 +96,11 @@ export function keep(input: KeepInput): KeepOutcome {
     keys,
     added: keys.filter((key) => !hasKey(refs, key)),
     retired,
+    forgotten: gone.filter((key) => !hasKey(retired, key)),
     forcedIsOver: view.forced.length > 0 && keeping.kept.forced.length === 0,
     waitingFor: keeping.waitingFor,
     receivedByAll: receivedByAll(keys, input.nodes, keeping.kept.forced),
-    fault: user?.ok === false ? user.error : undefined,
+    fault: input.wanted && user?.ok === false ? user.error : undefined,
     problems: keeping.problems,
     warnings,
   }

@@ -28,6 +28,8 @@ export interface KeyKeeperOptions {
   readonly client: KubeClient
   readonly namespace: string
   readonly secret: SecretField
+  /** IPsec is asked for; else what was kept is looked after until nobody uses it. */
+  readonly wanted: boolean
   readonly userspace: boolean
   readonly recorder: EventRecorder
   readonly log: Log
@@ -45,7 +47,8 @@ const OUR_LABELS = { 'app.kubernetes.io/part-of': 'cilium', 'app.kubernetes.io/m
 /**
  * Keeps Secret `pellicle-ipsec-keys`: the key texts that are alive, by what the user's Secret and the nodes say
  * (core/transition/rotation-operator.ts). It writes only over the version that it read, so that no two operators undo
- * each other, and never because something is missing: what cannot be read leaves everything as it is.
+ * each other, and never because something is missing: what cannot be read leaves everything as it is. Where IPsec is off it
+ * makes no Secret, and lets go of a key that nobody uses and the user has no more.
  */
 export class KeyKeeper {
   readonly #options: KeyKeeperOptions
@@ -118,7 +121,7 @@ export class KeyKeeper {
   }
 
   async #look(): Promise<void> {
-    const { secret, namespace, userspace } = this.#options
+    const { secret, namespace, userspace, wanted } = this.#options
     const nodes = this.#options.nodes()
     const stale = [this.#user, this.#kept].some((informer) => informer.health().staleMs > 0)
     if (nodes === undefined || stale) return
@@ -129,7 +132,7 @@ export class KeyKeeper {
     const kept = isLost ? this.#last : (read ?? this.#last)
     this.#last = kept
     const forced = object?.metadata.annotations?.[FORCED_ANNOTATION]
-    const outcome = keep({ userText: secretText(user?.data, secret.field), kept, forced, nodes, userspace })
+    const outcome = keep({ userText: secretText(user?.data, secret.field), kept, wanted, forced, nodes, userspace })
     // deleted or spoiled: written again as it was
     const next = outcome.next ?? (isLost ? kept : undefined)
     if (next !== undefined) {

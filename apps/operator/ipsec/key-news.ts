@@ -12,6 +12,8 @@ type SecretObject = NonNullable<(typeof SECRETS)['shape']>
 export interface KeyNewsOptions {
   readonly namespace: string
   readonly secret: SecretField
+  /** While IPsec is off nobody misses a key. */
+  readonly wanted: boolean
   readonly recorder: EventRecorder
   readonly log: Log
   readonly metrics: OperatorMetrics
@@ -62,6 +64,7 @@ export class KeyNews {
     const warn = (reason: string, note: string): Note => ({ type: 'Warning', reason, action: 'Check', note })
     const stays = keys.length === 0 ? '' : `. Key ${keys.at(-1)?.id} stays in use`
     const notes: Note[] = []
+    if (!this.#options.wanted) return notes
     const where = `Secret ${namespace}/${secret.name}`
     if (user === undefined) {
       const create = `kubectl -n ${namespace} create secret generic ${secret.name} --from-literal=${secret.field}=…`
@@ -85,7 +88,7 @@ export class KeyNews {
     return notes
   }
 
-  #progress({ added, retired, keys, receivedByAll }: KeepOutcome, nodes: number): Note[] {
+  #progress({ added, retired, forgotten, keys, receivedByAll }: KeepOutcome, nodes: number): Note[] {
     const normal = (reason: string, note: string): Note => ({ type: 'Normal', reason, action: 'Rotate', note })
     const notes = retired.map((key) =>
       normal(
@@ -93,6 +96,10 @@ export class KeyNews {
         `key ${key.id} is retired: no node uses it any more, key ${keys.at(-1)?.id} is the only one`,
       ),
     )
+    for (const { id } of forgotten) {
+      const why = 'IPsec is off, no node uses it, and the Secret has it no more'
+      notes.push({ type: 'Normal', reason: 'KeyForgotten', action: 'Keep', note: `key ${id} is forgotten: ${why}` })
+    }
     const [oldest] = keys
     for (const key of added) {
       if (oldest === undefined || sameKey(oldest, key)) notes.push(normal('KeyTaken', `key ${key.id} is taken`))

@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto'
 import { secretOf } from '#core/api/ipsec-secrets.ts'
 import { SECRETS } from '#core/api/resources.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
-import { newKeyText } from '#core/ipsec/new-key-text.ts'
+import { newKeyText, nextKeyId } from '#core/ipsec/new-key-text.ts'
 import { hasCode } from '#io/kube/errors.ts'
 import { connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
+import { heldKeys } from '../../ipsec/held-keys.ts'
 import { currentKey, secretPlace } from '../../ipsec/secret.ts'
 import { requireAlgorithm } from './algorithm.ts'
 import type { CreateKeyFlags } from './routes.ts'
@@ -16,7 +17,11 @@ export async function createKey(this: CliContext, flags: CreateKeyFlags): Promis
   const signal = AbortSignal.any([this.signal, AbortSignal.timeout(flags.waitDuration)])
   try {
     const place = await secretPlace({ client, namespace }, signal)
-    const text = newKeyText(algorithm, randomBytes)
+    // of a Secret that was deleted the operator still keeps the key, and refuses another one under its id
+    const held = (await heldKeys({ client, namespace }, signal)).map(({ id }) => id)
+    const newest = held.at(-1)
+    const id = newest === undefined ? 1 : nextKeyId(newest, held)
+    const text = newKeyText(algorithm, randomBytes, id)
     await client.create(SECRETS, secretOf(place.name, { [place.field]: text }), { namespace, signal })
     this.process.stdout.write(`IPsec key successfully created, new key SPI: ${currentKey(text).id}\n`)
     return undefined

@@ -16,12 +16,12 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 
-const counts: Count[] = []
+const results: Count[] = []
 for (const lanes of STAGES) {
   const turns = Turn.inOrder(lanes.length, process.stdout)
   await Promise.all(lanes.map((lane, index) => runLane(lane, turns[index] as Turn)))
 }
-const total = counts.reduce(add, NOTHING)
+const total = results.reduce(add, NOTHING)
 console.log(`\n${describe(total)}`)
 if (total.failed > 0 || total.passed === 0) process.exitCode = 1
 
@@ -31,7 +31,7 @@ async function runLane(lane: readonly Suite[], turn: Turn): Promise<void> {
     turn.write(`\n== ${suite.name}\n`)
     const count = suite.cargo === undefined ? await runNode(suite, turn) : await runCargo(suite.cargo, turn)
     turn.write(`${suite.name}: ${describe(count)} (${((performance.now() - started) / 1000).toFixed(1)} s)\n`)
-    counts.push(count)
+    results.push(count)
   }
   turn.end()
 }

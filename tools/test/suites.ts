@@ -11,8 +11,8 @@ export interface Suite {
 }
 
 export const SUITES: readonly Suite[] = [
-  { name: 'unit', files: ['{core,io,apps,tools,bench}/**/*.test.ts'], concurrency: 2, seconds: 120 },
-  { name: 'contract', files: ['test/{kit,contract}/**/*.test.ts'], concurrency: 1, seconds: 180 },
+  { name: 'unit', files: ['{core,io,apps,tools,bench}/**/*.test.ts'], concurrency: 2, seconds: 400 },
+  { name: 'contract', files: ['test/{kit,contract}/**/*.test.ts'], concurrency: 1, seconds: 400 },
   { name: 'engine', cargo: 'engine', concurrency: 1, seconds: 600 },
   { name: 'interop', files: ['test/interop/**/*.test.ts'], concurrency: 1, seconds: 600 },
   { name: 'scenarios', files: ['test/scenarios/**/*.test.ts'], concurrency: 1, seconds: 1500 },

@@ -404,9 +404,9 @@ async function playAgents(client: KubeClient, signal: AbortSignal): Promise<void
 }
 
 async function until(check: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
+  for (let tries = 0; tries < 600; tries++) {
     if (await check()) return
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
-  assert.fail('it did not come to that within 20 s')
+  assert.fail('it did not come to that within a minute')
 }

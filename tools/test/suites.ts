@@ -13,9 +13,9 @@ const UNIT: Suite = {
   name: 'unit',
   files: ['{core,io,apps,tools,bench}/**/*.test.ts'],
   concurrency: 2,
-  seconds: 120,
+  seconds: 400,
 }
-const CONTRACT: Suite = { name: 'contract', files: ['test/{kit,contract}/**/*.test.ts'], concurrency: 1, seconds: 180 }
+const CONTRACT: Suite = { name: 'contract', files: ['test/{kit,contract}/**/*.test.ts'], concurrency: 1, seconds: 400 }
 const ENGINE: Suite = { name: 'engine', cargo: 'engine', concurrency: 1, seconds: 600 }
 const INTEROP: Suite = { name: 'interop', files: ['test/interop/**/*.test.ts'], concurrency: 1, seconds: 600 }
 const SCENARIOS: Suite = { name: 'scenarios', files: ['test/scenarios/**/*.test.ts'], concurrency: 1, seconds: 1500 }

@@ -38,6 +38,8 @@ import { FakeEsp } from './fake-esp.ts'
  *     pod 10.244.1.10 ── node 1 172.18.0.3 ──┐                 ┌── node 2 172.18.0.4 ── pod 10.244.2.10
  *                                             ├── bridge "wire" ┤
  *                     stranger 172.18.0.250 ──┘                 └── (the nodes' default route, too)
+ *
+ * Longer than other files: how nodes are made, brought to a plan and watched is read together.
  */
 const ROOT = new URL('../../..', import.meta.url).pathname
 const ENGINE = join(ROOT, 'engine/target/release/pellicle-engine')
@@ -353,11 +355,15 @@ export class SteeringCluster {
     return Number(new RegExp(`counter ${counter} \\{\\s*packets (\\d+)`).exec(text)?.[1] ?? 0)
   }
 
-  /** What tcpdump saw while `during` ran: its lines, and the bytes. On `br0` that is everything between the nodes. */
+  /**
+   * What tcpdump saw while `during` ran: its lines, and the bytes. On `br0` that is everything between the nodes. `more`:
+   * flags of tcpdump, such as `-s128` where so much comes that whole packets would not fit its buffer.
+   */
   async watch(
     where: string,
     device: string,
     during: () => unknown,
+    ...more: readonly string[]
   ): Promise<{ readonly lines: string; readonly marked: boolean }> {
     const file = join(this.#folder, `${randomBytes(4).toString('hex')}.pcap`)
     const child = spawn(
@@ -372,6 +378,7 @@ export class SteeringCluster {
         '-U',
         '-n',
         '--immediate-mode',
+        ...more,
         '-i',
         device,
         '-w',

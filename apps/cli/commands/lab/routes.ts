@@ -129,7 +129,7 @@ export const labRoutes: Record<string, Command<CliContext> | RouteMap<CliContext
   node: buildRouteMap({
     routes: {
       start: nodeCommand('start', 'Switch a stopped node on'),
-      stop: nodeCommand('stop', 'Shut a node down: its services first, in order'),
+      stop: nodeCommand('stop', 'Shut a node down: what runs in it is asked to end first'),
       kill: nodeCommand('kill', 'Cut a node off as a power cut would'),
     },
     docs: { brief: 'Switch nodes off and on' },

@@ -2,6 +2,8 @@
 
 mod control;
 pub mod counters;
+#[cfg(test)]
+mod hot_path;
 mod inbound;
 mod index;
 pub mod ipsec;

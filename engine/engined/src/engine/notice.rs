@@ -70,6 +70,12 @@ impl Notices {
         true
     }
 
+    /// Nobody else gets at the queue meanwhile.
+    #[cfg(test)]
+    pub fn hold(&self) -> impl Drop {
+        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     pub fn pop(&self) -> Option<Notice> {
         self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop_front()
     }

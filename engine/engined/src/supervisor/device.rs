@@ -3,6 +3,7 @@
 use super::child::Child;
 use super::erase::erase;
 use super::fault::Fault;
+use super::given::{ControlSocket, Queue};
 use super::kind::Kind;
 use super::options::Options;
 use super::paths::{listen, private_folder, random};
@@ -16,7 +17,6 @@ use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::Command;
 
 /// How long an engine may take to come to a barrier.
@@ -48,24 +48,6 @@ pub struct Device {
     pub gone: bool,
 }
 
-/// A TUN queue, and what it can do.
-pub struct Queue {
-    pub fd: OwnedFd,
-    pub offload: tun::Offload,
-    pub plain: bool,
-}
-
-/// A control socket that the keeper inherits instead of making it: it is there before the keeper, and outlives it.
-pub struct ControlSocket {
-    pub listener: OwnedFd,
-    /// Where it answers.
-    pub path: PathBuf,
-}
-
-pub fn folder(options: &Options, name: &str) -> PathBuf {
-    options.run_dir.join(name)
-}
-
 impl Device {
     /// Opens everything. What fails leaves nothing behind.
     pub fn open(settings: &Settings, options: &Options, up: bool) -> Result<Device, Fault> {
@@ -90,7 +72,7 @@ impl Device {
         let name = &settings.name;
         let (sockets, features, port) = open(settings.kind, settings.port, settings.mark)?;
         settings.port = port;
-        let folder = folder(options, name);
+        let folder = options.folder(name);
         let system = |what: &'static str| move |error: io::Error| Fault::system(what, &error);
         private_folder(&folder)?;
         let memory = memory::create(c"pellicle-state", settings.kind.size(options.max_peers))
@@ -395,7 +377,7 @@ impl Device {
             // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
             unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
         }
-        if let Err(error) = erase(&folder(options, &self.settings.name)) {
+        if let Err(error) = erase(&options.folder(&self.settings.name)) {
             say!(
                 "level=error device={} msg=\"files of the device, with its keys, are left behind\" error={:?}",
                 self.settings.name,

@@ -7,6 +7,7 @@ mod connection;
 mod device;
 mod erase;
 mod fault;
+mod given;
 mod handover;
 mod inherited;
 mod kind;

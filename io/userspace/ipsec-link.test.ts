@@ -170,6 +170,28 @@ test('an engine that is started again is told, one without room says what to do'
   }),
 )
 
+test('changes of address of which the first was cut short do not shut a peer out', LIMIT, () =>
+  withEngine(async ({ apply, engine }) => {
+    const at = (last: number) =>
+      peer(1, { receive: [K3, K4], send: K4, destination: requireIp(`192.0.2.${last}`, 'test') })
+    await apply(at(1))
+    engine().before = ({ op }) => {
+      if (op === 'removeAssociation') engine().restart()
+    }
+    await assert.rejects(apply(at(2)))
+    engine().before = () => undefined
+    engine().requests.splice(0)
+    await apply(at(3))
+    assert.deepEqual(
+      engine().requests.map(({ op }) => op),
+      [
+        ...['removeAssociation', 'removeAssociation', 'setReceiving', 'setReceiving', 'setSending'],
+        ...['removeAssociation', 'removeAssociation', 'removeAssociation'],
+      ],
+    )
+  }),
+)
+
 test('a memory that is lost in the middle gets no key that was derived under its predecessor', LIMIT, async () => {
   let lost = 0
   for (let at = 1, all = Number.POSITIVE_INFINITY; at <= all; at++) {

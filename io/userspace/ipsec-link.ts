@@ -100,7 +100,7 @@ export class IpsecLink {
     const state = await this.#engine.dump(this.#timeoutMs)
     this.#still(hello)
     const change = diffIpsec(wanted, state, { maxPeers: hello.maxPeers, udpPort: device.udpPort })
-    for (const requests of [change.receive, change.send, change.remove]) {
+    for (const requests of [change.makeRoom, change.receive, change.send, change.remove]) {
       this.#still(hello)
       await this.#askAll(requests, wanted, change.slots)
     }

@@ -111,7 +111,11 @@ export class FakeIpsecEngine {
     if (direction === 'out') {
       const former = this.#sending(peer)
       if (former !== undefined) this.#associations.delete(former)
-    } else if (this.#associations.has(id)) return 'done'
+    } else {
+      if (this.#associations.has(id)) return 'done'
+      const there = [...this.#associations.values()].filter((one) => one.direction === 'in' && one.peer === peer)
+      if (there.length >= 4) return 'full'
+    }
     const { algorithm, icv } = keys
     const encapsulation = request.op === 'setSending' ? request.encapsulation : 'udp'
     const counters = { sequence: 0n, packets: 0n, bytes: 0n }

@@ -44,6 +44,7 @@ import { FakeEsp } from './fake-esp.ts'
 const ROOT = new URL('../../..', import.meta.url).pathname
 const ENGINE = join(ROOT, 'engine/target/release/pellicle-engine')
 const FAKE_ESP = join(ROOT, 'test/scenarios/steering/fake-esp.py')
+const SPEAK = join(ROOT, 'test/scenarios/steering/speak.py')
 const KEEPER = `${process.execPath} ${join(ROOT, 'apps/keeper/main.ts')}`
 /** Stands in each ping's payload; 16 bytes are what `ping -p` takes. */
 const MARKER = 'PELLICLE-MARKER!'
@@ -240,6 +241,16 @@ export class SteeringCluster {
 
   run(where: string, command: string): string {
     return this.#run(where, command)
+  }
+
+  /** Words of speak.py: packets that nobody has asked for, with the marker in them. */
+  speak(where: string, words: string): void {
+    this.#run(where, `python3 ${SPEAK} ${words}`)
+  }
+
+  /** Of the namespace's network; a value may have several words. */
+  sysctl(where: string, name: string, value: string): void {
+    execFileSync('ip', ['netns', 'exec', this.path(where), 'sysctl', '-qw', `${name}=${value}`])
   }
 
   /** As another program on the node would. */

@@ -185,8 +185,14 @@ test('changes of address of which the first was cut short do not shut a peer out
     assert.deepEqual(
       engine().requests.map(({ op }) => op),
       [
-        ...['removeAssociation', 'removeAssociation', 'setReceiving', 'setReceiving', 'setSending'],
-        ...['removeAssociation', 'removeAssociation', 'removeAssociation'],
+        'removeAssociation',
+        'removeAssociation',
+        'setReceiving',
+        'setReceiving',
+        'setSending',
+        'removeAssociation',
+        'removeAssociation',
+        'removeAssociation',
       ],
     )
   }),

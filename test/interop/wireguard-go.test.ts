@@ -109,6 +109,7 @@ suite('with wireguard-go', { skip, concurrency: 1 }, () => {
     assert.ok((await lab.latestHandshake(lab.a)) > first)
     assert.ok(loss.lost <= overrun, `${loss.lost} lost`)
     assert.equal(loss.duplicates, 0)
+    if (overrun > loss.sent / 50) t.skip(`needs processors: full queues dropped ${overrun}`)
   })
 
   test('our engine and our keeper are killed: wireguard-go notices nothing', async (t) => {

@@ -197,7 +197,7 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
     ])
   })
 
-  test('a node that is shut down asks its services to end, and has its disk when it is started', async () => {
+  test('a node that is shut down asks its services to end first, and is off', async () => {
     const exec = async (...command: string[]): Promise<string> =>
       (await run(pellicle, ['lab', 'exec', '--name', name, 'worker2', '--', ...command])).stdout.trim()
     await exec('touch', '/root/kept')
@@ -214,7 +214,7 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
     )
   })
 
-  test('load gives running nodes the images that they lack, and one that was off at the next call', async () => {
+  test('load gives running nodes the images that they lack, and one that was off, with its disk, at the next call', async () => {
     const paths = labPaths(stateFolder(), name)
     const image = `localhost/pellicle-examples:${version()}`
     const images = ['ctr', '-n', 'k8s.io', 'images']

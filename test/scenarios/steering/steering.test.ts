@@ -103,9 +103,7 @@ test('pods leave as their node, so that the answer finds the way in clear', { sk
     assert.doesNotMatch(seen.lines, pod)
   }
   await cluster.be({ ...closed, config: { masquerade: { 4: false, 6: false } } })
-  for (const target of [NODE2, NODE2_6]) {
-    assert.equal(cluster.reach('p1', target), 3, `to nodes whatever is asked for outside: ${target}`)
-  }
+  for (const target of [NODE2, NODE2_6]) assert.equal(cluster.reach('p1', target), 3, 'to nodes in any case')
   assert.equal(cluster.ping('p1', STRANGER_6), 0)
   await cluster.be({ ...closed, without: withoutLines(/masquerade|daddr @nodes. meta.* snat/) })
   const earlier = cluster.dropped(1, 'would_leave_in_clear')

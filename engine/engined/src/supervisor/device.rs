@@ -128,6 +128,15 @@ impl Device {
         Ok(())
     }
 
+    /// Overwrites the keys of a memory that no engine works on any more.
+    pub fn wipe_keys(&mut self) {
+        if let Some(mapping) = self.locked.take() {
+            let (offset, length) = self.settings.kind.key_pages(self.max_peers);
+            // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
+            unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
+        }
+    }
+
     pub fn channel_fd(&self) -> RawFd {
         self.channel.as_ref().map_or(-1, |channel| channel.as_raw_fd())
     }
@@ -372,11 +381,7 @@ impl Device {
     pub fn remove(mut self, options: &Options) {
         self.stop_keeper();
         self.stop_engine();
-        if let Some(mapping) = self.locked.take() {
-            let (offset, length) = self.settings.kind.key_pages(self.max_peers);
-            // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
-            unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
-        }
+        self.wipe_keys();
         if let Err(error) = erase(&options.folder(&self.settings.name)) {
             say!(
                 "level=error device={} msg=\"files of the device, with its keys, are left behind\" error={:?}",

@@ -14,6 +14,7 @@ mod kind;
 mod operations;
 mod options;
 mod paths;
+mod renew;
 mod run;
 mod settings;
 mod signals;

@@ -2,6 +2,7 @@
 
 use super::device::Device;
 use super::fault::Fault;
+use super::renew::renew;
 use super::run::Supervisor;
 use super::settings::Settings;
 use serde_json::{Value, json};
@@ -38,12 +39,17 @@ pub fn carry_out(supervisor: &mut Supervisor, request: &Value) -> Result<Answer,
             }
             Ok(Answer::Now(json!({ "ok": true })))
         }
+        Some("device.renew") => {
+            let name = name()?;
+            renew(find(supervisor, name)?)?;
+            Ok(Answer::WhenReady(name.into()))
+        }
         Some("status") => Ok(Answer::Now(status(supervisor))),
         Some("handover") => Ok(Answer::HandOver),
         _ => Err(Fault::new(
             "request.unknown",
             "no such operation",
-            "device.add, device.listen, device.remove, status, handover",
+            "device.add, device.listen, device.remove, device.renew, status, handover",
         )),
     }
 }

@@ -40,6 +40,7 @@ class Cluster implements Registry {
   readonly nodes = new Map<string, CiliumNode>()
   readonly facts = new Map<string, NodeFacts>()
   readonly members: Member[] = []
+  #version = 1000
   encryption = false
   /** IPsec instead of WireGuard. */
   ipsec = false
@@ -53,12 +54,19 @@ class Cluster implements Registry {
   /** Of ConfigMap cilium-config, besides the encryption. */
   more: Readonly<Record<string, string>> = { 'pellicle-cluster-cidrs': '10.244.0.0/16' }
 
-  async announce(own: OwnAnnouncement, { podCidrs }: OwnsCidrs = { podCidrs: true }): Promise<void> {
+  async announce(own: OwnAnnouncement, { podCidrs }: OwnsCidrs = { podCidrs: true }): Promise<string> {
     if (this.away !== undefined) throw this.away
     const { ipam, ...spec } = announceNode(own).spec
     const kept = podCidrs ? ipam : this.nodes.get(own.name)?.spec.ipam
-    this.nodes.set(own.name, { ...announceNode(own), spec: { ...spec, ...(kept === undefined ? {} : { ipam: kept }) } })
+    const { metadata, ...rest } = announceNode(own)
+    const resourceVersion = String(++this.#version)
+    const said = { ...rest, metadata: { ...metadata, resourceVersion } }
+    this.nodes.set(own.name, { ...said, spec: { ...spec, ...(kept === undefined ? {} : { ipam: kept }) } })
     this.nudge()
+    return resourceVersion
+  }
+  get version(): string {
+    return String(this.#version)
   }
   /** What the operator would. */
   give(name: string, podCidr: string | undefined, error?: string): void {
@@ -188,6 +196,7 @@ async function join1(
     node,
     nodes: cluster.facts,
     ciliumNodes: [...cluster.nodes.values()],
+    version: cluster.version,
   })
   const agent = new Agent({
     nodeName: name,
@@ -295,6 +304,7 @@ test('a step is never taken on this node’s own word of one view and a peer’s
     announce: async (own) => {
       said = own
       if (own.announcement !== undefined) levels.push(formatAnnouncement(own.announcement))
+      return undefined
     },
     annotate: () => cluster.annotate(),
   }
@@ -550,7 +560,7 @@ test('ipsec: who says that it sends encrypted sends nothing in clear any more', 
       const routes = cluster.members.find(({ name }) => name === own.name)?.host.plans.at(-1)?.routes ?? []
       const left = routes.filter(({ device, type }) => type === 'unicast' && device === VXLAN_DEVICE)
       if ((own.announcement?.level ?? 0) >= 2) clear.set(own.name, [...(clear.get(own.name) ?? []), `${left.length}`])
-      await cluster.announce(own)
+      return await cluster.announce(own)
     },
     annotate: () => cluster.annotate(),
   }

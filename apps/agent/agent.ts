@@ -7,6 +7,7 @@ import type { Datapath } from '#core/datapath/datapath.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
 import type { OwnIpsec } from '#core/plan/snapshot.ts'
+import { parseReading } from '#core/transition/greeting.ts'
 import { type Announcement, CLEAR, sameAnnouncement } from '#core/transition/level.ts'
 import { firstAnnouncement, nextLevel, type Transition } from '#core/transition/next-level.ts'
 import { VERSION } from '#core/version/version.ts'
@@ -35,6 +36,8 @@ export interface ClusterView {
   readonly nodes: ReadonlyMap<string, NodeFacts> | undefined
   /** All, one's own included; undefined until the list is complete. */
   readonly ciliumNodes: readonly CiliumNode[] | undefined
+  /** Up to which `ciliumNodes` is complete: `metadata.resourceVersion` of the watch. */
+  readonly version?: string | undefined
 }
 
 export interface AgentDeps {
@@ -203,7 +206,7 @@ export class Agent {
   /** Everything a snapshot needs, or a sentence on what is not known yet. */
   async #gather(): Promise<Known | string> {
     const { state, host, endpoints, addresses } = this.#deps
-    const { config, node, nodes, ciliumNodes } = this.#deps.view()
+    const { config, node, nodes, ciliumNodes, version } = this.#deps.view()
     if (config === undefined) return 'the configuration has not been read yet'
     if (node === undefined) return `the API server has not told about Node ${this.#deps.nodeName} yet`
     if (nodes === undefined || ciliumNodes === undefined) return 'the API server has not told about the other nodes yet'
@@ -222,6 +225,7 @@ export class Agent {
       node,
       nodes,
       ciliumNodes,
+      version,
       endpoints: endpoints.all(),
       podCidrs,
       internalIps: perFamily(internalIps),
@@ -237,7 +241,7 @@ export class Agent {
 
   /** False: something is missing, and is told. */
   async #bringAbout(known: Known): Promise<boolean> {
-    const { config, mode, announcement } = known
+    const { config, mode, announcement, version } = known
     const apply = async (ipsec: OwnIpsec | undefined) => {
       const keys = { privateKey: this.#key?.privateKey, ipsecKeys: this.#ipsec.keys }
       await this.#network.apply(this.#view.snapshot({ ...known, ipsec }), keys)
@@ -258,10 +262,15 @@ export class Agent {
     }
     // each step changes what the next one is decided by; a few, and the others' words are looked at again
     for (let steps = 0; steps < MOST_STEPS; steps++) {
-      const ipsec = await this.#ipsec.decide(peers, () => ipsecSettings(ownSnapshot(known)), ownWords(known))
+      const settings = () => ipsecSettings(ownSnapshot(known))
+      const ipsec = await this.#ipsec.decide(peers, settings, ownWords(known), {
+        ciliumNodes: known.ciliumNodes,
+        version,
+      })
       if (typeof ipsec === 'string') return this.#wait(ipsec)
       await apply(ipsec)
-      if (!(await this.#ipsec.inForce(peers))) return true
+      const received = this.#network.applied?.plan.ipsec?.peers ?? []
+      if (!(await this.#ipsec.inForce(peers, received))) return true
     }
     this.#applyWorker.nudge()
     return true
@@ -294,7 +303,8 @@ export class Agent {
     if (applied === undefined || announcement === undefined) {
       // with cluster-pool it is by its CiliumNode that the operator knows a node
       if (ownsCidrs.podCidrs || ciliumNodes === undefined || ofName(ciliumNodes, node.name) !== undefined) return
-      return await registry.announce(requestPodCidrs(node, this.#deps.bootId), ownsCidrs)
+      await registry.announce(requestPodCidrs(node, this.#deps.bootId), ownsCidrs)
+      return
     }
     const { self } = applied.snapshot
     // a step that is decided but not yet in force is not told
@@ -315,9 +325,18 @@ export class Agent {
       },
     }
     const actual = ofName(ciliumNodes ?? [], node.name)
+    let { resourceVersion } = actual?.metadata ?? {}
+    const reading = this.#ipsec.reading
+    // how far it has read changes with each event: it is written with other things, or when somebody waits for it
+    let ipsecRead = parseReading(actual?.metadata.annotations?.[ANNOTATION.ipsecRead])
+    if (ipsecRead === undefined || reading.isNews) ipsecRead = reading.now
+    if (words === undefined) ipsecRead = undefined
     if (words !== undefined) this.#ipsec.tell(words)
-    if (!saysAll(actual, own, ownsCidrs)) await registry.announce(own, ownsCidrs)
-    if (words !== undefined && this.#ipsec.told(words)) this.#applyWorker.nudge()
+    if (!saysAll(actual, { ...own, ipsecRead }, ownsCidrs)) {
+      if (words !== undefined) ipsecRead = reading.now
+      resourceVersion = await registry.announce({ ...own, ipsecRead }, ownsCidrs)
+    }
+    if (words !== undefined && this.#ipsec.told(words, ipsecRead, resourceVersion)) this.#applyWorker.nudge()
 
     const wanted = config.encryption !== 'none'
     this.#transition = nextLevel({

@@ -1,10 +1,20 @@
+import type { CiliumNode } from '#core/api/cilium-node.ts'
 import { parseForced } from '#core/api/ipsec-secrets.ts'
-import type { Datapath, IpsecSettings } from '#core/datapath/datapath.ts'
+import type { Datapath, IpsecPeer, IpsecSettings } from '#core/datapath/datapath.ts'
 import { describeFault } from '#core/fault/fault.ts'
 import { type IpsecKey, type KeyFingerprint, type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import { supportedInUserspace } from '#core/ipsec/userspace.ts'
 import { formatIpsecWords, type IpsecWords } from '#core/ipsec/words.ts'
 import type { OwnIpsec, Peer } from '#core/plan/snapshot.ts'
+import {
+  Greeting,
+  type Look,
+  parseReading,
+  parseVersion,
+  READING_ANNOTATION,
+  type Reading,
+  type Stranger,
+} from '#core/transition/greeting.ts'
 import { type Quiet, type Rotation, type RotationView, rotate, type UnusableKey } from '#core/transition/rotation.ts'
 import type { RotationProblem } from '#core/transition/rotation-status.ts'
 import type { KeyReading } from './key-source.ts'
@@ -12,6 +22,7 @@ import type { NodeStateStore } from './node-state.ts'
 import { REAL_TIMERS, type Timers } from './worker.ts'
 
 export interface IpsecPartDeps {
+  readonly nodeName: string
   readonly datapath: Datapath
   readonly state: NodeStateStore
   readonly timers?: Timers
@@ -19,6 +30,20 @@ export interface IpsecPartDeps {
   now(): number
   /** Asks for another run of the loop. */
   wake(): void
+}
+
+/** As the watch shows it: what a decision is made of. */
+export interface SeenNodes {
+  /** All, one's own included. */
+  readonly ciliumNodes: readonly CiliumNode[]
+  /** `metadata.resourceVersion` up to which that is complete. */
+  readonly version: string | undefined
+}
+
+/** What its own CiliumNode says. */
+export interface SaidBefore {
+  readonly bootId: string | undefined
+  readonly words: IpsecWords | undefined
 }
 
 /** For status. */
@@ -47,16 +72,20 @@ export class IpsecPart {
   #last: Rotation | undefined
   #since: number | undefined
   #callOff: (() => void) | undefined
-  readonly #met = new Map<string, { readonly bootId: string | undefined; readonly at: number }>()
-  /** Since when others can know this node, by the clock of `#met`. */
-  #toldAt: number | undefined
-  /** The first look of an agent that finds the device as it had left it. */
-  #isAdopting = false
+  #greeting: Greeting
+  #look: Look | undefined
+  #seen: SeenNodes = { ciliumNodes: [], version: undefined }
+  /** Boot ids by which the datapath receives from nodes. */
+  #receivedFrom: ReadonlyMap<string, string> = new Map()
+  /** Nodes that something has come from. */
+  #heard: ReadonlySet<string> = new Set()
+  #reading: Reading | undefined
   /** The device is to be asked for its boot id again. */
   #isStale = true
 
   constructor(deps: IpsecPartDeps) {
     this.#deps = deps
+    this.#greeting = new Greeting(deps.nodeName)
   }
 
   /** Those that {@link OwnIpsec} refers to. */
@@ -73,6 +102,11 @@ export class IpsecPart {
   /** What is to be said now; undefined: nothing may be said yet. */
   get words(): IpsecWords | undefined {
     return this.#last?.step === 'apply' ? this.#said.at(-1) : this.#last?.words
+  }
+
+  /** Up to where this node receives from all others; `isNews`: somebody waits for it to be said. */
+  get reading(): { readonly now: Reading | undefined; readonly isNews: boolean } {
+    return { now: this.#reading, isNews: this.#look?.sayAgain === true }
   }
 
   /** Something may have changed behind our back. */
@@ -102,7 +136,8 @@ export class IpsecPart {
   async decide(
     peers: readonly Peer[],
     settings: () => IpsecSettings,
-    saidBefore: { readonly bootId: string | undefined; readonly words: IpsecWords | undefined },
+    saidBefore: SaidBefore,
+    seen: SeenNodes,
   ): Promise<OwnIpsec | string> {
     const missing = this.missing()
     if (missing !== undefined) return missing
@@ -113,14 +148,15 @@ export class IpsecPart {
         this.#begin(bootId)
         if (first && saidBefore.bootId === bootId && saidBefore.words !== undefined) {
           this.#said = [saidBefore.words]
-          this.#toldAt = Number.NEGATIVE_INFINITY
-          this.#isAdopting = true
+          const own = seen.ciliumNodes.find(({ metadata }) => metadata.name === this.#deps.nodeName)?.metadata
+          this.#greeting.adopt(parseVersion(own?.resourceVersion), readingOf(own))
         }
       }
     }
     this.#learn()
+    this.#seen = seen
+    await this.#hear(settings, peers)
     const rotation = this.#rotate(peers)
-    this.#isAdopting = false
     return {
       bootId: this.#bootId as string,
       receive: rotation.receive,
@@ -129,10 +165,16 @@ export class IpsecPart {
     }
   }
 
-  /** The datapath has acknowledged what was decided. True: there is more to apply at once. */
-  async inForce(peers: readonly Peer[]): Promise<boolean> {
+  /** The datapath has acknowledged what was decided, with those peers. True: there is more to apply at once. */
+  async inForce(peers: readonly Peer[], applied: readonly Pick<IpsecPeer, 'node' | 'bootId'>[]): Promise<boolean> {
     const last = this.#last
     if (last === undefined) return false
+    this.#receivedFrom = new Map(applied.map(({ node, bootId }) => [node, bootId]))
+    const version = parseVersion(this.#seen.version)
+    const without = peers
+      .filter((peer) => peer.ipsec !== undefined && !this.#receivesFrom(peer))
+      .map(({ name }) => name)
+    this.#reading = version === undefined ? undefined : { version, without: without.sort() }
     const gone = (this.#installed ?? []).filter((key) => !has(last.receive, key))
     this.#installed = last.receive
     this.#sending = last.send
@@ -147,10 +189,13 @@ export class IpsecPart {
     if (last === undefined || formatIpsecWords(last) !== formatIpsecWords(words)) this.#said = [...this.#said, words]
   }
 
-  /** They were written, or stand there already. True: that is news, which a next step may follow from. */
-  told(words: IpsecWords): boolean {
-    const news = this.#toldAt === undefined || this.#said.length !== 1 || this.#last?.step !== 'wait'
-    this.#toldAt ??= performance.now()
+  /**
+   * They were written, with that reading, or stand there already; `version`: of the CiliumNode by then. True: that is news,
+   * which a next step may follow from.
+   */
+  told(words: IpsecWords, reading: Reading | undefined, version: string | undefined): boolean {
+    const news = !this.#greeting.isTold || this.#said.length !== 1 || this.#last?.step !== 'wait'
+    this.#greeting.told(performance.now(), parseVersion(version), reading)
     this.#said = [words]
     return news
   }
@@ -174,8 +219,11 @@ export class IpsecPart {
     this.#installed = undefined
     this.#sending = new Map()
     this.#quiet = undefined
-    this.#met.clear()
-    this.#toldAt = undefined
+    this.#greeting = new Greeting(this.#deps.nodeName)
+    this.#look = undefined
+    this.#receivedFrom = new Map()
+    this.#heard = new Set()
+    this.#reading = undefined
     this.#last = undefined
     this.#since = undefined
     this.#isStale = bootId === undefined
@@ -197,8 +245,10 @@ export class IpsecPart {
   #rotate(peers: readonly Peer[]): Rotation {
     const reading = this.#deps.ipsecKeys()
     const now = performance.now()
-    const names = new Set(peers.map(({ name }) => name))
-    for (const name of this.#met.keys()) if (!names.has(name)) this.#met.delete(name)
+    // a CiliumNode without its Node is gone from the cluster
+    const there = peers.filter(({ granted }) => granted !== undefined)
+    const look = this.#greeting.look(this.#strangers(there), this.#reading, now)
+    this.#look = look
     const view: RotationView = {
       sources: {
         kept: reading.kept.map(refOf),
@@ -216,10 +266,11 @@ export class IpsecPart {
         installed: this.#installed,
         sending: this.#sending,
       },
-      // a CiliumNode without its Node is gone from the cluster
-      peers: peers
-        .filter(({ granted }) => granted !== undefined)
-        .map((peer) => ({ name: peer.name, words: peer.ipsec, isNew: this.#isNew(peer, now) })),
+      peers: there.map(({ name, ipsec }) => ({
+        name,
+        words: ipsec,
+        isNew: ipsec !== undefined && !look.known.has(name),
+      })),
       forced: parseForced(reading.forced, reading.kept.at(-1)),
       now,
       quiet: this.#quiet,
@@ -230,8 +281,9 @@ export class IpsecPart {
     this.#since = rotation.phase === 'rotating' ? (this.#since ?? this.#deps.now()) : undefined
     this.#callOff?.()
     this.#callOff = undefined
-    const greetAt = [...this.#met.values()].map(({ at }) => this.#greetAt(at)).filter((at) => at > now)
-    const wakeAt = Math.min(rotation.wakeAt ?? Number.POSITIVE_INFINITY, ...greetAt)
+    // nobody tells when something comes from a peer
+    const greetAt = look.wakeAt === undefined ? Number.POSITIVE_INFINITY : Math.min(look.wakeAt, now + HEARD_PERIOD)
+    const wakeAt = Math.min(rotation.wakeAt ?? Number.POSITIVE_INFINITY, greetAt)
     if (wakeAt !== Number.POSITIVE_INFINITY) {
       const ms = Math.max(0, Math.ceil(wakeAt - now))
       this.#callOff = (this.#deps.timers ?? REAL_TIMERS).after(ms, () => this.#deps.wake())
@@ -239,23 +291,37 @@ export class IpsecPart {
     return rotation
   }
 
-  /**
-   * A node that is new to this one, or to which this one is new, may not know it yet, and would count what it is greeted by
-   * as an error. Receiving from it waits for nothing.
-   */
-  #isNew({ name, bootId, ipsec }: Peer, now: number): boolean {
-    if (ipsec === undefined) return false
-    const met = this.#met.get(name)
-    if (met !== undefined && met.bootId === bootId) return now < this.#greetAt(met.at)
-    // one that was there before this agent is no stranger to the device
-    const at = this.#isAdopting ? Number.NEGATIVE_INFINITY : now
-    this.#met.set(name, { bootId, at })
-    return !this.#isAdopting
+  /** Others that have said words; of those that are known already no more than that. */
+  #strangers(peers: readonly Peer[]): Stranger[] {
+    const said = peers.filter(({ ipsec }) => ipsec !== undefined)
+    const isAnyNew = said.some((peer) => !this.#greeting.isKnown(peer))
+    const objects = new Map(isAnyNew ? this.#seen.ciliumNodes.map((node) => [node.metadata.name, node.metadata]) : [])
+    return said.map((peer) => {
+      const metadata = objects.get(peer.name)
+      return {
+        name: peer.name,
+        bootId: peer.bootId,
+        version: parseVersion(metadata?.resourceVersion),
+        reading: readingOf(metadata),
+        heard: this.#heard.has(peer.name) && this.#receivesFrom(peer),
+      }
+    })
   }
 
-  /** Never, before anything was said: that is what wakes then. */
-  #greetAt(met: number): number {
-    return this.#toldAt === undefined ? Number.POSITIVE_INFINITY : Math.max(met, this.#toldAt) + GREETING_MS
+  /** Asked only while somebody is waited for: what has come is told for each boot id by which it is received. */
+  async #hear(settings: () => IpsecSettings, peers: readonly Peer[]): Promise<void> {
+    this.#heard = new Set()
+    if (!this.#greeting.isWaiting(peers.filter(({ ipsec }) => ipsec !== undefined))) return
+    try {
+      const state = await this.#deps.datapath.observeIpsec(settings().name)
+      this.#heard = new Set(state?.peers.flatMap(({ node, heard }) => (heard && node !== undefined ? [node] : [])))
+    } catch {
+      // what is applied next tells why
+    }
+  }
+
+  #receivesFrom({ name, bootId }: Peer): boolean {
+    return bootId !== undefined && this.#receivedFrom.get(name) === bootId
   }
 
   /** Where no operator remembers it for all, this node does for itself. */
@@ -270,8 +336,12 @@ export class IpsecPart {
 }
 
 const MOST_RETIRED = 1000
-/** From when both have said their words until the other is sent to first: in that time it has usually seen ours. */
-const GREETING_MS = 1000
+/** Milliseconds between two looks whether something has come from a node that is new. */
+const HEARD_PERIOD = 100
+
+function readingOf(metadata: CiliumNode['metadata'] | undefined): Reading | undefined {
+  return parseReading(metadata?.annotations?.[READING_ANNOTATION])
+}
 
 function distinct({ receive, send }: Rotation): readonly KeyRef[] {
   const used = [...send.values()]

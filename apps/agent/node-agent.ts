@@ -205,6 +205,7 @@ export class NodeAgent {
         node: this.#ownFacts(),
         nodes: this.#nodes.nodes,
         ciliumNodes: this.#ciliumNodes.health().synced ? this.#ciliumNodes.list() : undefined,
+        version: this.#ciliumNodes.health().resourceVersion,
       }),
       loadKey: () => loadOwnKey(paths.keyFile),
       ipsecKeys: () => this.#keys.reading,
@@ -347,6 +348,7 @@ export class NodeAgent {
             ? {
                 [ANNOTATION.publicKey]: undefined,
                 [ANNOTATION.ipsecKeys]: undefined,
+                [ANNOTATION.ipsecRead]: undefined,
                 [ANNOTATION.level]: undefined,
                 [ANNOTATION.mode]: undefined,
                 [ANNOTATION.nodeEncryption]: undefined,

@@ -18,8 +18,8 @@ export interface OwnsCidrs {
 
 /** The cluster, as far as this node writes to it: its own CiliumNode. */
 export interface Registry {
-  /** The whole of what this node says; what it said before and says no more goes. */
-  announce(own: OwnAnnouncement, owns: OwnsCidrs): Promise<void>
+  /** The whole of what this node says; what it said before and says no more goes. Resolves to the object's version by then. */
+  announce(own: OwnAnnouncement, owns: OwnsCidrs): Promise<string | undefined>
   /** Sets or (undefined) removes annotations that this node shares with others. */
   annotate(name: string, annotations: Readonly<Record<string, string | undefined>>): Promise<void>
 }
@@ -31,11 +31,12 @@ export class KubeRegistry implements Registry {
     this.#client = client
   }
 
-  async announce(own: OwnAnnouncement, { podCidrs }: OwnsCidrs): Promise<void> {
+  async announce(own: OwnAnnouncement, { podCidrs }: OwnsCidrs): Promise<string | undefined> {
     const { ipam, ...spec } = announceNode(own).spec
     const object: CiliumNode = { ...announceNode(own), spec: podCidrs ? { ...spec, ipam } : spec }
     // forced: nobody but this agent may say these fields (a ValidatingAdmissionPolicy holds it for agents)
-    await this.#client.apply(CILIUM_NODES, object, { fieldManager: FIELD_MANAGER, force: true })
+    const options = { fieldManager: FIELD_MANAGER, force: true }
+    return (await this.#client.apply(CILIUM_NODES, object, options)).metadata.resourceVersion
   }
 
   async annotate(name: string, annotations: Readonly<Record<string, string | undefined>>): Promise<void> {
@@ -57,6 +58,7 @@ export function saysAll(actual: CiliumNode | undefined, own: OwnAnnouncement, ow
     said.keyId === own.keyId &&
     said.annotations[ANNOTATION.publicKey] === own.publicKey &&
     said.annotations[ANNOTATION.ipsecKeys] === annotations[ANNOTATION.ipsecKeys] &&
+    said.annotations[ANNOTATION.ipsecRead] === annotations[ANNOTATION.ipsecRead] &&
     said.annotations[ANNOTATION.mode] === annotations[ANNOTATION.mode] &&
     Object.entries(annotations).every(([name, value]) => said.annotations[name] === value)
   )

@@ -35,6 +35,8 @@ export interface Known {
   readonly publicKey: PublicKey | undefined
   /** Undefined: this node has no IPsec. */
   readonly ipsec: OwnIpsec | undefined
+  /** {@link ClusterView.version} */
+  readonly version?: string | undefined
   /** How this node encrypts; undefined: it does not, and is not asked to. */
   readonly mode: EncryptionMode | undefined
   /** What `mode` follows from. */

@@ -4,6 +4,7 @@ import { fail, ok, type Result } from '#core/fault/result.ts'
 import { type Ip, parseIp } from '#core/ip/address.ts'
 import { type Cidr, parseCidr } from '#core/ip/cidr.ts'
 import { formatIpsecWords, type IpsecWords, parseIpsecWords } from '#core/ipsec/words.ts'
+import { formatReading, type Reading } from '#core/transition/greeting.ts'
 import { type Announcement, formatAnnouncement, parseAnnouncement } from '#core/transition/level.ts'
 import { formatMode, type ModeWords, parseMode, settledIn } from '#core/transition/mode.ts'
 import { type PublicKey, parsePublicKey } from '#core/wireguard/key.ts'
@@ -239,6 +240,8 @@ export interface OwnAnnouncement {
   readonly publicKey: PublicKey | undefined
   /** Undefined: nothing is said of IPsec keys. */
   readonly ipsec?: IpsecWords | undefined
+  /** Undefined: nothing is said. */
+  readonly ipsecRead?: Reading | undefined
   /** 0 is published as absent, as Cilium does. */
   readonly keyId: number
   readonly announcement: Announcement | undefined
@@ -263,6 +266,7 @@ export function announceNode(own: OwnAnnouncement): CiliumNode {
         ...own.annotations,
         ...(own.publicKey === undefined ? {} : { [ANNOTATION.publicKey]: own.publicKey }),
         ...(own.ipsec === undefined ? {} : { [ANNOTATION.ipsecKeys]: formatIpsecWords(own.ipsec) }),
+        ...(own.ipsecRead === undefined ? {} : { [ANNOTATION.ipsecRead]: formatReading(own.ipsecRead) }),
         ...(own.encryptsHosts === undefined ? {} : { [ANNOTATION.nodeEncryption]: own.encryptsHosts ? 'on' : 'off' }),
         ...(own.announcement === undefined ? {} : { [ANNOTATION.level]: formatAnnouncement(own.announcement) }),
         ...(own.mode === undefined ? {} : { [ANNOTATION.mode]: formatMode(own.mode) }),

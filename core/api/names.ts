@@ -1,4 +1,5 @@
 import { IPSEC_WORDS_ANNOTATION } from '#core/ipsec/words.ts'
+import { READING_ANNOTATION } from '#core/transition/greeting.ts'
 import { LEVEL_ANNOTATION } from '#core/transition/level.ts'
 import { MODE_ANNOTATION } from '#core/transition/mode.ts'
 
@@ -30,6 +31,8 @@ export const ANNOTATION = {
   nodeEncryption: 'pellicle.io/node-encryption',
   /** On CiliumNode, written by its agent: what it says of its IPsec keys. */
   ipsecKeys: IPSEC_WORDS_ANNOTATION,
+  /** On CiliumNode, written by its agent beside {@link ipsecKeys}: up to where it receives from all others. */
+  ipsecRead: READING_ANNOTATION,
   /** On CiliumNode: `requested` (written by the CLI's uninstall), then `done` or `failed: WHY` (written by the agent). */
   cleanup: 'pellicle.io/cleanup',
   /**

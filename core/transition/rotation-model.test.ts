@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { hasKey, type KeyFingerprint, type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import { nextKeyId } from '#core/ipsec/new-key-text.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
+import { Greeting, type Look, type Reading, type Stranger } from './greeting.ts'
 import { FLIGHT_TIME, type Quiet, type Rotation, type RotationPeer, type RotationView, rotate } from './rotation.ts'
 import { type Kept, keepTexts } from './rotation-operator.ts'
 
@@ -24,10 +25,14 @@ class Cluster {
     ['config', ['on']],
   ])
   readonly nodes: Node[]
+  /** What the one store had counted to when each was written. */
+  readonly #versions = new Map<string, number[]>()
+  #version = 0
   readonly operatorSees = new Map<string, number>()
   /** What it was started with. */
   operatorWants = true
   readonly #operatorSleeps: boolean
+  readonly #isHasty: boolean
   readonly used: KeyRef[] = []
   /** When a packet by this key last left from one to the other: `FROM TO KEY`. */
   readonly lastSent = new Map<string, number>()
@@ -43,10 +48,13 @@ class Cluster {
     this.regress = kind.regress ?? false
     this.isDirect = kind.isDirect ?? false
     this.#operatorSleeps = kind.operatorSleeps ?? false
+    this.#isHasty = kind.isHasty ?? false
     this.patch(firstId)
     this.nodes = Array.from({ length: SIZE }, (_, i) => newNode(String(i)))
     for (let i = 0; i < joined; i++) this.boot(i)
-    this.settle(6)
+    this.settle(8)
+    const why = this.nodes.flatMap(({ look }) => [...look.known.values()])
+    assert.ok(!why.includes('waited'), 'nodes that begin together wait for each other')
     this.checkEnd()
   }
 
@@ -96,11 +104,38 @@ class Cluster {
     return this.history(object)[(node.sees.get(object) ?? 0) - 1]
   }
 
-  peersOf(node: Node): (RotationPeer & { readonly boot: number })[] {
+  peersOf(node: Node): (RotationPeer & Pick<Published, 'boot' | 'reading'>)[] {
     return this.nodes.flatMap(({ name }) => {
       const it = name === node.name ? undefined : (this.seen(node, `node/${name}`) as Published | 'gone' | undefined)
-      return it === undefined || it === 'gone' ? [] : [{ name, words: it.words, boot: it.boot }]
+      if (it === undefined || it === 'gone') return []
+      return [{ name, ...it, isNew: it.words !== undefined && !node.look.known.has(name) }]
     })
+  }
+
+  #write(node: Node, what: Published | 'gone'): bigint {
+    const object = `node/${node.name}`
+    this.history<Published | 'gone'>(object).push(what)
+    const versions = this.#versions.get(object) ?? []
+    this.#versions.set(object, [...versions, ++this.#version])
+    return BigInt(this.#version)
+  }
+
+  /** Up to where it has seen all nodes' words. */
+  #readBy(node: Node): bigint {
+    const missing = [...this.#versions].flatMap(([object, versions]) => versions[node.sees.get(object) ?? 0] ?? [])
+    return BigInt(Math.min(this.#version, ...missing.map((version) => version - 1)))
+  }
+
+  /** As the agent does before each decision. */
+  #greet(node: Node): void {
+    const strangers = this.peersOf(node).flatMap(({ name, words, boot, reading }): Stranger[] => {
+      const version = this.#versions.get(`node/${name}`)?.[(node.sees.get(`node/${name}`) ?? 0) - 1]
+      const heard = node.heard.has(name) && node.slots.get(name) === boot
+      if (words === undefined) return []
+      const read = this.#isHasty ? { version: BigInt(this.#version), without: [] } : reading
+      return [{ name, bootId: String(boot), version: BigInt(version ?? 0), reading: read, heard }]
+    })
+    node.look = node.greeting.look(strangers, node.reading, this.now)
   }
 
   viewOf(node: Node): RotationView {
@@ -138,12 +173,13 @@ class Cluster {
       next()
       return true
     }
+    this.#greet(node)
     const result = this.#decide(this.viewOf(node))
     node.quiet = result.quiet
     const peers = this.peersOf(node)
     const isKnown = peers.length === node.slots.size && peers.every(({ name, boot }) => node.slots.get(name) === boot)
     if (result.step === 'apply' || !isKnown) this.#apply(node, result, peers)
-    else if (result.step === 'publish') this.#publish(node, result.words)
+    else if (result.step === 'publish' || node.look.sayAgain || node.isUnanswered) this.#publish(node, result.words)
     return node.steps.length > 0
   }
 
@@ -163,7 +199,7 @@ class Cluster {
   #tellOff(node: Node): boolean {
     const last = this.latest(`node/${node.name}`) as Published | 'gone' | undefined
     if (last === 'gone' || last?.words === undefined || node.isCut) return false
-    this.history<Published>(`node/${node.name}`).push({ boot: node.boot, words: undefined })
+    this.#write(node, { boot: node.boot, words: undefined, reading: undefined })
     return true
   }
 
@@ -189,8 +225,10 @@ class Cluster {
     node.steps.push(() => {
       for (const key of node.installed.filter((each) => !hasKey(receive, each))) this.#remove(node, key)
     })
+    const read = this.#readBy(node)
     node.steps.push(() => {
       node.reported = { installed: receive, sending: new Map(send) }
+      node.reading = { version: read, without: [] }
     })
   }
 
@@ -199,11 +237,23 @@ class Cluster {
     if (key === undefined) node.inForce.delete(name)
     else node.inForce.set(name, key)
     if (sameKey(before, key)) return
+    if (before === undefined && key !== undefined) this.#checkFirst(node, name, key)
     const to = this.nodes[Number(name)]!
     if (before !== undefined && this.#flows(node, to)) {
       this.lastSent.set(`${node.name} ${name} ${before.fingerprint}`, this.now)
       if (key === undefined && !this.regress) assert.ok(this.excused.has(name), `${node.name} stops sending to ${name}`)
     }
+  }
+
+  /** It is not sent to before it has the association, unless nobody could know. */
+  #checkFirst(node: Node, name: string, key: KeyRef): void {
+    const to = this.nodes[Number(name)]!
+    const why = node.look.known.get(name)
+    if (why === 'here before' || why === 'waited' || this.excused.has(name)) return
+    // which is not known yet here
+    if (!to.isUp || !to.isOn || to.boot !== node.slots.get(name)) return
+    const isThere = to.slots.get(node.name) === node.boot && hasKey(to.installed, key)
+    assert.ok(isThere, `${node.name} greets ${name} too early, since ${why}`)
   }
 
   #remove(node: Node, key: KeyRef): void {
@@ -223,11 +273,17 @@ class Cluster {
 
   #publish(node: Node, words: IpsecWords): void {
     node.said = [...node.said, words]
-    const { boot } = node
+    const { boot, reading } = node
+    node.isUnanswered = true
     node.steps.push(() => {
       if (node.isCut) return // no answer: nobody knows whether it was written
-      this.history<Published>(`node/${node.name}`).push({ boot, words })
-      if (!node.isDeaf) node.steps.push(() => (node.said = [words]))
+      const version = this.#write(node, { boot, words, reading })
+      if (node.isDeaf) return
+      node.steps.push(() => {
+        node.said = [words]
+        node.isUnanswered = false
+        node.greeting.told(this.now, version, reading)
+      })
     })
   }
 
@@ -260,7 +316,14 @@ class Cluster {
       sees: fresh.sees,
       isCut: false,
       isDeaf: false,
+      greeting: fresh.greeting,
+      look: fresh.look,
+      reading: undefined,
+      isUnanswered: false,
     })
+    if (last !== undefined && last !== 'gone' && own.length > 0) {
+      node.greeting.adopt(BigInt(this.#versions.get(`node/${node.name}`)?.at(-1) ?? 0), last.reading)
+    }
     this.#list(node, this.regress ? age : 0)
   }
 
@@ -287,7 +350,7 @@ class Cluster {
     const node = this.nodes[i]!
     if (this.latest(`node/${node.name}`) === undefined) return
     node.isUp = false
-    this.history<unknown>(`node/${node.name}`).push('gone')
+    this.#write(node, 'gone')
   }
 
   deliver(i: number, object: string): void {
@@ -436,12 +499,15 @@ interface Kind {
   readonly isDirect?: boolean
   /** While IPsec is off. */
   readonly operatorSleeps?: boolean
+  /** It takes it that each has read what it says itself. */
+  readonly isHasty?: boolean
 }
 
 interface Published {
   readonly boot: number
   /** Undefined: IPsec is off there. */
   readonly words: IpsecWords | undefined
+  readonly reading: Reading | undefined
 }
 
 interface Node {
@@ -462,6 +528,10 @@ interface Node {
   known: KeyRef[]
   reported: { installed: readonly KeyRef[] | undefined; sending: ReadonlyMap<string, KeyRef> }
   quiet: Quiet | undefined
+  greeting: Greeting
+  look: Look
+  reading: Reading | undefined
+  isUnanswered: boolean
   steps: (() => void)[]
   /** Neither reads nor writes arrive; writes arrive and their answers do not. */
   isCut: boolean
@@ -484,6 +554,10 @@ function newNode(name: string): Node {
     known: [],
     reported: { installed: undefined, sending: new Map() },
     quiet: undefined,
+    greeting: new Greeting(name),
+    look: { known: new Map(), sayAgain: false, wakeAt: undefined },
+    reading: undefined,
+    isUnanswered: false,
     steps: [],
     isCut: false,
     isDeaf: false,
@@ -720,10 +794,17 @@ test('the search finds what a rotation without these rules loses', () => {
   for (const [name, decide] of Object.entries(mutants)) {
     assert.throws(
       () => search(1200, { decide }, true),
-      (error: Error) => /sends by|just now|receives again|stops sending/.test((error.cause as Error).message),
+      (error: Error) => /sends by|just now|receives again|stops sending|too early/.test((error.cause as Error).message),
       name,
     )
   }
+})
+
+test('the search finds a node that greets another before that can know it', () => {
+  assert.throws(
+    () => search(50, { isHasty: true }, true),
+    (error: Error) => /greets . too early/.test((error.cause as Error).message),
+  )
 })
 
 function sameWords(a: IpsecWords, b: IpsecWords | undefined): boolean {

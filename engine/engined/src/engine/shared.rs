@@ -162,6 +162,29 @@ impl Shared {
         }
     }
 
+    /// The session slot that a receiver index leads to. Of the control thread, as all that follows.
+    pub fn indexed(&self, local: u32) -> Option<usize> {
+        // SAFETY: the control thread is the index's one writer.
+        unsafe { self.tables.look(|index| index.get(local)) }
+    }
+
+    /// Every later packet finds the session in this slot, which one of its peer's places holds.
+    pub fn index_session(&self, slot: usize) {
+        let local = self.state.sessions()[slot].local.load(Relaxed);
+        // SAFETY: as above.
+        let done = unsafe { self.tables.look(|index| index.get(local) == Some(slot) || index.set(local, slot)) };
+        if !done {
+            self.rebuild_index();
+        }
+    }
+
+    /// No later packet finds it; `synchronise` for those that may have found it already.
+    pub fn unindex_session(&self, slot: usize) {
+        let local = self.state.sessions()[slot].local.load(Relaxed);
+        // SAFETY: as above.
+        unsafe { self.tables.look(|index| index.remove(local, slot)) };
+    }
+
     pub fn rebuild_index(&self) {
         let mut found = Vec::new();
         for (number, peer) in self.state.peers().iter().enumerate() {

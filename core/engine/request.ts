@@ -98,7 +98,7 @@ export const MAX_PREFIXES = 50_000
 
 /** The whole frame, length included. */
 export function encodeRequest(id: number, request: EngineRequest): Uint8Array<ArrayBuffer> {
-  const writer = new Writer(128).u32le(0).u8(TYPES[request.op]).u32le(id)
+  const writer = new Writer(256).u32le(0).u8(TYPES[request.op]).u32le(id)
   switch (request.op) {
     case 'setPeer':
       writer.u32le(request.peer).put(publicKeyBytes(request.publicKey))

@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::kind::Kind;
 use super::options::Options;
 use super::paths::{listen, private_folder, random};
-use super::settings::Settings;
+use super::settings::{Settings, usable};
 use super::sockets::{Features, Link, Sockets, bind, forbid_fragments, open, open_link};
 use crate::channel;
 use crate::engine::start::CHANNEL;
@@ -16,11 +16,16 @@ use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// How long an engine may take to come to a barrier.
 const PATIENCE: u32 = 2000;
+/// The file of a device whose memory is kept.
+const MEMORY: &str = "memory";
+/// How many times 10 ms we wait for the engine of a supervisor that was killed.
+const LEAVING: u32 = 100;
 /// Where the control socket lies in a keeper that inherits it.
 const KEEPER_CONTROL: RawFd = 3;
 
@@ -31,6 +36,8 @@ pub struct Device {
     /// Not handed over: nothing waits in it.
     link: Option<Link>,
     pub memory: OwnedFd,
+    /// Memory and TUN device outlive even this process: whoever is started next goes on with them.
+    pub kept: bool,
     /// Of that, with the keys kept out of swap.
     locked: Option<Mapping>,
     pub listener: OwnedFd,
@@ -66,10 +73,65 @@ pub fn folder(options: &Options, name: &str) -> PathBuf {
     options.run_dir.join(name)
 }
 
+/// The memory at `keep`, if there may be such a file, with what a killed supervisor has left in it; else new memory. Whether
+/// it is kept.
+fn memory(kind: Kind, max_peers: u32, keep: Option<&Path>, instance: [u8; 16]) -> io::Result<(OwnedFd, bool)> {
+    let size = kind.size(max_peers);
+    let kept = keep.and_then(|path| match memory::keep(path, size) {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+            let (path, error) = (path.display(), error.to_string());
+            say!("level=warning msg=\"sessions will not outlive this supervisor\" file={path} error={error:?}");
+            None
+        }
+        kept => kept.ok(),
+    });
+    if let Some(memory) = kept {
+        if !kind.reads(Mapping::new(&memory)?) {
+            Mapping::new(&memory)?.clear();
+            kind.format(Mapping::new(&memory)?, max_peers, instance);
+        }
+        return Ok((memory, true));
+    }
+    let memory = memory::create(c"pellicle-state", size)?;
+    kind.format(Mapping::new(&memory)?, max_peers, instance);
+    Ok((memory, false))
+}
+
+/// The device's sockets. `left`: the engine of a supervisor that was killed may have the port until it has ended as well.
+fn open_after(settings: &Settings, left: bool) -> Result<(Sockets, Features, u16), Fault> {
+    for _ in 0..if left { LEAVING } else { 0 } {
+        match open(settings.kind, settings.port, settings.mark) {
+            Err(fault) if fault.code == "port.taken" => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened,
+        }
+    }
+    open(settings.kind, settings.port, settings.mark)
+}
+
+/// Removes what a killed supervisor has left of a device that nobody has asked for since; false when that is nothing.
+pub fn remove_left(options: &Options, name: &str) -> bool {
+    let folder = folder(options, name);
+    if !usable(name) || !folder.join(MEMORY).exists() {
+        return false;
+    }
+    if let Ok((queue, _)) = tun::open(name) {
+        let _ = tun::persist(&queue, false);
+    }
+    erase_files(&folder, name);
+    true
+}
+
+fn erase_files(folder: &Path, name: &str) {
+    if let Err(error) = erase(folder) {
+        let error = error.to_string();
+        say!("level=error device={name} msg=\"files of the device, with its keys, are left behind\" error={error:?}");
+    }
+}
+
 impl Device {
     /// Opens everything. What fails leaves nothing behind.
     pub fn open(settings: &Settings, options: &Options, up: bool) -> Result<Device, Fault> {
-        Device::with(settings, options, || {
+        Device::with(settings, options, true, || {
             let name = &settings.name;
             let (queue, offload) = tun::open(name).map_err(|error| Fault::system("the TUN device", &error))?;
             tun::set_mtu(name, settings.mtu).map_err(|error| Fault::system("the device's MTU", &error))?;
@@ -80,28 +142,33 @@ impl Device {
         })
     }
 
-    /// The same with a TUN queue from elsewhere, which is asked for when everything else is there.
+    /// The same with a TUN queue from elsewhere, which is asked for when everything else is there. `keep`: sessions that a
+    /// killed supervisor has left are gone on with, and left in turn, where that can be.
     pub fn with(
         settings: &Settings,
         options: &Options,
+        keep: bool,
         queue: impl FnOnce() -> Result<Queue, Fault>,
     ) -> Result<Device, Fault> {
         let mut settings = settings.clone();
         let name = &settings.name;
-        let (sockets, features, port) = open(settings.kind, settings.port, settings.mark)?;
-        settings.port = port;
         let folder = folder(options, name);
+        let keep = (keep && settings.kind.outlives()).then(|| folder.join(MEMORY));
+        let left = keep.as_ref().is_some_and(|path| path.exists());
+        let (sockets, features, port) = open_after(&settings, left)?;
+        settings.port = port;
         let system = |what: &'static str| move |error: io::Error| Fault::system(what, &error);
         private_folder(&folder)?;
-        let memory = memory::create(c"pellicle-state", settings.kind.size(options.max_peers))
-            .map_err(system("shared memory"))?;
-        let mapping = Mapping::new(&memory).map_err(system("shared memory"))?;
-        settings.kind.format(mapping, options.max_peers, random().map_err(system("random numbers"))?);
+        let instance = random().map_err(system("random numbers"))?;
+        let (memory, kept) =
+            memory(settings.kind, options.max_peers, keep.as_deref(), instance).map_err(system("shared memory"))?;
         let listener = listen(&folder.join("engine.sock"))?;
         let Queue { fd, offload, plain } = queue()?;
         let features = Features { tun_tcp: offload.tcp, tun_udp: offload.udp, tun_plain: plain, ..features };
         let mut device = Device::adopt(settings, fd, sockets, memory, listener, features, options.max_peers);
         device.lock_keys().map_err(system("locking the key pages"))?;
+        // last: what failed would leave the device behind
+        device.kept = kept && tun::persist(&device.tun, true).is_ok();
         Ok(device)
     }
 
@@ -122,6 +189,7 @@ impl Device {
             tun,
             sockets,
             memory,
+            kept: false,
             locked: None,
             listener,
             features,
@@ -395,13 +463,9 @@ impl Device {
             // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
             unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
         }
-        if let Err(error) = erase(&folder(options, &self.settings.name)) {
-            say!(
-                "level=error device={} msg=\"files of the device, with its keys, are left behind\" error={:?}",
-                self.settings.name,
-                error.to_string()
-            );
-        }
+        let _ = std::fs::remove_file(folder(options, &self.settings.name).join(MEMORY));
+        let _ = tun::persist(&self.tun, false);
+        erase_files(&folder(options, &self.settings.name), &self.settings.name);
     }
 
     pub fn json(&self) -> Value {

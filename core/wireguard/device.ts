@@ -194,6 +194,7 @@ export class Device implements PeerContext {
    */
   reconcile(now: Now, dump: EngineDump, fresh: boolean): void {
     this.#requests = []
+    this.#emitMacKey()
     if (fresh) this.#takeSlots(dump)
     const known = new Map(dump.peers.map((peer) => [peer.peer, peer]))
     const owners = new Map(dump.allowed.flatMap(({ peer, prefixes }) => prefixes.map((prefix) => [prefix, peer])))
@@ -294,6 +295,7 @@ export class Device implements PeerContext {
     this.#privateKey = key === 'none' ? undefined : new Uint8Array(key)
     this.#identity = this.#privateKey && { prologue: PROLOGUE, static: this.crypto.importKey(this.#privateKey) }
     this.#checker = this.#identity && new CookieChecker(this.crypto, this.random, this.#identity.static.publicKey)
+    this.#emitMacKey()
     for (const peer of this.#peers.values()) {
       peer.setIdentity(this.#identity)
       peer.clearSessions()
@@ -388,6 +390,10 @@ export class Device implements PeerContext {
       peer.slot = slot
       this.#slots.set(slot, peer)
     }
+  }
+
+  #emitMacKey(): void {
+    this.emit({ op: 'setMacKey', macKey: this.#checker?.mac1Key ?? new Uint8Array(KEY_BYTES) })
   }
 
   #emitPrefixes(op: 'allow' | 'disallow', peer: Peer, prefixes: readonly Cidr[]): void {

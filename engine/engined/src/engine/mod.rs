@@ -2,6 +2,7 @@
 
 mod control;
 pub mod counters;
+mod filter;
 mod inbound;
 mod index;
 pub mod ipsec;

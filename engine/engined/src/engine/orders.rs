@@ -47,6 +47,10 @@ pub fn carry_out(shared: &Shared, request: &Request, out: &mut Vec<u8>) {
             drop_waiting(shared, *peer);
         }),
         Order::DropWaiting { peer } => existing(shared, *peer).map(|()| drop_waiting(shared, *peer)),
+        Order::SetMacKey { key } => {
+            shared.filter.set_key(*key, &shared.epochs);
+            Ok(())
+        }
         Order::SetSending(_) | Order::SetReceiving(_) | Order::RemoveAssociation { .. } => {
             Err((Status::Malformed, "this is a device of WireGuard"))
         }
@@ -212,6 +216,7 @@ fn transmit(shared: &Shared, source: &Endpoint, destination: &Endpoint, tos: u8,
         shared.count(Counter::NoSocket);
         return Err((Status::NoSuchObject, "no socket of this address family"));
     };
+    shared.filter.sent(message);
     let mut route = Route { destination: *destination, source: *source, tos };
     let mut sent = send(socket, &route, message, 0);
     if sent.is_err() && source.family != 0 {

@@ -1,6 +1,7 @@
 //! What the three threads of an engine share, whichever kind of device it serves.
 
 use super::counters::{Counter, Counters};
+use super::filter::Filter;
 use super::index::Index;
 use super::kind::Kind;
 use super::links::Links;
@@ -38,6 +39,7 @@ pub struct Shared<K: Kind = State> {
     pub wake_outbound: Event,
     pub wake_inbound: Event,
     pub notices: Notices,
+    pub filter: Filter,
     pub errands: Errands,
     /// One writer of endpoints at a time: the control thread or the receiving one.
     pub endpoint_writer: Mutex<()>,
@@ -83,6 +85,7 @@ impl<K: Kind> Shared<K> {
             wake_outbound: Event::new()?,
             wake_inbound: Event::new()?,
             notices: Notices::new(max_peers)?,
+            filter: Filter::default(),
             errands: Errands::default(),
             endpoint_writer: Mutex::new(()),
             state,

@@ -142,6 +142,9 @@ class FakeHost implements HostNetwork {
   async underlay() {
     return { device: 'eth0', mtu: 1500 }
   }
+  async removeDevice(): Promise<void> {
+    // the datapath's devices are all that there are
+  }
   async close(): Promise<void> {
     // nothing is held
   }

@@ -16,6 +16,8 @@ export interface HostNetwork {
   underlay(ip: Ip): Promise<{ readonly device: string; readonly mtu: number } | undefined>
   /** What the network's own counters say, and what had to be put back. */
   observe(): Promise<HostObservation>
+  /** A device that nobody holds any more; nothing happens when there is none. */
+  removeDevice(name: string): Promise<void>
   close(): Promise<void>
 }
 

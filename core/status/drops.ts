@@ -99,6 +99,10 @@ export const DROPS: Readonly<Record<string, DropMeaning>> = {
     means: 'a number that was there already, or is too old',
     todo: 'Duplicated or much reordered on the way, or somebody tries',
   },
+  dropForgedHandshake: {
+    means: 'a handshake message of somebody who does not know our public key, or an answer to nothing',
+    todo: 'A few after a change of keys are usual; many: somebody tries',
+  },
   dropPortZero: {
     means: 'from UDP port 0, where nobody can be answered',
     todo: 'Rewritten on the way, or somebody tries',

@@ -101,6 +101,7 @@ export class FakeIpsecEngine {
       case 'removeSession':
       case 'send':
       case 'setSession':
+      case 'setMacKey':
       default:
         return 'malformed'
     }

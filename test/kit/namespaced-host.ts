@@ -21,6 +21,7 @@ export function namespacedHost(path: string): { host: HostNetwork; devices: PodD
       apply: (plan) => run(() => host.apply(plan)),
       underlay: (ip) => run(() => host.underlay(ip)),
       observe: () => run(() => host.observe()),
+      removeDevice: (name) => run(() => host.removeDevice(name)),
       close: () => host.close(),
     },
     devices: {

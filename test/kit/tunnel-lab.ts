@@ -15,14 +15,14 @@ import { build } from 'esbuild'
 
 const exec = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const engine = process.env['PELLICLE_ENGINE'] ?? join(root, 'engine/target/release/pellicle-engine')
+export const engineProgram = process.env['PELLICLE_ENGINE'] ?? join(root, 'engine/target/release/pellicle-engine')
 const probe = join(root, 'test/kit/probe/main.ts')
 
 /** Undefined when all is there; else what to say in `skip`. */
 export function missingForTunnels(...programs: readonly string[]): string | undefined {
   if (process.getuid?.() !== 0) return 'needs root'
   if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun'
-  if (!existsSync(engine)) return 'needs the engine (cargo build --release in engine/)'
+  if (!existsSync(engineProgram)) return 'needs the engine (cargo build --release in engine/)'
   const folders = (process.env['PATH'] ?? '').split(':')
   const missing = ['ip', 'wg', ...programs].filter((name) => !folders.some((folder) => executable(join(folder, name))))
   return missing.length === 0 ? undefined : `needs ${missing.join(', ')}`
@@ -45,6 +45,8 @@ export interface ProbeLoss {
 }
 
 const PORT = 51871
+/** In memory, as /run is on a node: there sessions outlive a supervisor that is killed. */
+const MEMORY = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
 
 export class TunnelLab {
   readonly folder: string
@@ -62,7 +64,7 @@ export class TunnelLab {
 
   /** `prefix` makes names unique: at most 7 characters. */
   static async open(prefix: string): Promise<TunnelLab> {
-    const folder = await mkdtemp(join(tmpdir(), `${prefix}-`))
+    const folder = await mkdtemp(join(MEMORY, `${prefix}-`))
     const lab = new TunnelLab(folder, await newSide(prefix, 'a', 1), await newSide(prefix, 'b', 2))
     try {
       await lab.#wire(prefix)
@@ -75,7 +77,7 @@ export class TunnelLab {
   }
 
   /** Supervisor, engine and keeper; done when `wg` works. `program`: another build of the engine. Gives the supervisor. */
-  async startOurs(side: Side, program = engine): Promise<ChildProcess> {
+  async startOurs(side: Side, program = engineProgram): Promise<ChildProcess> {
     const device = `name=${side.device},mtu=1420,port=${PORT},mark=0`
     const keeper = `${process.execPath} ${this.#keeper}`
     const runDir = join(this.folder, side.namespace)
@@ -89,7 +91,7 @@ export class TunnelLab {
   async startIpsec(side: Side, mtu = 1420): Promise<{ supervisor: ChildProcess; socket: string }> {
     const runDir = join(this.folder, side.namespace)
     const device = `name=${side.device},kind=ipsec,mtu=${mtu},port=4500,mark=0`
-    const supervisor = this.start(side, engine, ['supervise', '--run-dir', runDir, '--device', device])
+    const supervisor = this.start(side, engineProgram, ['supervise', '--run-dir', runDir, '--device', device])
     for (let attempt = 0; ; attempt++) {
       const ready = await this.status(side).then(
         (state) => state.ready,
@@ -318,8 +320,8 @@ export class TunnelLab {
 
   async #up({ namespace, device, inner }: Side): Promise<void> {
     await exec('ip', ['-n', namespace, 'link', 'set', device, 'up'])
-    await exec('ip', ['-n', namespace, 'addr', 'add', `${inner[4]}/24`, 'dev', device])
-    await exec('ip', ['-n', namespace, 'addr', 'add', `${inner[6]}/64`, 'dev', device, 'nodad'])
+    await exec('ip', ['-n', namespace, 'addr', 'replace', `${inner[4]}/24`, 'dev', device])
+    await exec('ip', ['-n', namespace, 'addr', 'replace', `${inner[6]}/64`, 'dev', device, 'nodad'])
   }
 
   async #secretFile(name: string, secret: string): Promise<string> {

@@ -3,6 +3,8 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { HEALTH_OPERATION, parseHealth } from '#core/uapi/health.ts'
+import { exchange } from '#io/userspace/line-socket.ts'
 import { missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
 
 // The real supervisor, engine and keeper meet whatever can come in by the UDP port, while an honest peer talks at
@@ -45,7 +47,7 @@ suite('packets that are wrong cost the honest peer nothing', { skip, concurrency
     return Number(await lab.run(lab.a, process.execPath, ...args))
   }
 
-  for (const kind of ['random', 'types', 'lengths', 'initiations', 'replayed', 'altered'] as const) {
+  for (const kind of ['random', 'types', 'lengths', 'forged', 'initiations', 'replayed', 'altered'] as const) {
     test(`a flood: ${kind}`, async (t) => {
       let sent = 0
       const before = await lab.overruns()
@@ -63,6 +65,15 @@ suite('packets that are wrong cost the honest peer nothing', { skip, concurrency
       assert.equal(endpoint, `${lab.a.outer[4]}:51871`, 'a wrong packet moved the peer')
     })
   }
+
+  test('who does not know the public key gets no further than the engine', async () => {
+    const before = await counters(lab)
+    const sent = await flood('forged')
+    const after = await counters(lab)
+    const grown = (name: string) => (after[name] ?? 0) - (before[name] ?? 0)
+    assert.ok(grown('dropForgedHandshake') > sent / 2, `${grown('dropForgedHandshake')} of ${sent} were dropped`)
+    assert.equal(grown('handshakes.forged') + grown('handshakes.unknown'), 0, 'the keeper had to look at some')
+  })
 
   test('a handshake gets through a flood of initiations, by a cookie', async () => {
     const { publicKey } = lab.b
@@ -92,3 +103,12 @@ suite('packets that are wrong cost the honest peer nothing', { skip, concurrency
     }
   })
 })
+
+/** The second side's, of its engine and of handshakes. */
+async function counters(lab: TunnelLab): Promise<Readonly<Record<string, number>>> {
+  const path = `/var/run/wireguard/${lab.b.device}.sock`
+  const text = await exchange(path, `${HEALTH_OPERATION}\n\n`, (answer) => answer.endsWith('\n\n'), 5000)
+  const health = parseHealth(text)
+  assert.ok(health !== undefined)
+  return health.counters
+}

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { type ChildProcess, execFile } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { promisify } from 'node:util'
+import { exchange } from '#io/userspace/line-socket.ts'
 import { eventually } from '#test/kit/lab.ts'
-import { missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
+import { engineProgram, missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
 
 /*
  *   pwk-a                                      pwk-b
@@ -20,13 +22,15 @@ suite('two userspace devices, configured by the real wg', { skip, concurrency: 1
   let lab: TunnelLab
   /** The first side's run folder, a file system of its own. */
   let disk = ''
+  /** The second side's. */
+  let supervisor: ChildProcess
 
   before(async () => {
     lab = await TunnelLab.open('pwk')
     disk = join(lab.folder, lab.a.namespace)
     await mkdir(disk)
     await exec('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'pwk-disk', disk])
-    await Promise.all([lab.startOurs(lab.a), lab.startOurs(lab.b)])
+    ;[, supervisor] = await Promise.all([lab.startOurs(lab.a), lab.startOurs(lab.b)])
     await lab.introduce()
   })
   after(async () => {
@@ -120,6 +124,52 @@ suite('two userspace devices, configured by the real wg', { skip, concurrency: 1
       assert.equal(loss.duplicates, 0)
     })
   }
+
+  // Its run folder is in memory, as /run is on a node. (That of the other side has too little room.)
+  test('kill -9 of everything: started again it goes on with its session and its addresses', async (t) => {
+    if (!lab.folder.startsWith('/dev/shm/')) return t.skip('needs /dev/shm')
+    const { keeper, engine } = await lab.status(lab.b)
+    const loss = await lab.probe(4, async () => {
+      const ended = once(supervisor, 'exit')
+      for (const pid of [engine.pid, keeper.pid]) process.kill(pid, 'SIGKILL')
+      supervisor.kill('SIGKILL')
+      await ended
+      supervisor = await lab.startOurs(lab.b)
+    })
+    t.diagnostic(`all killed: ${loss.lost} of ${loss.sent} packets lost, longest run ${loss.longestRun}`)
+    assert.equal(loss.duplicates, 0)
+    assert.match(lab.log(lab.b).split('engine connected').at(-1) ?? '', /peers=1 sessions=[123]/)
+    assert.match(await lab.run(lab.b, 'ping', '-c', '3', '-i', '0.2', lab.a.inner[6]), / 0% packet loss/)
+  })
+
+  test('told to end, or to remove what a killed one has left, it leaves neither device nor session', async () => {
+    const runDir = join(lab.folder, lab.b.namespace)
+    const end = async (signal: NodeJS.Signals) => {
+      const ended = once(supervisor, 'exit')
+      supervisor.kill(signal)
+      await ended
+    }
+    const there = async () => await lab.run(lab.b, 'ip', 'link', 'show', lab.b.device).catch(() => undefined)
+    const nothingLeft = async () => {
+      await eventually('the device goes', 10, async () => ((await there()) === undefined ? true : undefined))
+      await assert.rejects(stat(join(runDir, lab.b.device)), { code: 'ENOENT' })
+    }
+    await end('SIGTERM')
+    await nothingLeft()
+    supervisor = await lab.startOurs(lab.b)
+    await end('SIGKILL')
+    supervisor = lab.start(lab.b, engineProgram, ['supervise', '--run-dir', runDir])
+    const request = JSON.stringify({ id: 1, op: 'device.remove', name: lab.b.device })
+    const remove = () => exchange(join(runDir, 'supervisor.sock'), `${request}\n`, (text) => text.includes('\n'), 5000)
+    const answer = await eventually('the supervisor answers', 10, () => remove().catch(() => undefined))
+    assert.equal((JSON.parse(answer) as { ok: boolean }).ok, true)
+    await nothingLeft()
+    await end('SIGTERM')
+    supervisor = await lab.startOurs(lab.b)
+    await lab.introduce()
+    assert.match(lab.log(lab.b).split('engine connected').at(-1) ?? '', /peers=0 sessions=0/)
+    assert.match(await lab.run(lab.b, 'ping', '-c', '3', '-i', '0.2', '-w', '20', lab.a.inner[4]), / 3 received/)
+  })
 
   test('a full file system is told; keeper and engine are killed and go on; it is saved when there is room', async () => {
     const handshake = await lab.latestHandshake(lab.a)

@@ -9,6 +9,7 @@ import { wireguardCrypto } from '#io/crypto/wireguard-crypto.ts'
 //   flood.ts KIND HOST PORT SECONDS PCAP PUBLICKEY
 //
 // random: any bytes, any length. types: every first byte, in the right lengths. lengths: right types, every length.
+// forged: handshake messages in form, of somebody who does not know PUBLICKEY.
 // initiations: with a right mac1 for PUBLICKEY and nothing else right, so that each costs a Diffie-Hellman.
 // replayed: what stands in PCAP (Ethernet, IPv4), as it is. altered: the same with one bit turned.
 const RIGHT_LENGTHS = [148, 92, 64, 32, 1452]
@@ -31,6 +32,12 @@ const make: Record<string, (n: number) => Uint8Array> = {
   lengths: (n) => {
     const packet = randomBytes((n >> 2) % 1473)
     return Buffer.concat([Buffer.from([1 + (n & 3), 0, 0, 0]), packet]).subarray(0, packet.length)
+  },
+  forged: (n) => {
+    const type = 1 + (n % 3)
+    const packet = randomBytes([148, 92, 64][n % 3] ?? 0)
+    packet.set([type, 0, 0, 0])
+    return packet
   },
   initiations: () => {
     const packet = randomBytes(148)

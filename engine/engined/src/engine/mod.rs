@@ -2,6 +2,7 @@
 
 mod control;
 pub mod counters;
+mod filter;
 #[cfg(test)]
 mod hot_path;
 mod inbound;

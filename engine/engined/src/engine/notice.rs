@@ -64,9 +64,13 @@ impl Notices {
         if queue.len() >= room {
             return false;
         }
+        let first = queue.is_empty();
         queue.push_back(notice);
         drop(queue);
-        self.event.notify();
+        // who takes them takes all, or knows that it has to come back
+        if first {
+            self.event.notify();
+        }
         true
     }
 

@@ -149,7 +149,7 @@ fn prepare(wanted: &Wanted) -> Result<(super::run::Supervisor, Signals, Watch), 
     let opened = begin(options).and_then(|mut supervisor| {
         // a device that was killed may have left its configuration: here every device begins without one
         let _ = fs::remove_dir_all(supervisor.options.folder(&name));
-        let device = Device::with(&settings, &supervisor.options, || given.map_or_else(|| create(&name), Ok));
+        let device = Device::with(&settings, &supervisor.options, false, || given.map_or_else(|| create(&name), Ok));
         supervisor.devices.push(device.map_err(|fault| {
             let _ = fs::remove_dir_all(&supervisor.options.run_dir);
             say(fault)

@@ -11,6 +11,7 @@ mod given;
 mod handover;
 mod inherited;
 mod kind;
+mod left;
 mod operations;
 mod options;
 mod paths;

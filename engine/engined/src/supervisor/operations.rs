@@ -2,6 +2,7 @@
 
 use super::device::Device;
 use super::fault::Fault;
+use super::left::remove_left;
 use super::renew::renew;
 use super::run::Supervisor;
 use super::settings::Settings;
@@ -33,9 +34,10 @@ pub fn carry_out(supervisor: &mut Supervisor, request: &Value) -> Result<Answer,
         }
         Some("device.remove") => {
             let name = name()?;
-            find(supervisor, name)?;
-            if let Some(at) = supervisor.devices.iter().position(|device| device.settings.name == name) {
-                supervisor.devices.remove(at).remove(&supervisor.options);
+            match supervisor.devices.iter().position(|device| device.settings.name == name) {
+                Some(at) => supervisor.devices.remove(at).remove(&supervisor.options),
+                None if remove_left(&supervisor.options, name) => {}
+                None => drop(find(supervisor, name)?),
             }
             Ok(Answer::Now(json!({ "ok": true })))
         }

@@ -49,9 +49,11 @@ pub fn carry_out(shared: &State, request: &Request, out: &mut Vec<u8>) {
             let text = shared.counters().json(Memory::counts, &more);
             return event::reply(out, request.id, Status::Done, &text);
         }
-        Order::SetSession(_) | Order::RemoveSession { .. } | Order::Send { .. } | Order::ClearSessions { .. } => {
-            Err((Status::Malformed, "this is a device of IPsec"))
-        }
+        Order::SetSession(_)
+        | Order::RemoveSession { .. }
+        | Order::Send { .. }
+        | Order::ClearSessions { .. }
+        | Order::SetMacKey { .. } => Err((Status::Malformed, "this is a device of IPsec")),
         Order::Malformed(why) => Err((Status::Malformed, *why)),
     };
     let (status, text) = outcome.err().unwrap_or((Status::Done, ""));

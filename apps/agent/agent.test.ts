@@ -129,6 +129,9 @@ class FakeHost implements HostNetwork {
   async underlay() {
     return { device: 'eth0', mtu: 1500 }
   }
+  async pathMtus() {
+    return new Map()
+  }
   async close(): Promise<void> {
     // nothing is held
   }

@@ -16,6 +16,8 @@ export interface HostNetwork {
   underlay(ip: Ip): Promise<{ readonly device: string; readonly mtu: number } | undefined>
   /** What the network's own counters say, and what had to be put back. */
   observe(): Promise<HostObservation>
+  /** Bytes that the way of packets with that mark takes, by end; of those only of which the kernel was told something. */
+  pathMtus(ends: readonly Ip[], mark: number): Promise<ReadonlyMap<Ip, number>>
   close(): Promise<void>
 }
 

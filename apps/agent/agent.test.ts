@@ -145,6 +145,9 @@ class FakeHost implements HostNetwork {
   async removeDevice(): Promise<void> {
     // the datapath's devices are all that there are
   }
+  async pathMtus() {
+    return new Map()
+  }
   async close(): Promise<void> {
     // nothing is held
   }

@@ -61,6 +61,19 @@ export class KernelHost implements HostNetwork {
     if (link !== undefined) this.#kernel.socket.request(`remove ${name}`, deleteLink(link.index))
   }
 
+  async pathMtus(ends: readonly Ip[], mark: number): Promise<ReadonlyMap<Ip, number>> {
+    const told = new Map<Ip, number>()
+    for (const end of ends) {
+      try {
+        const mtu = this.#kernel.pathMtu(end, mark)
+        if (mtu !== undefined) told.set(end, mtu)
+      } catch {
+        // no route to it: that is told by what does not answer
+      }
+    }
+    return told
+  }
+
   async close(): Promise<void> {
     await this.#applier.close()
   }

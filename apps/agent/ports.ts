@@ -18,6 +18,8 @@ export interface HostNetwork {
   observe(): Promise<HostObservation>
   /** A device that nobody holds any more; nothing happens when there is none. */
   removeDevice(name: string): Promise<void>
+  /** Bytes that the way of packets with that mark takes, by end; of those only of which the kernel was told something. */
+  pathMtus(ends: readonly Ip[], mark: number): Promise<ReadonlyMap<Ip, number>>
   close(): Promise<void>
 }
 

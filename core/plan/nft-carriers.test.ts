@@ -49,9 +49,9 @@ test('what carries the rest is untracked to this node’s own addresses, and fro
     assert.equal(out.includes(VXLAN_OUT), level < 3)
   }
   for (const [shape, level, carriers] of [
-    ['udp', 1, ['172.18.0.3 udp dport 4500', `172.18.0.3 ${VXLAN}`]],
-    ['udp', 3, ['172.18.0.3 udp dport 4500']],
-    ['esp', 3, ['172.18.0.3 meta l4proto esp']],
+    ['udp', 1, ['172.18.0.3 udp dport 4500', '172.18.0.3 meta l4proto esp', `172.18.0.3 ${VXLAN}`]],
+    ['udp', 3, ['172.18.0.3 udp dport 4500', '172.18.0.3 meta l4proto esp']],
+    ['esp', 3, ['172.18.0.3 udp dport 4500', '172.18.0.3 meta l4proto esp']],
     ['vxlan-in-esp', 3, ['172.18.0.3 meta l4proto esp', `172.18.0.3 ${VXLAN}`]],
     ['esp-in-vxlan', 3, [`172.18.0.3 ${VXLAN}`, '10.244.1.1 meta l4proto esp']],
   ] as const) {
@@ -63,12 +63,16 @@ test('what carries the rest is untracked to this node’s own addresses, and fro
 
 test('while the mode changes, that of both', () => {
   const text = textOf(stageSnapshotOf(1, 3, 1, [stagePeerOf(2, 3, 1)], 'esp'))
-  assert.deepEqual(untracked(text), ['172.18.0.3 udp dport 51871', '172.18.0.3 meta l4proto esp'])
-  assert.deepEqual(refusedToPods(text), [VXLAN, 'udp dport 51871', 'meta l4proto esp'])
+  const carriers = ['udp dport 51871', 'udp dport 4500', 'meta l4proto esp']
+  assert.deepEqual(
+    untracked(text),
+    carriers.map((carrier) => `172.18.0.3 ${carrier}`),
+  )
+  assert.deepEqual(refusedToPods(text), [VXLAN, ...carriers])
 })
 
 test('pods send nothing to nodes that carries the rest, while it is there', () => {
   assert.deepEqual(refusedToPods(textOf(snapshotOf(1, 0, [peerOf(2, 0)]))), [VXLAN])
-  assert.deepEqual(refusedToPods(ipsec('udp', 3)), [VXLAN, 'udp dport 4500'])
+  assert.deepEqual(refusedToPods(ipsec('udp', 3)), [VXLAN, 'udp dport 4500', 'meta l4proto esp'])
   assert.deepEqual(refusedToPods(ipsec('esp-in-vxlan', 3)), [VXLAN])
 })

@@ -21,8 +21,10 @@ const ESP = 'meta l4proto esp'
 function carriersOf({ config: { encryption, tunnel } }: Snapshot, type: EncryptionType): readonly string[] {
   if (type === 'wireguard') return [`udp dport ${encryption.listenPort}`]
   const { shape, port } = encryption.ipsec
-  if (shape === 'udp') return [`udp dport ${port}`]
-  return shape === 'esp-in-vxlan' ? [`udp dport ${tunnel.port}`] : [ESP]
+  if (shape === 'esp-in-vxlan') return [`udp dport ${tunnel.port}`]
+  if (shape === 'vxlan-in-esp') return [ESP]
+  // the engine takes either, and a node that has not read yet that it is to be the other one sends by the former
+  return [`udp dport ${port}`, ESP]
 }
 
 /** What carries the rest between nodes, from a packet's first look at it. */

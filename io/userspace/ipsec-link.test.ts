@@ -193,7 +193,7 @@ test('what is refused for one peer is done for the others, and nothing of that p
 test('memory that has no room for more keys is renewed in time, again and again', LIMIT, () =>
   withEngine(async ({ apply, engine, runtime, datapath, changes }) => {
     let renewals = 0
-    for (let boot = 0; boot < 300; boot++) {
+    for (let boot = 0; boot < 150; boot++) {
       const bootId = `22222222-2222-4222-8222-${boot.toString(16).padStart(12, '0')}`
       const before = (await datapath.openIpsec(SETTINGS)).bootId
       // two keys each time: never refused
@@ -201,7 +201,7 @@ test('memory that has no room for more keys is renewed in time, again and again'
       const after = (await datapath.openIpsec(SETTINGS)).bootId
       if (after !== before) renewals++
     }
-    assert.ok(renewals > 2 && renewals < 10, `${renewals}`)
+    assert.ok(renewals > 1 && renewals < 5, `${renewals}`)
     assert.equal(changes(), renewals, 'and the agent is told each time')
     // a supervisor of an earlier release cannot: it goes on for as long as there is room
     runtime.renews = false

@@ -55,6 +55,8 @@ type Usable = Extract<Plan, { usable: true }>
 export interface Situation {
   readonly levels: readonly Level[]
   readonly config?: Partial<PlanConfig>
+  /** More of one node's. */
+  readonly own?: (n: number) => Partial<PlanConfig>
   /** Of each node between WireGuard and IPsec; the configuration then says the shape of IPsec. */
   readonly stages?: readonly Level[]
   /** A measure taken out of every node's plan. */
@@ -163,7 +165,8 @@ export class SteeringCluster {
     return result
   }
 
-  #snapshot(n: number, { levels, config, stages }: Situation): Snapshot {
+  #snapshot(n: number, { levels, config: common, own: ownConfig, stages }: Situation): Snapshot {
+    const config = ownConfig === undefined ? common : { ...common, ...ownConfig(n) }
     const key = (m: number) => this.#nodes[m - 1]?.publicKey
     const own = stages?.[n - 1]
     if (stages !== undefined && own !== undefined) return this.#between(n, levels, own, stages, config)

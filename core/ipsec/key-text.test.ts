@@ -229,11 +229,11 @@ test('a new key that somebody can guess is refused, one that is in use is not', 
     assert.deepEqual([fault?.code, fault?.message], ['ipsec.key.weak', `the encryption key is weak: ${reason}`], hex)
     assert.equal(refuseWeak(keys, keys), undefined)
   }
-  const [fault] = [`3 hmac(sha256) ${hexOf('0123456789abcdefghijklmnopqrstuv')} cbc(aes) ${K16}`].map((one) =>
-    refuseWeak(parse(one), []),
-  )
+  const two = `3 hmac(sha256) ${hexOf('0123456789abcdefghijklmnopqrstuv')} cbc(aes) 8f3a91c2d47e05b6617f2ec9a0d35b84`
+  const fault = refuseWeak(parse(two), [])
   assert.match(fault?.message ?? '', /^the authentication key is weak/)
-  for (const hex of [K20, K36]) assert.equal(refuseWeak(parse(text(hex)), []), undefined)
+  for (const hex of ['8f3a91c2d47e05b6617f2ec9a0d35b84e91c7a26', K36])
+    assert.equal(refuseWeak(parse(text(hex)), []), undefined)
   // what is generated is never what is refused
   let first = true
   const entropy = (count: number) => {

@@ -157,9 +157,9 @@ export function formatIpsec(report: IpsecReport, total: number, facts: IpsecFact
 }
 
 /** One node, as Cilium's `--per-node-details` has it. */
-export function formatIpsecNode(name: string, status: Partial<EncryptionStatus>, facts: IpsecFacts): string[] {
+export function formatIpsecNode(node: string, status: Partial<EncryptionStatus>, facts: IpsecFacts): string[] {
   const { expectedKeys, rotation, nodes } = facts
-  const keys = nodes.find((node) => node.name === name)
+  const keys = nodes.find(({ name }) => name === node)
   if (status.mode !== 'IPsec') return []
   const ipsec = status.ipsec ?? { 'decrypt-interfaces': [] }
   const inUse = ipsec['keys-in-use'] ?? 0
@@ -170,7 +170,7 @@ export function formatIpsecNode(name: string, status: Partial<EncryptionStatus>,
     `IPsec key rotation in progress: ${rotation !== undefined || inUse !== expectedKeys}`,
     ...(keys === undefined
       ? []
-      : [`IPsec keys: ${keysOf(keys)}${rotation?.waitingFor.includes(name) === true ? ' (waited for)' : ''}`]),
+      : [`IPsec keys: ${keysOf(keys)}${rotation?.waitingFor.includes(node) === true ? ' (waited for)' : ''}`]),
     `IPsec errors: ${ipsec['error-count'] ?? 0}`,
     ...Object.entries(ipsec['xfrm-errors'] ?? {}).flatMap(([name, count]) => [
       `\t${name}: ${count}`,

@@ -10,7 +10,7 @@ import {
 import { SECRETS } from '#core/api/resources.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { IpsecKey, KeyRef } from '#core/ipsec/key.ts'
-import { parseKeyTexts } from '#core/ipsec/key-text.ts'
+import { parseKeyTexts, refuseWeak } from '#core/ipsec/key-text.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { hasCode } from '#io/kube/errors.ts'
@@ -205,11 +205,11 @@ export class KeySource {
       used.set(text, known)
       return known
     }
-    const { keys, problem, fromFile } = this.#userKeys(names, parse)
-    if (keys !== undefined && (names.watched || this.#good === undefined)) this.#good = keys
     const object = this.#kept?.get(`${names.namespace}/${KEPT_SECRET}`)
     const kept = parseKeptKeys(object?.data)
     const keptKeys = (kept?.texts ?? []).map(parse).flatMap((one) => (one instanceof Fault ? [] : one))
+    const { keys, problem, fromFile } = this.#userKeys(names, parse, keptKeys)
+    if (keys !== undefined && (names.watched || this.#good === undefined)) this.#good = keys
     this.#parsed = used
     const before = this.#reading.problem
     this.#reading = {
@@ -236,6 +236,7 @@ export class KeySource {
   #userKeys(
     names: KeyNames,
     parse: (text: string) => readonly IpsecKey[] | Fault,
+    kept: readonly KeyRef[],
   ): { readonly keys?: readonly IpsecKey[]; readonly problem: Fault | undefined; readonly fromFile?: boolean } {
     const secret = this.#user?.get(`${names.namespace}/${names.secret}`)
     const where = `Secret ${names.namespace}/${names.secret}`
@@ -258,7 +259,10 @@ export class KeySource {
           }),
         }
       }
-      return told(parse(text), where)
+      const parsed = parse(text)
+      // of a file nobody knows whether it is new
+      const weak = parsed instanceof Fault || !this.#isDone(this.#kept) ? undefined : refuseWeak(parsed, kept)
+      return told(weak ?? parsed, where)
     }
     // what it held before is no answer to why it cannot be read now
     if (this.#fileFault !== undefined) return { problem: this.#fileFault, fromFile: true }

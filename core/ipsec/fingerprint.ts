@@ -10,9 +10,11 @@ const LABEL = 'pellicle ipsec key fingerprint v1'
  *
  * It tells nothing of a key with 128 bits of entropy or more (key-text.ts refuses shorter ones): all that can be done with
  * it is to try keys, 2^127 on average, and each try at the wrong key fits by chance with 2^-64, so that not even a hit is
- * certain. Being cut, it cannot be extended to the hash of anything longer; being labelled at the front, it is no
- * value of the derivation in pair-key.ts, which has the key there. Two texts that somebody did not make for it have
- * equal fingerprints with 2^-64.
+ * certain. Of a key that somebody can guess it is a way to test the guess, as each packet is (SECURITY.md).
+ *
+ * Being cut, it cannot be extended to the hash of anything longer; being labelled at the front, it is no value of the
+ * derivation in pair-key.ts, which has the key there. Two texts that somebody did not make for it have equal fingerprints
+ * with 2^-64.
  */
 export function keyFingerprint(key: Omit<IpsecKey, 'id' | 'fingerprint'>, hash: IpsecHash): KeyFingerprint {
   const text = new TextEncoder()

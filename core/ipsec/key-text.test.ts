@@ -5,7 +5,7 @@ import { toHex } from '#core/bytes/text.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { unwrap } from '#core/fault/result.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
-import { hasPlus, parseKeyTexts } from './key-text.ts'
+import { hasPlus, parseKeyTexts, refuseWeak } from './key-text.ts'
 import { formatKeyText, NEW_KEY_ALGORITHMS, newKeyText, nextKeyText } from './new-key-text.ts'
 import { supportedInUserspace } from './userspace.ts'
 import { keyWarnings } from './weak-key.ts'
@@ -209,6 +209,39 @@ test('weak keys are refused with the reason', () => {
   ] as const) {
     assert.equal(errorOf(text).message, reason)
   }
+})
+
+test('a new key that somebody can guess is refused, one that is in use is not', () => {
+  const text = (hex: string) => `3 rfc4106(gcm(aes)) ${hex} 128`
+  const hexOf = (words: string) => toHex(new TextEncoder().encode(words))
+  const counting = 'it counts up or down by equal steps, but for a few'
+  const isText = 'it is text, each byte a printable character'
+  for (const [hex, reason] of [
+    ['112233445566778899aabbccddeeff0011223344', counting],
+    ['00112233445566778899aabbccddee1f01020304', counting],
+    ['44332211ffeeddccbbaa998877665544332211ff', counting],
+    [hexOf('correct horse battery'.slice(0, 20)), isText],
+    [`${hexOf('my-secret-ipsec-key!').slice(0, 32)}e91c7a26`, isText],
+    [hexOf('8f3a91c2d47e05b6617f'), isText],
+  ] as const) {
+    const keys = parse(text(hex))
+    const fault = refuseWeak(keys, [])
+    assert.deepEqual([fault?.code, fault?.message], ['ipsec.key.weak', `the encryption key is weak: ${reason}`], hex)
+    assert.equal(refuseWeak(keys, keys), undefined)
+  }
+  const two = `3 hmac(sha256) ${hexOf('0123456789abcdefghijklmnopqrstuv')} cbc(aes) 8f3a91c2d47e05b6617f2ec9a0d35b84`
+  const fault = refuseWeak(parse(two), [])
+  assert.match(fault?.message ?? '', /^the authentication key is weak/)
+  for (const hex of ['8f3a91c2d47e05b6617f2ec9a0d35b84e91c7a26', K36])
+    assert.equal(refuseWeak(parse(text(hex)), []), undefined)
+  // what is generated is never what is refused
+  let first = true
+  const entropy = (count: number) => {
+    const bytes = first ? new Uint8Array(count).fill(0x41, 0, 16) : Uint8Array.fromHex(K36).subarray(0, count)
+    first = false
+    return bytes
+  }
+  assert.equal(refuseWeak(parse(newKeyText('rfc4106-gcm-aes', entropy)), []), undefined)
 })
 
 test("a guide's printed key is taken, with a warning", () => {

@@ -4,8 +4,8 @@ import { fail, ok, type Result } from '#core/fault/result.ts'
 import { AEADS, bits, CIPHERS, MACS, MAX_KEY_BYTES, UNENCRYPTED } from './algorithm.ts'
 import { keyFingerprint } from './fingerprint.ts'
 import type { IpsecHash } from './hash.ts'
-import { type IpsecKey, MAX_KEY_ID } from './key.ts'
-import { weaknessOf } from './weak-key.ts'
+import { hasKey, type IpsecKey, type KeyRef, MAX_KEY_ID } from './key.ts'
+import { newKeyWeakness, weaknessOf } from './weak-key.ts'
 
 /**
  * The text of the secret `cilium-ipsec-keys` (Cilium's `loadIPSecKeys`, 1.14 to 1.20; our own summary of it). Fields are
@@ -47,12 +47,22 @@ export function parseKeyTexts(text: string, hash: IpsecHash): Result<readonly Ip
   return ok(keys)
 }
 
+/** Of a text that is about to be taken, without the lines of `held`, which are in use already. */
+export function refuseWeak(keys: readonly IpsecKey[], held: readonly KeyRef[]): Fault | undefined {
+  for (const [at, key] of keys.entries()) {
+    const weak = hasKey(held, key) ? undefined : newKeyWeakness(key)
+    if (weak !== undefined) return new Fault('ipsec.key.weak', weak, { field: `line ${at + 1}`, remedy: RANDOM })
+  }
+  return undefined
+}
+
 /** Whether a key's first field ends in `+`, for those who write the next one alike. */
 export function hasPlus(text: string): boolean {
   const last = text.trim().split('\n').at(-1)
   return /^\S*\+\s/.test(last?.trim() ?? '')
 }
 
+const RANDOM = 'Use random bytes, such as those of `openssl rand -hex 20`.'
 const REMEDY = 'Write ID[+] ALGORITHM HEX-KEY ICV-BITS, such as `3+ rfc4106(gcm(aes)) <40 hex digits> 128`.'
 
 /** The fields of one line, for errors that say where. */
@@ -84,7 +94,7 @@ function parseLine(words: Words, hash: IpsecHash): IpsecKey {
   const material = count === 5 ? parseTwo(words) : parseAead(words)
   const weak = weaknessOf(material)
   if (weak !== undefined) {
-    words.refuse(undefined, weak, 'Use random bytes, such as those of `openssl rand -hex 20`.', 'ipsec.key.weak')
+    words.refuse(undefined, weak, RANDOM, 'ipsec.key.weak')
   }
   return { id, fingerprint: keyFingerprint(material, hash), ...material }
 }

@@ -4,6 +4,7 @@ import type { Entropy } from '#core/wireguard/clock.ts'
 import type { IpsecHash } from './hash.ts'
 import { type IpsecKey, MAX_KEY_ID } from './key.ts'
 import { hasPlus, parseKeyTexts } from './key-text.ts'
+import { isSound } from './weak-key.ts'
 
 /** What `cilium encryption create-key --auth-algo` offers (cilium-cli `encrypt/create_key.go`, 2025). */
 export const NEW_KEY_ALGORITHMS = ['rfc4106-gcm-aes', 'cbc-aes-sha256', 'cbc-aes-sha512'] as const
@@ -18,11 +19,21 @@ export function formatKeyText(key: Omit<IpsecKey, 'fingerprint'>, plus: boolean)
 }
 
 /** The first key of a cluster, or one of another algorithm. Lengths are those of cilium-cli. Secret. */
-export function newKeyText(algorithm: NewKeyAlgorithm, random: Entropy, id = 1, plus = false): string {
+export function newKeyText(algorithm: NewKeyAlgorithm, entropy: Entropy, id = 1, plus = false): string {
+  const random = sound(entropy)
   if (algorithm === 'rfc4106-gcm-aes') return `${id}${plus ? '+' : ''} rfc4106(gcm(aes)) ${random(20).toHex()} 128`
   const [hmac, bytes] =
     algorithm === 'cbc-aes-sha256' ? (['hmac(sha256)', 16] as const) : (['hmac(sha512)', 32] as const)
   return `${id}${plus ? '+' : ''} ${hmac} ${random(bytes).toHex()} cbc(aes) ${random(16).toHex()}`
+}
+
+/** Bytes that weak-key.ts does not take for text, as it does once in millions. Of bad entropy there is no better. */
+function sound(random: Entropy): Entropy {
+  return (count) => {
+    let bytes = random(count)
+    for (let tries = 0; tries < 8 && !isSound(bytes); tries++) bytes = random(count)
+    return bytes
+  }
 }
 
 /** 15 is followed by 1; ids in `taken` (of other keys that are held, at most a few) are left out. */
@@ -44,8 +55,8 @@ export function nextKeyText(
   const parsed = parseKeyTexts(current, hash)
   if (!parsed.ok) return parsed
   const last = parsed.value.at(-1) as IpsecKey
-  const encryptionKey = random(last.encryptionKey.length)
-  const authenticationKey = random(last.authenticationKey.length)
+  const encryptionKey = sound(random)(last.encryptionKey.length)
+  const authenticationKey = sound(random)(last.authenticationKey.length)
   const next = { ...last, id: nextKeyId(last.id, taken), encryptionKey, authenticationKey }
   return ok(formatKeyText(next, hasPlus(current)))
 }

@@ -26,7 +26,7 @@ const realTest = apiSuite((made) => {
 })
 
 const KEY = (id: number) =>
-  `${id}+ rfc4106(gcm(aes)) ${`a1b2c3d4e5f60718293a4b5c6d7e8f90${id}2345671`.slice(0, 40)} 128`
+  `${id}+ rfc4106(gcm(aes)) ${`c17be205f8934d6a0e5b92fd3184a76c${id}2345671`.slice(0, 40)} 128`
 let count = 0
 
 async function withSource(

@@ -20,6 +20,8 @@ const NAME = 'rot'
 const MARKER = 'MARKER-ROTATING!'
 const ROTATIONS = SLOW ? 10 : 4
 const FIRST_ID = 12
+/** Seconds from `patch` to the last old key removed, where all four nodes are well. */
+const GOAL = 3
 
 test('rotations lose nothing, nor encryption turned off and on, kills next to nothing, and nothing is in clear, in each wire shape', {
   timeout: 1_200_000,
@@ -79,9 +81,21 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
   const [sent, lost] = [sum(results.map((result) => result.sent)), sum(results.map((result) => result.lost))]
   const full = await queues()
   times.sort((a, b) => a - b)
+  const [median, longest] = [times[times.length >> 1] ?? Number.NaN, times.at(-1) ?? Number.NaN]
   t.diagnostic(
     `${shape.name}: ${ROTATIONS} rotations, ${lost} of ${sent} packets lost (full queues dropped ${full.dropped}${full.where === '' ? '' : `: ${full.where}`}); ` +
-      `patch to last old key removed ${times[times.length >> 1]?.toFixed(1)} s (longest ${times.at(-1)?.toFixed(1)}); beside a stream of ${gigabits.toFixed(2)} Gbit/s`,
+      `patch to last old key removed ${median.toFixed(1)} s (longest ${longest.toFixed(1)}); beside a stream of ${gigabits.toFixed(2)} Gbit/s`,
+  )
+  // for programs; a busy machine misses the goal, and no rule is broken by it
+  const taken = { median: round(median), longest: round(longest), goal: GOAL, reached: median <= GOAL }
+  t.diagnostic(
+    JSON.stringify({
+      figure: 'patch to last old key removed',
+      shape: shape.name,
+      nodes: 4,
+      rotations: ROTATIONS,
+      seconds: taken,
+    }),
   )
   assert.ok(sent > 0 && lost <= full.dropped, `${lost} lost`)
   assert.deepEqual(await xfrmErrors(lab), errorsBefore)
@@ -121,6 +135,10 @@ async function rotateUnderTraffic(t: TestContext, lab: Lab, shape: WireShape): P
       assert.doesNotMatch(left, /pellicle_ipsec|0xe00/)
     })
   }
+}
+
+function round(seconds: number): number {
+  return Math.round(seconds * 100) / 100
 }
 
 function sum(list: readonly number[]): number {

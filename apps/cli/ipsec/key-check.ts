@@ -1,8 +1,10 @@
 import { copyCommand } from '#core/api/ipsec-secrets.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
-import type { KeyRef } from '#core/ipsec/key.ts'
+import { hasKey, type KeyRef } from '#core/ipsec/key.ts'
+import { refuseWeak } from '#core/ipsec/key-text.ts'
 import { hasCode } from '#io/kube/errors.ts'
 import type { Cluster } from '../cluster.ts'
+import { heldKeys } from './held-keys.ts'
 import { currentKey, placeOf, readUserSecret, sameSecretElsewhere } from './secret.ts'
 
 /** Whether there is an IPsec key that agents can take. */
@@ -28,7 +30,11 @@ export async function checkKey(
   const { name, field } = place
   const where = `Secret ${name} in namespace ${namespace}`
   try {
-    const { id, fingerprint } = currentKey((await readUserSecret(cluster, place, signal)).text)
+    const current = currentKey((await readUserSecret(cluster, place, signal)).text)
+    // one that is in use already is for a rotation to mend
+    const weak = refuseWeak([current], [])
+    if (weak !== undefined && !hasKey(await heldKeys(cluster, signal), current)) throw weak
+    const { id, fingerprint } = current
     return { state: 'good', key: { id, fingerprint } }
   } catch (error) {
     if (hasCode(error, 'kube.forbidden')) return { state: 'unknown' }

@@ -13,6 +13,8 @@ export interface RotationView {
   readonly ciliumNodes: readonly CiliumNode[]
   /** Nodes that are not waited for. */
   readonly forced: readonly string[]
+  /** RFC 3339: since when the operator keeps more than one; undefined: it does not, or has not said so. */
+  readonly since?: string | undefined
 }
 
 export interface RotationProgress {
@@ -23,6 +25,25 @@ export interface RotationProgress {
   readonly waitingFor: readonly string[]
   /** One line. */
   readonly text: string
+}
+
+/** What one node says of its keys. */
+export interface NodeKeys {
+  readonly name: string
+  readonly ready: boolean
+  /** Undefined: it has said nothing yet. */
+  readonly words: IpsecWords | undefined
+}
+
+/** Of the nodes of the cluster, sorted; of those that are given up, too. */
+export function nodeKeys({ nodes, ciliumNodes }: Pick<RotationView, 'nodes' | 'ciliumNodes'>): readonly NodeKeys[] {
+  const words = new Map(
+    ciliumNodes.map(({ metadata }) => [metadata.name, parseIpsecWords(metadata.annotations?.[IPSEC_WORDS_ANNOTATION])]),
+  )
+  return nodes
+    .filter(({ name }) => words.has(name))
+    .map(({ name, ready }) => ({ name, ready, words: words.get(name) }))
+    .toSorted((a, b) => a.name.localeCompare(b.name))
 }
 
 /** How far the cluster is on the way to `newest`: all receive it, all send by it alone, nobody receives another. */
@@ -38,16 +59,7 @@ export function rotationProgress(view: RotationView): RotationProgress {
       text: `key ${newest.id} waits until key ${target.id} is the only one: ${first.text}`,
     }
   }
-  const words = new Map(
-    view.ciliumNodes.map(({ metadata }) => [
-      metadata.name,
-      parseIpsecWords(metadata.annotations?.[IPSEC_WORDS_ANNOTATION]),
-    ]),
-  )
-  const counted = view.nodes
-    .filter(({ name }) => words.has(name) && !view.forced.includes(name))
-    .map((node) => ({ ...node, words: words.get(node.name) }))
-    .toSorted((a, b) => a.name.localeCompare(b.name))
+  const counted = nodeKeys(view).filter(({ name }) => !view.forced.includes(name))
   const older = olderOf(view)
   const steps = [
     {

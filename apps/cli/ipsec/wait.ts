@@ -1,5 +1,12 @@
 import { CILIUM_NODES } from '#core/api/cilium-node.ts'
-import { FORCED_ANNOTATION, formatForced, KEPT_SECRET, parseForced, parseKeptKeys } from '#core/api/ipsec-secrets.ts'
+import {
+  FORCED_ANNOTATION,
+  formatForced,
+  KEPT_SECRET,
+  parseForced,
+  parseKeptKeys,
+  ROTATION_BEGAN_ANNOTATION,
+} from '#core/api/ipsec-secrets.ts'
 import { SECRETS } from '#core/api/resources.ts'
 import { Fault } from '#core/fault/fault.ts'
 import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
@@ -14,7 +21,11 @@ import { findKeptSecret } from './secret.ts'
 
 /** Asks once. */
 export async function readRotation(cluster: Cluster, newest: KeyRef, signal: AbortSignal): Promise<RotationProgress> {
-  return rotationProgress((await readView(cluster, newest, signal)).view)
+  return rotationProgress(await readRotationView(cluster, newest, signal))
+}
+
+export async function readRotationView(cluster: Cluster, newest: KeyRef, signal: AbortSignal): Promise<RotationView> {
+  return (await readView(cluster, newest, signal)).view
 }
 
 async function readView(
@@ -34,7 +45,8 @@ async function readView(
   })
   const forcedText = secret?.metadata.annotations?.[FORCED_ANNOTATION]
   const forced = parseForced(forcedText, kept?.at(-1))
-  return { view: { newest, kept, nodes, ciliumNodes: ciliumNodes.items, forced }, forcedText }
+  const since = secret?.metadata.annotations?.[ROTATION_BEGAN_ANNOTATION]
+  return { view: { newest, kept, nodes, ciliumNodes: ciliumNodes.items, forced, since }, forcedText }
 }
 
 /**

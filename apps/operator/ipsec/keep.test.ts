@@ -139,3 +139,20 @@ test('while IPsec is off no key is taken, and a rotation that was under way ends
     assert.deepEqual([next, retired, forgotten], [{ texts: [K4], retired: refs(K3) }, refs(K3), []])
   }
 })
+
+test('a key that can be guessed is not taken, and one that is in use already stays', () => {
+  const guessable = '3 rfc4106(gcm(aes)) 112233445566778899aabbccddeeff0011223344 128'
+  const { next, fault } = keep({ ...start, userText: guessable })
+  assert.deepEqual([next, fault?.code], [undefined, 'ipsec.key.weak'])
+  const used = keep({ ...start, userText: guessable, kept: { texts: [guessable], retired: [] } })
+  assert.deepEqual([used.next, used.fault, used.keys], [undefined, undefined, refs(guessable)])
+  const off = keep({ ...start, wanted: false, userText: guessable, kept: { texts: [guessable], retired: [] } })
+  assert.equal(off.next, undefined)
+  const rotated = keep({
+    ...start,
+    userText: K4,
+    kept: { texts: [guessable], retired: [] },
+    nodes: [node('a', [guessable])],
+  })
+  assert.deepEqual(rotated.next?.texts, [guessable, K4])
+})

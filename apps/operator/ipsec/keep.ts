@@ -1,7 +1,7 @@
 import { type KeptKeys, parseForced } from '#core/api/ipsec-secrets.ts'
 import type { Fault } from '#core/fault/fault.ts'
 import { hasKey, type IpsecKey, type KeyRef, sameKey } from '#core/ipsec/key.ts'
-import { parseKeyTexts } from '#core/ipsec/key-text.ts'
+import { parseKeyTexts, refuseWeak } from '#core/ipsec/key-text.ts'
 import { supportedInUserspace } from '#core/ipsec/userspace.ts'
 import { keyWarnings } from '#core/ipsec/weak-key.ts'
 import type { RotationPeer, UnusableKey } from '#core/transition/rotation.ts'
@@ -61,7 +61,8 @@ export function keep(input: KeepInput): KeepOutcome {
     remember([text], parsed.value)
   }
   const user = input.userText === undefined ? undefined : parseKeyTexts(input.userText, ipsecHash)
-  const userKeys = user?.ok === true ? user.value : []
+  const weak = user?.ok === true ? refuseWeak(user.value, kept) : undefined
+  const userKeys = user?.ok === true ? user.value.filter((key) => refuseWeak([key], kept) === undefined) : []
   remember(input.userText?.trimEnd().split('\n') ?? [], userKeys)
   const refs = kept.map(refOf)
   const retiredBefore = input.kept.retired
@@ -87,7 +88,7 @@ export function keep(input: KeepInput): KeepOutcome {
   }
   const newest = [...kept, ...userKeys].find((key) => sameKey(key, keys.at(-1)))
   const warnings = newest === undefined || !input.wanted ? [] : keyWarnings(newest)
-  for (const key of [...kept, ...userKeys]) {
+  for (const key of [...kept, ...(user?.ok === true ? user.value : [])]) {
     key.encryptionKey.fill(0)
     key.authenticationKey.fill(0)
   }
@@ -100,7 +101,7 @@ export function keep(input: KeepInput): KeepOutcome {
     forcedIsOver: view.forced.length > 0 && keeping.kept.forced.length === 0,
     waitingFor: keeping.waitingFor,
     receivedByAll: receivedByAll(keys, input.nodes, keeping.kept.forced),
-    fault: input.wanted && user?.ok === false ? user.error : undefined,
+    fault: !input.wanted ? undefined : user?.ok === false ? user.error : weak,
     problems: keeping.problems,
     warnings,
   }

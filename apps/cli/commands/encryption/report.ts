@@ -1,5 +1,13 @@
 import type { EncryptionStatus } from '#core/status/encryption-status.ts'
-import { formatIpsec, formatIpsecNode, type IpsecFacts, type IpsecReport, ipsecReportOf } from './ipsec-report.ts'
+import {
+  formatIpsec,
+  formatIpsecNode,
+  type IpsecFacts,
+  type IpsecReport,
+  ipsecReportOf,
+  nodeKeyReport,
+  rotationReport,
+} from './ipsec-report.ts'
 
 /** Every agent's answer to `cilium encrypt status -o json`, by node. */
 export type NodeAnswers = ReadonlyMap<string, Partial<EncryptionStatus>>
@@ -20,7 +28,7 @@ export interface EncryptionReport extends Partial<IpsecReport> {
 export function reportOf(answers: NodeAnswers, withoutKey: readonly string[], facts: IpsecFacts): EncryptionReport {
   const statuses = [...answers.values()]
   const count = (fits: (status: Partial<EncryptionStatus>) => boolean) => statuses.filter(fits).length
-  const encrypts = statuses.some(({ mode, msg }) => mode !== 'Disabled' || hasText(msg))
+  const encrypts = statuses.some(({ mode, msg }) => mode !== undefined && (mode !== 'Disabled' || hasText(msg)))
   const unfinished: Record<string, string> = {}
   for (const [node, { msg }] of answers) if (hasText(msg)) unfinished[node] = msg
   for (const node of encrypts ? withoutKey : []) unfinished[node] ??= 'has published no key: its pods cannot be reached'
@@ -37,7 +45,7 @@ export function reportOf(answers: NodeAnswers, withoutKey: readonly string[], fa
 }
 
 /** A line for each mode that a node has and for each node that is not done, then an empty one. */
-export function formatReport(report: EncryptionReport): string {
+export function formatReport(report: EncryptionReport, facts: IpsecFacts): string {
   const total = report['total-node-count']
   const lines: string[] = []
   for (const [mode, count] of [
@@ -46,7 +54,7 @@ export function formatReport(report: EncryptionReport): string {
     ['Wireguard', report['enc-wireguard-node-count']],
   ] as const) {
     if (count > 0) lines.push(`Encryption: ${mode} (${count}/${total} nodes)`)
-    if (mode === 'IPsec' && isIpsecReport(report)) lines.push(...formatIpsec(report, total))
+    if (mode === 'IPsec' && isIpsecReport(report)) lines.push(...formatIpsec(report, total, facts))
   }
   for (const [node, why] of Object.entries(report['pellicle-unfinished-nodes'])) lines.push(`Node ${node}: ${why}`)
   return `${lines.join('\n')}\n\n`
@@ -57,16 +65,18 @@ export function formatNodes(answers: NodeAnswers, facts: IpsecFacts): string {
     .map(([node, status]) => {
       const message = hasText(status.msg) ? [`Msg: ${status.msg}`] : []
       const lines = [`Node: ${node}`, `Encryption: ${status.mode ?? 'unknown'}`, ...message]
-      return `${[...lines, ...formatIpsecNode(status, facts)].join('\n')}\n\n`
+      return `${[...lines, ...formatIpsecNode(node, status, facts)].join('\n')}\n\n`
     })
     .join('')
 }
 
 /** What Cilium's CLI adds to each node's own answer. */
-export function nodeDocuments(answers: NodeAnswers, { expectedKeys, rotation }: IpsecFacts): Record<string, unknown> {
+export function nodeDocuments(answers: NodeAnswers, facts: IpsecFacts): Record<string, unknown> {
+  const { expectedKeys, rotation } = facts
   return Object.fromEntries(
     [...answers].map(([node, status]) => {
       if (status.mode !== 'IPsec') return [node, status]
+      const keys = facts.nodes.find(({ name }) => name === node)
       const inUse = status.ipsec?.['keys-in-use'] ?? 0
       return [
         node,
@@ -74,6 +84,8 @@ export function nodeDocuments(answers: NodeAnswers, { expectedKeys, rotation }: 
           ...status,
           'ipsec-key-rotation-in-progress': rotation !== undefined || inUse !== expectedKeys,
           'ipsec-expected-key-count': expectedKeys,
+          ...rotationReport(facts),
+          ...(keys === undefined ? {} : { 'pellicle-keys': nodeKeyReport(keys) }),
         },
       ]
     }),

@@ -1,4 +1,4 @@
-import { CILIUM_NODES, type NodeAnnouncement, readCiliumNode } from '#core/api/cilium-node.ts'
+import { CILIUM_NODES, type CiliumNode, type NodeAnnouncement, readCiliumNode } from '#core/api/cilium-node.ts'
 import { PODS } from '#core/api/resources.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { EncryptionStatus } from '#core/status/encryption-status.ts'
@@ -6,8 +6,10 @@ import { hasCode } from '#io/kube/errors.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
 import { mapLimit } from '../../concurrency.ts'
 import type { CliContext } from '../../context.ts'
+import { readNodes } from '../../install/surroundings.ts'
+import { nodeKeys, rotationProgress } from '../../ipsec/rotation.ts'
 import { currentKey, readUserSecret, secretPlace } from '../../ipsec/secret.ts'
-import { readRotation } from '../../ipsec/wait.ts'
+import { readRotationView } from '../../ipsec/wait.ts'
 import { agentJson } from '../../status/collect.ts'
 import type { IpsecFacts } from './ipsec-report.ts'
 import { formatNodes, formatReport, type NodeAnswers, nodeDocuments, reportOf } from './report.ts'
@@ -39,19 +41,25 @@ export async function encryptionStatus(this: CliContext, flags: EncryptionStatus
         answers.set(node, await agentJson<EncryptionStatus>(client, pod.metadata.name, command, { namespace, signal }))
       } catch (error) {
         this.signal.throwIfAborted()
-        wrong.push(`${node}: ${describeFault(error)}`)
+        const why = describeFault(error)
+        wrong.push(`${node}: ${why}`)
+        answers.set(node, { msg: `its agent does not answer: ${why}` })
       }
     },
   )
-  if (wrong.length > 0) return failure(wrong.join('; '))
-  const names = (await client.listAll(CILIUM_NODES, { signal })).items.map(readCiliumNode)
-  const facts = await ipsecFacts({ client, namespace }, answers, names.length, signal)
+  if (wrong.length === items.length) return failure(wrong.join('; '))
+  const ciliumNodes = (await client.listAll(CILIUM_NODES, { signal })).items
+  const names = ciliumNodes.map(readCiliumNode)
+  const all = await ipsecFacts({ client, namespace }, answers, ciliumNodes, signal)
+  const nodes = all.nodes.filter(({ name }) => flags.node === undefined || flags.node === name)
+  const facts = { ...all, nodes, now: this.clock.now() }
   const chosen = names.filter(({ name }) => flags.node === undefined || flags.node === name)
   const report = reportOf(answers, withoutKey(answers, chosen), facts)
   const json = flags.perNodeDetails ? nodeDocuments(answers, facts) : report
-  const text = flags.perNodeDetails ? formatNodes(answers, facts) : formatReport(report)
+  const text = flags.perNodeDetails ? formatNodes(answers, facts) : formatReport(report, facts)
   this.process.stdout.write(flags.output === 'json' ? `${JSON.stringify(json, undefined, 1)}\n` : text)
-  return undefined
+  // what the others say is worth the most while one is lost
+  return wrong.length === 0 ? undefined : failure(wrong.join('; '))
 }
 
 /** Whether a node has what peers need depends on how it encrypts. */
@@ -67,19 +75,22 @@ function withoutKey(answers: NodeAnswers, nodes: readonly NodeAnnouncement[]): s
 async function ipsecFacts(
   cluster: Cluster,
   answers: NodeAnswers,
-  nodes: number,
+  ciliumNodes: readonly CiliumNode[],
   signal: AbortSignal,
-): Promise<IpsecFacts> {
-  const facts = { expectedKeys: 2 * Math.max(0, nodes - 1), rotation: undefined }
+): Promise<Omit<IpsecFacts, 'now'>> {
+  const facts = { expectedKeys: 2 * Math.max(0, ciliumNodes.length - 1), rotation: undefined, nodes: [] }
   if (![...answers.values()].some(({ mode }) => mode === 'IPsec')) return facts
+  const known = { ...facts, nodes: nodeKeys({ nodes: await readNodes(cluster.client, signal), ciliumNodes }) }
   try {
     const { text } = await readUserSecret(cluster, await secretPlace(cluster, signal), signal)
-    const state = await readRotation(cluster, currentKey(text), signal)
-    return { ...facts, rotation: state.done ? undefined : state.text }
+    const view = await readRotationView(cluster, currentKey(text), signal)
+    const { done, waitingFor, ...state } = rotationProgress(view)
+    return { ...known, rotation: done ? undefined : { text: state.text, since: view.since, waitingFor } }
   } catch (error) {
-    if (hasCode(error, 'kube.forbidden')) return facts
+    if (hasCode(error, 'kube.forbidden')) return known
     // what is wrong with the Secret is what people want to know of a rotation that does not begin
-    if (error instanceof Fault && error.code.startsWith('ipsec.')) return { ...facts, rotation: describeFault(error) }
+    if (error instanceof Fault && error.code.startsWith('ipsec.'))
+      return { ...known, rotation: { text: describeFault(error), since: undefined, waitingFor: [] } }
     throw error
   }
 }

@@ -1,11 +1,9 @@
-import type { CiliumNode } from '#core/api/cilium-node.ts'
-import { type NodeAnnouncement, type OwnAnnouncement, readCiliumNode } from '#core/api/cilium-node.ts'
+import { type CiliumNode, type OwnAnnouncement, readCiliumNode } from '#core/api/cilium-node.ts'
 import type { AgentConfig } from '#core/api/config.ts'
 import { ANNOTATION } from '#core/api/names.ts'
 import type { NodeFacts } from '#core/api/node.ts'
 import type { Datapath } from '#core/datapath/datapath.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
-import type { IpsecWords } from '#core/ipsec/words.ts'
 import type { OwnIpsec } from '#core/plan/snapshot.ts'
 import { parseReading } from '#core/transition/greeting.ts'
 import { type Announcement, CLEAR, sameAnnouncement } from '#core/transition/level.ts'
@@ -21,6 +19,7 @@ import { type Applied, type FlushFilter, Network } from './network.ts'
 import type { NodeAddresses } from './node-addresses.ts'
 import type { NodeStateStore } from './node-state.ts'
 import type { OwnKey } from './own-key.ts'
+import { ofName, ownSaid, ownWords } from './own-said.ts'
 import type { EncryptionMode } from './plan-config.ts'
 import { ownPodCidrs, requestPodCidrs } from './pod-cidrs.ts'
 import type { HostNetwork } from './ports.ts'
@@ -397,17 +396,3 @@ function has(mode: EncryptionMode | undefined, type: EncryptionMode['type']): bo
 
 /** More than a rotation takes. */
 const MOST_STEPS = 4
-
-function ownWords(known: Known): Pick<NodeAnnouncement, 'bootId'> & { words: IpsecWords | undefined } {
-  const said = ownSaid(known)
-  return { bootId: said?.bootId, words: said?.ipsec }
-}
-
-function ownSaid({ node, ciliumNodes }: Known): NodeAnnouncement | undefined {
-  const own = ofName(ciliumNodes, node.name)
-  return own === undefined ? undefined : readCiliumNode(own)
-}
-
-function ofName(ciliumNodes: readonly CiliumNode[], name: string): CiliumNode | undefined {
-  return ciliumNodes.find(({ metadata }) => metadata.name === name)
-}

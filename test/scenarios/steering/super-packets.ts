@@ -30,7 +30,7 @@ export async function superPackets(
 
 async function pour(cluster: SteeringCluster, target: string, bytes: number): Promise<void> {
   const python = (where: string, script: string) => {
-    const args = ['netns', 'exec', cluster.path(where), 'timeout', '60', 'python3', '-c', script]
+    const args = ['netns', 'exec', cluster.path(where), 'timeout', '240', 'python3', '-c', script]
     return spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   }
   const server = python(

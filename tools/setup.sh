@@ -22,14 +22,16 @@ has() { case $1 in /*) [ -e "$1" ] ;; *) command -v "$1" >/dev/null 2>&1 ;; esac
 # at_least HAVE WANT: both dotted numbers
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
-[ "$(uname -s)" = Linux ] || problem "this is $(uname -s): the lab needs Linux"
-[ "$(uname -m)" = x86_64 ] || problem "this is $(uname -m): the pinned Node is built for x86_64"
+[ "$(uname -s)" = Linux ] || problem "this is $(uname -s): the lab needs Linux. Run it on a Linux machine, or in a virtual one"
+[ "$(uname -m)" = x86_64 ] || problem "this is $(uname -m): the pinned Node is built for x86_64. Run it on an x86_64 machine"
 [ "$(id -u)" = 0 ] || problem "not root: namespaces, mounts and packages need it. Run it as root (sudo make setup)"
-has apt-get || problem 'no apt-get: packages come from Debian or Ubuntu'
+has apt-get || problem 'no apt-get: packages come from Debian or Ubuntu. Run it on one of them, or in a container of one'
 go=$(go env GOVERSION 2>/dev/null || true)
 at_least "${go#go}" 1.26 || problem "${go:-no go} on PATH: Kubernetes is built from Go modules. Install Go 1.26 or newer (https://go.dev/dl)"
 rust=$(rustc --version 2>/dev/null | cut -d' ' -f2)
-{ has cargo && at_least "${rust:-0}" 1.89; } || problem "${rust:-no} rustc and cargo on PATH: the engine is written in Rust. Install Rust 1.89 or newer (https://rustup.rs)"
+rustup='the engine is written in Rust. Install Rust 1.89 or newer (https://rustup.rs)'
+has cargo || problem "no cargo on PATH: $rustup"
+at_least "${rust:-0}" 1.89 || problem "${rust:-no} rustc on PATH: $rustup"
 has npm || problem "no npm on PATH: install Node's npm (apt-get install npm)"
 [ -c /dev/net/tun ] || problem 'no /dev/net/tun: load the module tun, or give the container --device /dev/net/tun'
 if [ "$(id -u)" = 0 ] && has unshare && ! unshare -m -u -n -p -i -C -f true 2>/dev/null; then

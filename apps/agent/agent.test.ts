@@ -30,7 +30,12 @@ import { loadOwnKey } from './own-key.ts'
 import type { HostNetwork } from './ports.ts'
 import type { OwnsCidrs, Registry } from './publisher.ts'
 
-/** The CiliumNodes of a small cluster; every agent sees every change at once. */
+/**
+ * The CiliumNodes of a small cluster; every agent sees every change at once.
+ *
+ * The file is longer than others: WireGuard, IPsec and the change between them are seen on the same played cluster, which is
+ * a third of it.
+ */
 class Cluster implements Registry {
   readonly nodes = new Map<string, CiliumNode>()
   readonly facts = new Map<string, NodeFacts>()
@@ -137,6 +142,12 @@ class FakeHost implements HostNetwork {
   async underlay() {
     return { device: 'eth0', mtu: 1500 }
   }
+  async removeDevice(): Promise<void> {
+    // the datapath's devices are all that there are
+  }
+  async pathMtus() {
+    return new Map()
+  }
   async close(): Promise<void> {
     // nothing is held
   }
@@ -225,7 +236,7 @@ async function until(holds: () => boolean): Promise<void> {
   }
 }
 
-const LIMIT = { timeout: 20_000 }
+const LIMIT = { timeout: 100_000 }
 
 test('a cluster in clear goes closed together, and back', LIMIT, async () => {
   for (const index of [1, 2, 3]) await join1(index)
@@ -249,10 +260,12 @@ test('a cluster in clear goes closed together, and back', LIMIT, async () => {
   cluster.nudge()
   await until(() => cluster.levels === '000')
   await until(() => cluster.members.every(({ datapath }) => datapath.devices.size === 0))
-  for (const node of cluster.nodes.values()) {
-    assert.equal(node.spec.encryption, undefined)
-    assert.equal(node.metadata.annotations?.[ANNOTATION.publicKey], undefined)
-  }
+  await until(() =>
+    [...cluster.nodes.values()].every(
+      ({ spec, metadata }) =>
+        spec.encryption === undefined && metadata.annotations?.[ANNOTATION.publicKey] === undefined,
+    ),
+  )
 })
 
 test('a key is announced only when its receiver is there', LIMIT, async () => {
@@ -403,7 +416,7 @@ test(
     const said = cluster.nodes.get('node1')?.spec
     assert.deepEqual(said?.ipam?.podCIDRs, ['10.5.7.0/24'], 'left to the operator')
     const guarded = () => cluster.nodes.get('node1')?.metadata.annotations?.[ANNOTATION.guards]
-    assert.equal(guarded(), '10.5.0.0/16')
+    await until(() => guarded() === '10.5.0.0/16')
     assert.deepEqual(
       said?.addresses?.map(({ ip }) => ip),
       ['172.18.0.2', '10.5.7.1'],
@@ -476,7 +489,7 @@ test('ipsec: without a key a node waits, with one the cluster goes closed, and b
   cluster.nudge()
   await until(() => cluster.levels === '000')
   await until(() => cluster.members.every(({ datapath }) => datapath.ipsec.size === 0))
-  assert.ok([...cluster.nodes.keys()].every((name) => wordsOf(name) === undefined))
+  await until(() => [...cluster.nodes.keys()].every((name) => wordsOf(name) === undefined))
 })
 
 test('ipsec: a rotation receives everywhere before anybody sends, and lets the old key go', LIMIT, async () => {
@@ -615,7 +628,7 @@ test(
       }
       assert.equal(cluster.levels, '333')
     }
-    assert.ok([...cluster.nodes.keys()].every((name) => wordsOf(name) === undefined))
+    await until(() => [...cluster.nodes.keys()].every((name) => wordsOf(name) === undefined))
   },
 )
 
@@ -672,7 +685,7 @@ test('mode: where the new one gets through in one direction only, nobody begins 
   const text = ({ agent }: Member) => agent.transition?.text ?? ''
   await until(() => text(one).includes('waiting for node2, node3: nothing has come from there by it'))
   await until(() => text(two).includes('waiting for node1: not everything has come there by it'))
-  assert.equal(cluster.nodes.get('node2')?.metadata.annotations?.[ANNOTATION.mode], '1.1 proven')
+  await until(() => cluster.nodes.get('node2')?.metadata.annotations?.[ANNOTATION.mode] === '1.1 proven')
   assert.ok(cluster.members.every((member) => wayOf(member, member === one ? 2 : 1) === WIREGUARD_DEVICE))
   cluster.deaf = undefined
   await until(() => cluster.stages === '333')

@@ -3,12 +3,10 @@ import { type NodeAnnouncement, type OwnAnnouncement, readCiliumNode } from '#co
 import type { AgentConfig } from '#core/api/config.ts'
 import { ANNOTATION } from '#core/api/names.ts'
 import type { NodeFacts } from '#core/api/node.ts'
-import type { Datapath, IpsecSettings } from '#core/datapath/datapath.ts'
+import type { Datapath } from '#core/datapath/datapath.ts'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
-import { ipsecMtu } from '#core/plan/mtu.ts'
-import { IPSEC_DEVICE } from '#core/plan/names.ts'
-import type { OwnIpsec, Snapshot } from '#core/plan/snapshot.ts'
+import type { OwnIpsec } from '#core/plan/snapshot.ts'
 import { parseReading } from '#core/transition/greeting.ts'
 import { type Announcement, CLEAR, sameAnnouncement } from '#core/transition/level.ts'
 import { firstAnnouncement, nextLevel, type Transition } from '#core/transition/next-level.ts'
@@ -16,6 +14,7 @@ import { VERSION } from '#core/version/version.ts'
 import type { Log } from '#io/telemetry/log.ts'
 import type { Endpoints } from './endpoints.ts'
 import { IpsecPart } from './ipsec-part.ts'
+import { ipsecSettings, unsendable } from './ipsec-snapshot.ts'
 import type { KeyReading } from './key-source.ts'
 import { ModePart } from './mode-part.ts'
 import { type Applied, type FlushFilter, Network } from './network.ts'
@@ -399,23 +398,9 @@ function has(mode: EncryptionMode | undefined, type: EncryptionMode['type']): bo
 /** More than a rotation takes. */
 const MOST_STEPS = 4
 
-/** Of IPsec: without a common key in force traffic would still go in clear, and others close by our word that it does not. */
-function unsendable({ config, self, peers }: Snapshot): readonly string[] | undefined {
-  const sendBy = self.ipsec?.sendBy
-  if (sendBy === undefined || config.encryption.type !== 'ipsec') return undefined
-  return peers
-    .filter(({ name, granted }) => granted !== undefined && !Object.hasOwn(sendBy, name))
-    .map(({ name }) => name)
-}
-
 function ownWords(known: Known): Pick<NodeAnnouncement, 'bootId'> & { words: IpsecWords | undefined } {
   const said = ownSaid(known)
   return { bootId: said?.bootId, words: said?.ipsec }
-}
-
-function ipsecSettings(snapshot: Snapshot): IpsecSettings {
-  const { mark, encryption } = snapshot.config
-  return { name: IPSEC_DEVICE, mtu: ipsecMtu(snapshot), mark: mark.bits, udpPort: encryption.ipsec.port }
 }
 
 function ownSaid({ node, ciliumNodes }: Known): NodeAnnouncement | undefined {

@@ -85,12 +85,13 @@ export async function cleanUpOnRequest(deps: CleanupDeps): Promise<boolean> {
   }
 }
 
-/** A supervisor that is not there holds no device. */
-async function removeDevice({ datapath, runFolder }: CleanupDeps, device: string): Promise<void> {
+/** A supervisor that is not there holds no device; one that was killed has left its device and its files. */
+async function removeDevice({ datapath, host, runFolder }: CleanupDeps, device: string): Promise<void> {
   try {
     await datapath.remove(device)
   } catch (error) {
     if (!(error instanceof Fault && error.code === 'datapath.supervisor.away')) throw error
   }
+  await host.removeDevice(device)
   await rm(join(runFolder, device), { recursive: true, force: true })
 }

@@ -6,7 +6,7 @@ import { createLog, SILENT } from '#io/telemetry/log.ts'
 import { internalIpsOf, peerOf, snapshotOf } from '#test/kit/snapshots.ts'
 import { Health } from './health.ts'
 
-const LIMIT = { timeout: 20_000 }
+const LIMIT = { timeout: 100_000 }
 
 async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5))

@@ -1,7 +1,7 @@
 import { Fault } from '#core/fault/fault.ts'
 import { EMPTY_HOST_PLAN, type HostPlan } from '#core/host/host-plan.ts'
 import type { Ip } from '#core/ip/address.ts'
-import { setLink } from '#core/netlink/link.ts'
+import { deleteLink, setLink } from '#core/netlink/link.ts'
 import type { HostKernel, HostReport } from '#io/kernel/host-kernel.ts'
 import { findLink } from '#io/kernel/link-table.ts'
 import type { NetlinkSocket } from '#io/kernel/netlink-socket.ts'
@@ -54,6 +54,24 @@ export class KernelHost implements HostNetwork {
       drops: this.#kernel.tables.counters(),
       upkeep: counters === undefined ? undefined : { ...counters },
     }
+  }
+
+  async removeDevice(name: string): Promise<void> {
+    const link = findLink(this.#kernel.socket, name)
+    if (link !== undefined) this.#kernel.socket.request(`remove ${name}`, deleteLink(link.index))
+  }
+
+  async pathMtus(ends: readonly Ip[], mark: number): Promise<ReadonlyMap<Ip, number>> {
+    const told = new Map<Ip, number>()
+    for (const end of ends) {
+      try {
+        const mtu = this.#kernel.pathMtu(end, mark)
+        if (mtu !== undefined) told.set(end, mtu)
+      } catch {
+        // no route to it: that is told by what does not answer
+      }
+    }
+    return told
   }
 
   async close(): Promise<void> {

@@ -34,6 +34,7 @@ import { NodeAddresses } from './node-addresses.ts'
 import { NodeStateStore, nodeStateSchema } from './node-state.ts'
 import { NodeWatch } from './node-watch.ts'
 import { loadOwnKey } from './own-key.ts'
+import { saidOfPaths } from './path-mtu.ts'
 import type { AgentPaths } from './paths.ts'
 import { modeOf } from './plan-config.ts'
 import type { HostNetwork, HostObservation, PodDevices } from './ports.ts'
@@ -390,6 +391,7 @@ export class NodeAgent {
       workers: agent?.workers ?? [],
       endpoints: this.#endpoints.all(),
       host: await this.#host(),
+      paths: await saidOfPaths(this.#options.host, agent?.applied),
       counters: await this.#counters(),
       now: Date.now(),
       levelSince: this.#state.value.since,

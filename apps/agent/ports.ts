@@ -16,6 +16,10 @@ export interface HostNetwork {
   underlay(ip: Ip): Promise<{ readonly device: string; readonly mtu: number } | undefined>
   /** What the network's own counters say, and what had to be put back. */
   observe(): Promise<HostObservation>
+  /** A device that nobody holds any more; nothing happens when there is none. */
+  removeDevice(name: string): Promise<void>
+  /** Bytes that the way of packets with that mark takes, by end; of those only of which the kernel was told something. */
+  pathMtus(ends: readonly Ip[], mark: number): Promise<ReadonlyMap<Ip, number>>
   close(): Promise<void>
 }
 

@@ -6,7 +6,7 @@ import { macOfIp } from '#core/ip/mac.ts'
 import { plan } from '#core/plan/plan.ts'
 import { formatAgentStatus } from '#core/status/agent-status.ts'
 import { parsePublicKey } from '#core/wireguard/key.ts'
-import { peerOf, snapshotOf } from '#test/kit/snapshots.ts'
+import { ipsecConfig, ipsecPeerOf, nodeIpsOf, peerOf, snapshotOf } from '#test/kit/snapshots.ts'
 import { endpointStatus } from './endpoint-status.ts'
 import { makeStatus, type StatusInputs } from './status.ts'
 
@@ -35,6 +35,7 @@ function inputs(change: Partial<StatusInputs> = {}): StatusInputs {
     kubernetes: { state: 'Ok' },
     cniFile: { state: 'Ok' },
     host: { drops: {}, upkeep: undefined },
+    paths: new Map(),
     counters: {},
     now: NOW,
     levelSince: NOW,
@@ -179,4 +180,18 @@ test('endpoints as Cilium lists them', () => {
   const nameless = endpointStatus({ ...endpoint, pod: '', ready: false }).status
   assert.equal(nameless.state, 'not-ready')
   assert.deepEqual(nameless['external-identifiers'], { 'container-id': 'c0ffee' })
+})
+
+test('a way that takes less than this node sends is told, with what to set', () => {
+  const snapshot = snapshotOf(1, 3, [ipsecPeerOf(2, 3), ipsecPeerOf(3, 3)], { config: ipsecConfig('udp') })
+  const made = plan(snapshot)
+  assert.ok(made.usable)
+  const paths = new Map([
+    [nodeIpsOf(2)[4], 1400],
+    [nodeIpsOf(3)[4], 1500],
+  ])
+  const { problems } = makeStatus(inputs({ applied: { snapshot, plan: made }, paths })).pellicle
+  assert.equal(problems.length, 1)
+  assert.match(problems[0] ?? '', /^CiliumNode\/node-2: the way to 172\.18\.0\.4 takes 1400 bytes, .* up to 1500 there/)
+  assert.match(problems[0] ?? '', /ping -M do -s 1372 172\.18\.0\.4 .* set MTU=1400 for all nodes/)
 })

@@ -18,6 +18,7 @@ import { ipsecPeerStatuses, ipsecStatus, isSettled, rotationStatus } from './ips
 import type { KeyReading } from './key-source.ts'
 import type { Applied } from './network.ts'
 import type { NodeAddresses } from './node-addresses.ts'
+import { pathProblems } from './path-mtu.ts'
 import type { HostObservation } from './ports.ts'
 import type { WorkerState } from './worker.ts'
 
@@ -49,6 +50,8 @@ export interface StatusInputs {
   readonly rotation: RotationReport | undefined
   readonly health: HealthStatus | undefined
   readonly host: HostObservation
+  /** By end of a tunnel: bytes that the way there takes, where somebody has said so. */
+  readonly paths: ReadonlyMap<Ip, number>
   /** Of the datapath's device. */
   readonly counters: Readonly<Record<string, number>>
   /** Milliseconds since the epoch. */
@@ -96,6 +99,7 @@ export function makeStatus(inputs: StatusInputs): AgentStatus {
       problems: [
         ...(applied?.plan.problems ?? []).map(({ object, message, remedy }) => `${object}: ${message}. ${remedy}`),
         ...(inputs.rotation?.problems ?? []).map(({ object, message, remedy }) => `${object}: ${message}. ${remedy}`),
+        ...pathProblems(applied, inputs.paths).map(({ object, message, remedy }) => `${object}: ${message}. ${remedy}`),
         ...stalled(inputs),
       ],
       peers: peerStatuses(inputs),

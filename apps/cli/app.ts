@@ -1,10 +1,12 @@
-import { type Application, buildApplication, ExitCode, run, text_en } from '@stricli/core'
+import { type Application, buildApplication, ExitCode, FlagNotFoundError, run, text_en } from '@stricli/core'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import type { CliContext, ProgramName } from './context.ts'
 import { Exit } from './exit.ts'
 import { rootRoutes } from './routes.ts'
+import { kebab, withNearestFlag } from './unknown-flag.ts'
 
-export function buildCli(program: ProgramName, verbose = false): Application<CliContext> {
+/** `inputs`: the command line that it is to run, for what is said of an unknown flag. */
+export function buildCli(program: ProgramName, inputs: readonly string[], verbose = false): Application<CliContext> {
   const failure = (error: unknown): string => {
     if (error instanceof Exit) return ''
     const stack = error instanceof Error && (verbose || !(error instanceof Fault)) ? `\n${error.stack ?? ''}` : ''
@@ -18,8 +20,10 @@ export function buildCli(program: ProgramName, verbose = false): Application<Cli
     localization: {
       text: {
         ...text_en,
-        exceptionWhileParsingArguments: (error, colour) =>
-          asTyped(text_en.exceptionWhileParsingArguments(error, colour)),
+        exceptionWhileParsingArguments: (error, colour) => {
+          const told = error instanceof FlagNotFoundError ? withNearestFlag(error, rootRoutes, inputs) : error
+          return asTyped(text_en.exceptionWhileParsingArguments(told, colour))
+        },
         exceptionWhileRunningCommand: failure,
         commandErrorResult: failure,
         exceptionWhileLoadingCommandFunction: failure,
@@ -31,12 +35,12 @@ export function buildCli(program: ProgramName, verbose = false): Application<Cli
 
 /** Stricli suggests `--chartDirectory`; everybody types `--chart-directory`. */
 function asTyped(message: string): string {
-  return message.replaceAll(/--[a-z]+[A-Za-z]+/g, (flag) => flag.replaceAll(/[A-Z]/g, (c) => `-${c.toLowerCase()}`))
+  return message.replaceAll(/--[a-z]+[A-Za-z]+/g, kebab)
 }
 
 /** Runs one command line and sets the exit code: 0 done, 1 failed, 2 not understood. */
 export async function runCli(inputs: readonly string[], context: CliContext): Promise<void> {
-  const app = buildCli(context.program, context.env['PELLICLE_VERBOSE'] !== undefined)
+  const app = buildCli(context.program, inputs, context.env['PELLICLE_VERBOSE'] !== undefined)
   await run(app, inputs, context)
   const code = context.process.exitCode
   if (code === ExitCode.InvalidArgument || code === ExitCode.UnknownCommand) context.process.exitCode = 2

@@ -57,6 +57,6 @@ export function duration(input: string): number {
 }
 
 export function count(input: string): number {
-  if (!/^[1-9][0-9]{0,3}$/.test(input)) throw new SyntaxError('a whole number from 1 on is needed')
+  if (!/^[1-9][0-9]{0,8}$/.test(input)) throw new SyntaxError('a whole number from 1 to 999999999 is needed')
   return Number(input)
 }

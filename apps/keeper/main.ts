@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { describeFault } from '#core/fault/fault.ts'
+import { pooledEntropy } from '#io/crypto/entropy.ts'
 import { createLog, lineWriter } from '#io/telemetry/log.ts'
 import { Keeper } from './keeper.ts'
 import { readSettings } from './settings.ts'
@@ -22,7 +22,7 @@ const keeper = new Keeper(settings, {
   log,
   // libuv's hrtime is CLOCK_MONOTONIC, the engine's clock
   now: () => ({ monotonic: Number(process.hrtime.bigint()) / 1e6, unix: Date.now() }),
-  random: (length) => new Uint8Array(randomBytes(length)),
+  random: pooledEntropy(),
   listen: (port, mark) => listenOn(join(settings.runDir, 'supervisor.sock'), settings.device, port, mark),
   scopeOf: (name) => {
     if (/^[0-9]{1,9}$/.test(name)) return Number(name)

@@ -1,11 +1,12 @@
 import { accessSync, constants, existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { Fault } from '#core/fault/fault.ts'
 import { freeUnderlay } from './layout.ts'
 import { LOOPBACK } from './node/node.ts'
 import { run } from './process/run.ts'
 import { missingPrograms, programsFolder } from './programs/cache.ts'
-import { CLUSTER_PROGRAMS } from './programs/pins.ts'
+import { CLUSTER_PROGRAMS, PROGRAMS } from './programs/pins.ts'
+import { programVersion } from './programs/version.ts'
 
 /** Debian packages that a lab runs, by the program that shows they are there. */
 const MACHINE_PROGRAMS = {
@@ -20,7 +21,7 @@ const MACHINE_PROGRAMS = {
 } as const
 
 /** Says what is missing before anything is made; gives the folder of the Kubernetes programs. */
-export function checkMachine(kubernetesBin: string | undefined): string {
+export async function checkMachine(kubernetesBin: string | undefined): Promise<string> {
   if (process.getuid?.() !== 0) {
     throw new Fault('lab.root', 'the lab makes namespaces and mounts, which needs root', { remedy: 'Run it as root' })
   }
@@ -32,13 +33,32 @@ export function checkMachine(kubernetesBin: string | undefined): string {
       remedy: `Run \`make setup\`, or apt-get install ${packages}`,
     })
   }
-  const folder = kubernetesBin ?? programsFolder()
+  if (kubernetesBin !== undefined) return await checkPrograms(kubernetesBin)
+  const folder = programsFolder()
   const missing = missingPrograms(folder, CLUSTER_PROGRAMS)
   if (missing.length > 0) {
-    throw new Fault('lab.programs', `${folder} lacks ${missing.join(', ')}`, {
-      field: '--kubernetes-bin',
-      remedy: kubernetesBin === undefined ? 'Run `make setup`' : 'Name a folder that holds them all',
-    })
+    throw new Fault('lab.programs', `${folder} lacks ${missing.join(', ')}`, { remedy: 'Run `make setup`' })
+  }
+  return folder
+}
+
+/** The folder of `--kubernetes-bin`, absolute: it must hold all programs of a cluster in the versions that a lab is made for. */
+export async function checkPrograms(kubernetesBin: string): Promise<string> {
+  const folder = resolve(kubernetesBin)
+  const refuse = (sentence: string, remedy: string): never => {
+    throw new Fault('lab.programs', `${folder} ${sentence}`, { field: '--kubernetes-bin', remedy })
+  }
+  const missing = missingPrograms(folder, CLUSTER_PROGRAMS)
+  if (missing.length > 0) refuse(`lacks ${missing.join(', ')}`, 'Name a folder that holds them all')
+  const wanted = PROGRAMS.filter(({ name }) => (CLUSTER_PROGRAMS as readonly string[]).includes(name))
+  const wrong = await Promise.all(
+    wanted.map(async (pin) => {
+      const version = await programVersion(pin, join(folder, pin.name))
+      return version === pin.version ? [] : [`${pin.name} ${version ?? 'of no known version'} (not ${pin.version})`]
+    }),
+  )
+  if (wrong.flat().length > 0) {
+    refuse(`holds ${wrong.flat().join(', ')}`, 'Name a folder with these versions, or leave --kubernetes-bin out')
   }
   return folder
 }
@@ -56,9 +76,13 @@ function onPath(program: string): boolean {
   })
 }
 
-/** N of the nodes' network 172.N.0.0/16: one that the machine itself does not use. */
+/** The nodes' network as `LabOptions.underlay`: one that the machine itself does not use. */
 export async function pickUnderlay(): Promise<number> {
   const found = freeUnderlay(await run('ip', ['-4', 'route', 'show', 'table', 'all']))
   if (found !== undefined) return found
-  throw new Fault('lab.underlay', 'the machine has routes to every one of 172.18.0.0/16 to 172.31.0.0/16')
+  throw new Fault(
+    'lab.underlay',
+    'the machine has routes into every one of 172.18.0.0/16 to 172.31.0.0/16 and 10.200.0.0/16 to 10.219.0.0/16',
+    { remedy: 'Remove one that is not needed, such as a network of Docker (docker network prune)' },
+  )
 }

@@ -43,8 +43,17 @@ test('every node is created with its pod CIDR, the control plane with its label 
 test('the underlay is the first network that no route of the machine reaches into', () => {
   assert.equal(freeUnderlay('default via 192.0.2.1 dev eth0'), 18)
   assert.equal(freeUnderlay('172.17.0.0/16 dev docker0\n172.18.0.0/16 dev br-1\n172.19.4.0/24 dev br-2'), 20)
+  // wider routes cover what they do not name
+  assert.equal(freeUnderlay('172.16.0.0/14 via 192.0.2.9 dev eth1'), 20)
+  assert.equal(freeUnderlay('throw 172.18.0.0/15 table 7\nlocal 172.20.0.1 dev lo'), 21)
+  assert.equal(freeUnderlay('0.0.0.0/1 via 10.8.0.1 dev tun0\n128.0.0.0/1 via 10.8.0.1 dev tun0'), 18)
+  assert.equal(freeUnderlay('172.16.0.0/12 via 192.0.2.9 dev eth1\n10.200.7.0/24 dev eth2'), 201)
+  assert.equal(freeUnderlay('172.16.0.0/12 via 192.0.2.9 dev eth1\n10.0.0.0/8 via 192.0.2.9 dev eth1'), undefined)
   const all = Array.from({ length: 14 }, (_, index) => `172.${index + 18}.0.0/16 dev x`).join('\n')
-  assert.equal(freeUnderlay(all), undefined)
+  assert.equal(freeUnderlay(all), 200)
+  const ten = layOut({ name: 'kind', nodes: 2, family: 'dual', underlay: 200 })
+  assert.deepEqual(ten.nodeList[1]?.addresses, ['10.200.0.3', 'fd00:172:200::3'])
+  assert.deepEqual(ten.underlayNetworks[0], { cidr: '10.200.0.0/16', prefix: 16, gateway: '10.200.0.1' })
 })
 
 test('cgroup hierarchies of version 1 are found with their controllers, named and unified ones left out', () => {

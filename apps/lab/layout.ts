@@ -1,4 +1,6 @@
-/** What a lab consists of, from its options alone: names and addresses as kind and kubeadm choose them. */
+import { lengthOf, overlaps, parseCidr } from '#core/ip/cidr.ts'
+
+// What a lab consists of, from its options alone: names and addresses as kind and kubeadm choose them.
 
 export type IpFamily = 'ipv4' | 'ipv6' | 'dual'
 
@@ -7,7 +9,7 @@ export interface LabOptions {
   /** Nodes in all, the control plane's among them. */
   readonly nodes: number
   readonly family: IpFamily
-  /** N of 172.N.0.0/16, the network that the nodes share. */
+  /** The network that the nodes share: N of 172.N.0.0/16 up to 31, of 10.N.0.0/16 above. */
   readonly underlay: number
 }
 
@@ -45,6 +47,7 @@ export function layOut(options: LabOptions): LabLayout {
   const { family, underlay, nodes, name } = options
   const v4 = family !== 'ipv6'
   const v6 = family !== 'ipv4'
+  const start = underlayStart(underlay)
   const pick = (four: string, six: string): string[] => [...(v4 ? [four] : []), ...(v6 ? [six] : [])]
   return {
     ...options,
@@ -52,14 +55,14 @@ export function layOut(options: LabOptions): LabLayout {
       name: nodeName(name, index),
       index,
       controlPlane: index === 0,
-      addresses: pick(`172.${underlay}.0.${index + 2}`, `fd00:172:${underlay}::${(index + 2).toString(16)}`),
+      addresses: pick(`${start}.0.${index + 2}`, `fd00:172:${underlay}::${(index + 2).toString(16)}`),
       podCidrs: pick(
         `10.244.${index}.0/24`,
         index === 0 ? 'fd00:10:244::/64' : `fd00:10:244:${index.toString(16)}::/64`,
       ),
     })),
     underlayNetworks: [
-      ...(v4 ? [{ cidr: `172.${underlay}.0.0/16`, prefix: 16, gateway: `172.${underlay}.0.1` }] : []),
+      ...(v4 ? [{ cidr: `${start}.0.0/16`, prefix: 16, gateway: `${start}.0.1` }] : []),
       ...(v6 ? [{ cidr: `fd00:172:${underlay}::/64`, prefix: 64, gateway: `fd00:172:${underlay}::1` }] : []),
     ],
     podCidrs: pick('10.244.0.0/16', 'fd00:10:244::/56'),
@@ -84,11 +87,27 @@ function bracketed(address: string): string {
   return address.includes(':') ? `[${address}]` : address
 }
 
-/** The first N of 172.N.0.0/16 that none of the machine's routes (lines of `ip -4 route`) reaches into. */
+function underlayStart(underlay: number): string {
+  return `${underlay < 32 ? 172 : 10}.${underlay}`
+}
+
+/** Docker's networks begin with 172.17; those of 10 are for machines with a route to all of 172.16.0.0/12. */
+const UNDERLAYS = [...range(18, 32), ...range(200, 220)]
+
+function range(from: number, end: number): number[] {
+  return Array.from({ length: end - from }, (_, index) => from + index)
+}
+
+/** The first underlay that no route or gateway of the machine (lines of `ip -4 route`) reaches into or covers. */
 export function freeUnderlay(routes: string): number | undefined {
-  const taken = new Set(
-    Array.from(routes.matchAll(/\b172\.(\d+)\.\d+\.\d+(?:\/\d+)?/g), ([, second]) => Number(second)),
+  const taken = Array.from(routes.matchAll(/\b(\d+\.\d+\.\d+\.\d+)(\/\d+)?/g), ([, address, length = '/32']) =>
+    parseCidr(`${address}${length}`),
   )
-  for (let second = 18; second < 32; second++) if (!taken.has(second)) return second
-  return undefined
+    .filter((route) => route !== undefined)
+    // a VPN's 0.0.0.0/1 and 128.0.0.0/1 are a default route in two parts
+    .filter((route) => lengthOf(route) >= 8)
+  return UNDERLAYS.find((underlay) => {
+    const network = parseCidr(`${underlayStart(underlay)}.0.0/16`)
+    return network !== undefined && !taken.some((route) => overlaps(route, network))
+  })
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Fault } from '#core/fault/fault.ts'
 import { machineHierarchies, processesOf } from './cgroups.ts'
@@ -18,16 +19,30 @@ export async function switchNodeOn(lab: string, name: string): Promise<void> {
   await openGates(pid, serviceNames(layout, node))
 }
 
-/** Asks everything in the node to end, waits a little, then switches it off. */
+/** Asks everything in the node to end, gives its services half a minute and the rest two seconds, then switches it off. */
 export async function shutNodeDown(lab: string, name: string): Promise<void> {
-  const { state, node } = find(lab, name)
+  const { state, layout, node } = find(lab, name)
   const init = nodeProcess(state, node.name)
   const hierarchies = machineHierarchies()
-  for (const pid of processesOf(hierarchies, lab, node.name)) {
-    if (pid !== init) signal(pid)
-  }
-  await sleep(2000) // what listens to SIGTERM has ended by then; the services' loops are ended with the node
+  const asked = processesOf(hierarchies, lab, node.name).filter((pid) => pid !== init)
+  const names = new Set(serviceNames(layout, node).map((service) => service.slice(0, COMMAND_LENGTH)))
+  const services = asked.filter((pid) => names.has(commandOf(pid))).map(processId)
+  for (const pid of asked) signal(pid)
+  await sleep(2000)
+  // a busy machine: they have to write what they know
+  for (let tries = 0; tries < 280 && services.some(isAlive); tries++) await sleep(100)
   await stopNode(lab, node, hierarchies)
+}
+
+/** The kernel keeps so much of a program's name (proc(5), comm). */
+const COMMAND_LENGTH = 15
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+  } catch {
+    return ''
+  }
 }
 
 /** Ends the node at once. */

@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { type Hierarchies, machineHierarchies } from './cgroups.ts'
@@ -40,16 +40,7 @@ export async function labUp(options: UpOptions, progress: Progress, signal: Abor
   const paths = labPaths(folder, options.name)
   const before = readState(paths)
   if (before?.phase === 'up' && isAlive(before.underlay)) {
-    if (before.options.nodes !== options.nodes || before.options.family !== options.family) {
-      throw new Fault(
-        'lab.differs',
-        `the lab ${options.name} is up with ${before.options.nodes} nodes, ${before.options.family}`,
-        {
-          field: '--name',
-          remedy: 'Run `pellicle lab down` first, or give the new one another --name',
-        },
-      )
-    }
+    refuseOther(before, options)
     return 'there'
   }
   if (before?.phase === 'starting' && isAlive(before.creator)) {
@@ -75,6 +66,18 @@ export async function labUp(options: UpOptions, progress: Progress, signal: Abor
     maker.close()
   }
   return 'made'
+}
+
+/** A lab that is up is not made over: what was asked for must be what it is. */
+export function refuseOther(before: Pick<LabState, 'options' | 'programs'>, asked: UpOptions): void {
+  const { nodes, family } = before.options
+  const otherPrograms = asked.kubernetesBin !== undefined && resolve(asked.kubernetesBin) !== before.programs
+  if (nodes === asked.nodes && family === asked.family && !otherPrograms) return
+  const programs = otherPrograms ? `, with the programs of ${before.programs}` : ''
+  throw new Fault('lab.differs', `the lab ${asked.name} is up with ${nodes} nodes, ${family}${programs}`, {
+    field: '--name',
+    remedy: 'Run `pellicle lab down` first, or give the new one another --name',
+  })
 }
 
 /** The steps of `lab up` and what they hand on to each other. */
@@ -131,7 +134,7 @@ class Maker {
   }
 
   async #check(): Promise<void> {
-    const programs = checkMachine(this.#options.kubernetesBin)
+    const programs = await checkMachine(this.#options.kubernetesBin)
     await prepareStateFolder(this.#folder)
     const store = requireStore(this.#folder)
     const { name, nodes, family } = this.#options

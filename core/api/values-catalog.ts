@@ -68,7 +68,7 @@ export const OWN_REASONS: Readonly<Record<string, string>> = {
   nodePort: 'Services are the work of kube-proxy',
   loadBalancer: 'Services are the work of kube-proxy',
   socketLB: 'Services are the work of kube-proxy',
-  hostPort: 'host ports are the work of the portmap plugin',
+  hostPort: 'host ports are not built: a hostPort of a pod does nothing here',
   externalIPs: 'Services are the work of kube-proxy',
   maglev: 'Services are the work of kube-proxy',
   svcSourceRangeCheck: 'kube-proxy checks the source ranges of Services',

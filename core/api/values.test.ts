@@ -63,6 +63,31 @@ test('a slip names the nearest value', () => {
   assert.deepEqual(judgeValue('zzzzzz', 1), { kind: 'unknown', nearest: undefined })
 })
 
+for (const [values, sentence, remedy] of [
+  [{ encryption: { type: 'wiregaurd' } }, 'encryption.type: wireguard or ipsec is needed', 'Did you mean wireguard?'],
+  [{ encryption: { type: 'tls' } }, 'encryption.type: wireguard or ipsec is needed', 'Set it to wireguard or ipsec'],
+  [{ ipam: { mode: 'kubernets' } }, 'ipam.mode: kubernetes or cluster-pool is needed', 'Did you mean kubernetes?'],
+  [{ routingMode: 'natve' }, 'routingMode: tunnel or native is needed', 'Did you mean native?'],
+  [{ encryption: { enabled: 'ture' } }, 'encryption.enabled: true or false is needed', 'Did you mean true?'],
+  [{ ipv6: { enabled: 1 } }, 'ipv6.enabled: true or false is needed', 'Set it to true or false'],
+  [{ debug: { enabled: 'true' } }, 'debug.enabled: true or false is needed', 'Give true as it is, not as a text'],
+  [
+    { pellicle: { datapath: 'kernl' } },
+    'pellicle.datapath: auto or userspace is needed',
+    'Set it to auto or userspace',
+  ],
+  [
+    { encryption: { ipsec: { udpEncapsulation: 'atuo' } } },
+    'encryption.ipsec.udpEncapsulation: true or false or auto is needed',
+    'Did you mean auto?',
+  ],
+] as const) {
+  test(`a wrong choice is told with what there is: ${JSON.stringify(values)}`, () => {
+    const told = judgeValues(values).faults.map((fault) => [fault.code, fault.message, fault.remedy])
+    assert.deepEqual(told, [['values.invalid', sentence, remedy]])
+  })
+}
+
 test('ztunnel is refused, and ipsec taken with all that Cilium has for it', () => {
   const { faults } = judgeValues({ encryption: { enabled: true, type: 'ztunnel' } })
   assert.deepEqual(

@@ -8,6 +8,7 @@ import { judgeExtraConfig } from './extra-config.ts'
 import { nearest } from './nearest.ts'
 import { POOL_MASKS, type PoolComplaint, poolComplaints, poolNames } from './pool.ts'
 import { CILIUM_SUB_VALUES, CILIUM_VALUES, IDLE, OWN_REASONS, REFUSED, type Refusal } from './values-catalog.ts'
+import { invalidValue } from './values-invalid.ts'
 
 /**
  * The values of the Helm chart, with Cilium's names and types; what Cilium has no name for stands under
@@ -191,7 +192,7 @@ export function judgeValues(values: Readonly<Record<string, unknown>>): Judgemen
   for (const issue of typed.success ? [] : typed.error.issues) {
     const field = issue.path.map(String).join('.')
     if (faults.some((fault) => fault.field === field) || issue.code === 'unrecognized_keys') continue
-    faults.push(new Fault('values.invalid', `${field}: ${issue.message}`, { field, remedy: `Correct ${field}` }))
+    faults.push(invalidValue(issue, values))
   }
   if (typed.success) {
     faults.push(...contradictions(typed.data))
@@ -209,6 +210,9 @@ function contradictions(values: Values): Fault[] {
   const { encryption, ipv4, ipv6, pellicle } = values
   if (pellicle?.datapath === 'kernel') {
     add('pellicle.datapath', 'the kernel datapath is not built yet', 'Remove it, or set it to userspace')
+  }
+  if (values.tunnelProtocol === 'geneve') {
+    add('tunnelProtocol', 'Geneve is not built', 'Remove it, or set it to vxlan')
   }
   if (encryption?.enabled === true && encryption.type === 'ztunnel') {
     add(

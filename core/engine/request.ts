@@ -40,6 +40,8 @@ export type EngineRequest =
       message: Uint8Array
     }
   | { op: 'dump' | 'counters' }
+  /** Of the device's public key; all zero: handshake messages are not checked. */
+  | { op: 'setMacKey'; macKey: Uint8Array }
   | SetSending
   | { op: 'setReceiving'; peer: number; spi: number; outer: Outer; keys: EngineKeys }
   /** `fingerprint`: of the derived key, 16 hexadecimal digits. */
@@ -85,6 +87,7 @@ const TYPES = {
   counters: 0x89,
   clearSessions: 0x8a,
   dropWaiting: 0x8b,
+  setMacKey: 0x8c,
   setSending: 0x90,
   setReceiving: 0x91,
   removeAssociation: 0x92,
@@ -98,7 +101,7 @@ export const MAX_PREFIXES = 50_000
 
 /** The whole frame, length included. */
 export function encodeRequest(id: number, request: EngineRequest): Uint8Array<ArrayBuffer> {
-  const writer = new Writer(128).u32le(0).u8(TYPES[request.op]).u32le(id)
+  const writer = new Writer(256).u32le(0).u8(TYPES[request.op]).u32le(id)
   switch (request.op) {
     case 'setPeer':
       writer.u32le(request.peer).put(publicKeyBytes(request.publicKey))
@@ -130,6 +133,9 @@ export function encodeRequest(id: number, request: EngineRequest): Uint8Array<Ar
       break
     case 'dump':
     case 'counters':
+      break
+    case 'setMacKey':
+      writer.put(request.macKey)
       break
     case 'setSending':
       writer.u32le(request.peer).u32le(request.spi).u8(encapsulationCode(request.encapsulation)).u16le(request.port)
@@ -217,6 +223,8 @@ function decodeBody(type: number, reader: Reader): EngineRequest {
       const direction = directionOf(reader)
       return { op, direction, peer: reader.u32le(), spi: reader.u32le(), fingerprint: readFingerprint(reader) }
     }
+    case 'setMacKey':
+      return { op, macKey: new Uint8Array(reader.take(32)) }
     case 'dump':
     case 'counters':
     default:

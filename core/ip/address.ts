@@ -50,6 +50,7 @@ export function ipFromValue(family: Family, value: bigint): Ip {
 /** 4 or 16 bytes in network order. */
 export function ipToBytes(ip: Ip): Uint8Array<ArrayBuffer> {
   const family = familyOf(ip)
+  if (family === 4) return Uint8Array.from(ip.split('.'), Number)
   const bytes = new Uint8Array(FAMILY_BITS[family] / 8)
   let value = ipToValue(ip)
   for (let i = bytes.length - 1; i >= 0; i--, value >>= 8n) bytes[i] = Number(value & 255n)
@@ -60,9 +61,10 @@ export function ipToBytes(ip: Ip): Uint8Array<ArrayBuffer> {
 export function ipFromBytes(bytes: Uint8Array): Ip {
   if (bytes.length !== 4 && bytes.length !== 16)
     throw new TypeError(`an IP address has 4 or 16 bytes, not ${bytes.length}`)
+  if (bytes.length === 4) return bytes.join('.') as Ip
   let value = 0n
   for (const byte of bytes) value = (value << 8n) | BigInt(byte)
-  return ipFromValue(bytes.length === 4 ? 4 : 6, value)
+  return ipFromValue(6, value)
 }
 
 /** IPv4 before IPv6, then by value. */

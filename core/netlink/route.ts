@@ -2,7 +2,7 @@ import { Reader } from '#core/bytes/reader.ts'
 import { Writer } from '#core/bytes/writer.ts'
 import type { Fault } from '#core/fault/fault.ts'
 import type { Result } from '#core/fault/result.ts'
-import { type Family, type Ip, ipFromValue, ipToBytes } from '#core/ip/address.ts'
+import { FAMILY_BITS, type Family, familyOf, type Ip, ipFromValue, ipToBytes } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, cidrOf, lengthOf, networkOf } from '#core/ip/cidr.ts'
 import { AttributeWriter, readAttributes, readU32 } from './attribute.ts'
 import {
@@ -35,6 +35,7 @@ const RTA_PREFSRC = 7
 const RTA_METRICS = 8
 const RTA_MULTIPATH = 9
 const RTA_TABLE = 15
+const RTA_MARK = 16
 const RTA_VIA = 18
 const RTAX_MTU = 2
 const RTNH_F_ONLINK = 4
@@ -92,6 +93,17 @@ export function deleteRoute(route: Route): NetlinkRequest {
 export function dumpRoutes(family: Family, protocol = 0): NetlinkRequest {
   const writer = new Writer().u8(afOf(family)).zeros(3).u8(0).u8(protocol).zeros(2).u32le(0)
   return { type: RTM_GETROUTE, flags: NLM_F_DUMP, body: writer.finish() }
+}
+
+/**
+ * Which route a packet with that firewall mark would take to `destination`; answered by one RTM_NEWROUTE. Its `mtu` is what
+ * the kernel has been told of the whole way (ICMP), or what the route says.
+ */
+export function askRoute(destination: Ip, mark: number): NetlinkRequest {
+  const family = familyOf(destination)
+  const writer = new Writer().u8(afOf(family)).u8(FAMILY_BITS[family]).zeros(10)
+  const to = new AttributeWriter(writer).bytes(RTA_DST, ipToBytes(destination)).u32(RTA_MARK, mark)
+  return { type: RTM_GETROUTE, flags: 0, body: to.finish() }
 }
 
 function scopeOf(route: Route): number {

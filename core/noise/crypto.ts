@@ -7,8 +7,8 @@ export interface NoiseCrypto {
   importKey(privateKey: Uint8Array): DhKey
   /** BLAKE2s-256 of the parts, one after the other. */
   hash(...parts: readonly Uint8Array[]): Uint8Array
-  /** HMAC-BLAKE2s, 32 bytes. */
-  hmac(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array
+  /** HKDF of the specification (4.3), with HMAC-BLAKE2s: `count` outputs of 32 bytes. */
+  derive(chainingKey: Uint8Array, input: Uint8Array, count: 2 | 3): Uint8Array[]
   /** ChaCha20-Poly1305 with WireGuard's nonce: 4 zero bytes, then the counter little endian. Appends the 16-byte tag. */
   seal(key: Uint8Array, counter: bigint, plaintext: Uint8Array, additional: Uint8Array): Uint8Array
   /** Undefined when it does not authenticate. */

@@ -38,12 +38,12 @@ export class SymmetricState {
   }
 
   mixKey(input: Uint8Array): void {
-    const [chainingKey, key] = this.#derive(input, 2)
+    const [chainingKey, key] = this.#crypto.derive(this.#chainingKey, input, 2)
     this.#advance(chainingKey, key)
   }
 
   mixKeyAndHash(input: Uint8Array): void {
-    const [chainingKey, mixed, key] = this.#derive(input, 3)
+    const [chainingKey, mixed, key] = this.#crypto.derive(this.#chainingKey, input, 3)
     this.mixHash(mixed as Uint8Array)
     mixed?.fill(0)
     this.#advance(chainingKey, key)
@@ -68,7 +68,7 @@ export class SymmetricState {
 
   /** The transport keys: initiator to responder, then responder to initiator. Ends this state. */
   split(): [Uint8Array, Uint8Array] {
-    const [first, second] = this.#derive(EMPTY, 2)
+    const [first, second] = this.#crypto.derive(this.#chainingKey, EMPTY, 2)
     this.wipe()
     return [first as Uint8Array, second as Uint8Array]
   }
@@ -85,17 +85,6 @@ export class SymmetricState {
     this.#hash = new Uint8Array(HASH_BYTES)
     this.#key?.fill(0)
     this.#key = undefined
-  }
-
-  /** HKDF of the specification, section 4.3. */
-  #derive(input: Uint8Array, count: 2 | 3): Uint8Array[] {
-    const temporary = this.#crypto.hmac(this.#chainingKey, input)
-    const outputs: Uint8Array[] = []
-    for (let i = 1; i <= count; i++) {
-      outputs.push(this.#crypto.hmac(temporary, outputs.at(-1) ?? EMPTY, Uint8Array.of(i)))
-    }
-    temporary.fill(0)
-    return outputs
   }
 
   #advance(chainingKey: Uint8Array | undefined, key: Uint8Array | undefined): void {

@@ -180,7 +180,9 @@ test('what carries the encrypted packets is let in where hosts are closed', () =
     })
   for (const [shape, carrier] of [
     ['udp', 'udp dport 4500 accept'],
+    ['udp', 'meta l4proto esp accept'],
     ['esp', 'meta l4proto esp accept'],
+    ['esp', 'udp dport 4500 accept'],
     ['esp-in-vxlan', 'udp dport 8472 accept'],
     ['vxlan-in-esp', 'meta l4proto esp accept'],
   ] as const) {

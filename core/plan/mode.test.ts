@@ -99,8 +99,8 @@ test('every chain treats both devices alike', () => {
 
 test('with nodeEncryption what carries either of them is let in', () => {
   const shapes = {
-    udp: 'udp dport 4500',
-    esp: 'meta l4proto esp',
+    udp: 'udp dport 4500 accept\n  meta l4proto esp',
+    esp: 'udp dport 4500 accept\n  meta l4proto esp',
     'esp-in-vxlan': 'udp dport 8472',
     'vxlan-in-esp': 'meta l4proto esp',
   }

@@ -1,7 +1,7 @@
 import { FAMILIES } from '#core/ip/address.ts'
 import { hasVxlan } from './links.ts'
 import { VXLAN_DEVICE } from './names.ts'
-import { both, clusterOf, encryptsVxlan, inside, ownOf } from './nft-parts.ts'
+import { clusterOf, inside, ownOf } from './nft-parts.ts'
 import { NFT, nftChain, outside, within } from './nft-text.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
 import { encryptionDevices, type Snapshot } from './snapshot.ts'
@@ -53,12 +53,6 @@ export function sourceNat(snapshot: Snapshot): string[] {
       ...inside('oifname'),
       ...leaving,
     ]),
-    nftChain('tunnel_nat', undefined, [
-      // it goes from node to node, as it is
-      ...(encryptsVxlan(snapshot)
-        ? both((ip, n) => `udp dport ${config.tunnel.port} ${ip} daddr @nodes${n} accept`)
-        : []),
-      ...tunnel,
-    ]),
+    nftChain('tunnel_nat', undefined, [...tunnel]),
   ]
 }

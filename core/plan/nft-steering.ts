@@ -4,6 +4,7 @@ import { SENDING } from '#core/transition/level.ts'
 import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
 import { IPSEC_DEVICE, POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
+import { carriers, carriersByPods, untracked } from './nft-carriers.ts'
 import { sourceNat } from './nft-nat.ts'
 import {
   both,
@@ -19,7 +20,7 @@ import {
   ownOf,
 } from './nft-parts.ts'
 import { drop, NFT, nftBody, nftChain, nftCounters, nftSet, outside, within } from './nft-text.ts'
-import { encryptionDevices, encryptionTypes, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
+import { encryptionDevices, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
 
 /**
  * The table of the node itself: what may enter and leave, and by which address (docs/adr/0004-steering.md has a
@@ -30,6 +31,7 @@ import { encryptionDevices, encryptionTypes, ipsecShape, otherMark, type Snapsho
  */
 export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]): NftTablePlan {
   const chains = [
+    ...untracked(snapshot),
     enter(snapshot),
     ...(hasVxlan(snapshot) ? [fromVxlan(snapshot)] : []),
     fromEncryption(snapshot),
@@ -72,17 +74,6 @@ function sets({ config }: Snapshot, peers: readonly JudgedPeer[]): string[] {
           ]
         : []),
     ]
-  })
-}
-
-/** What carries the rest between nodes, from a packet's first look at it. */
-function carriers({ config }: Snapshot): string[] {
-  const { encryption, tunnel } = config
-  return encryptionTypes(config).map((type) => {
-    if (type === 'wireguard') return `udp dport ${encryption.listenPort}`
-    const { shape, port } = encryption.ipsec
-    if (shape === 'udp') return `udp dport ${port}`
-    return shape === 'esp-in-vxlan' ? `udp dport ${tunnel.port}` : 'meta l4proto esp'
   })
 }
 
@@ -167,14 +158,10 @@ function fromEncryption(snapshot: Snapshot): string {
 }
 
 function forward(snapshot: Snapshot): string {
-  const { port } = snapshot.config.tunnel
   return nftChain('forward', 'type filter hook forward priority filter; policy accept;', [
     ...encryptionDevices(snapshot.config).map((device) => `iifname "${device}" goto arrived`),
     hasVxlan(snapshot) ? `iifname "${VXLAN_DEVICE}" goto arrived` : undefined,
-    // else a pod could write frames that the next node takes for ours, since masquerading gives them our address
-    ...both(
-      (ip, n) => `iifname "${POD_DEVICE_PREFIX}*" udp dport ${port} ${ip} daddr @nodes${n} ${drop('vxlan_by_pod')}`,
-    ),
+    ...carriersByPods(snapshot),
   ])
 }
 

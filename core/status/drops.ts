@@ -58,6 +58,11 @@ export const DROPS: Readonly<Record<string, DropMeaning>> = {
     means: 'VXLAN written by a pod',
     todo: 'Pods cannot use the tunnel port; another overlay within pods needs another port',
   },
+  carrier_by_pod: {
+    means:
+      "sent by a pod to a node's port of WireGuard or IPsec, or by protocol 50, which would look like its own node's",
+    todo: 'Pods cannot speak to these ports of nodes; a tunnel of their own needs another port',
+  },
   arrived_for_others: { means: 'came through the tunnel, but for nobody on this node', todo: HOME },
   dropNotIpOut: { means: 'no IP packet, or a damaged one, from the device', todo: 'Nothing', usual: true },
   dropNoPeer: { means: 'for an address that no peer has', todo: HOME },
@@ -93,6 +98,10 @@ export const DROPS: Readonly<Record<string, DropMeaning>> = {
   dropReplayed: {
     means: 'a number that was there already, or is too old',
     todo: 'Duplicated or much reordered on the way, or somebody tries',
+  },
+  dropForgedHandshake: {
+    means: 'a handshake message of somebody who does not know our public key, or an answer to nothing',
+    todo: 'A few after a change of keys are usual; many: somebody tries',
   },
   dropPortZero: {
     means: 'from UDP port 0, where nobody can be answered',

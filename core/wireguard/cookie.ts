@@ -18,7 +18,8 @@ const NONCE_BYTES = 24
 export class CookieChecker {
   readonly #crypto: CookieCrypto
   readonly #random: Entropy
-  readonly #mac1Key: Uint8Array
+  /** For the engine, which checks mac1 as well: what is forged is no work for this process. */
+  readonly mac1Key: Uint8Array
   readonly #cookieKey: Uint8Array
   #secret: Uint8Array | undefined
   #secretBorn = 0
@@ -26,13 +27,13 @@ export class CookieChecker {
   constructor(crypto: CookieCrypto, random: Entropy, publicKey: Uint8Array) {
     this.#crypto = crypto
     this.#random = random
-    this.#mac1Key = crypto.hash(utf8.encode(LABEL_MAC1), publicKey)
+    this.mac1Key = crypto.hash(utf8.encode(LABEL_MAC1), publicKey)
     this.#cookieKey = crypto.hash(utf8.encode(LABEL_COOKIE), publicKey)
   }
 
   checkMac1(message: Uint8Array): boolean {
     const end = message.length - 2 * MAC_BYTES
-    const mac = this.#crypto.mac(this.#mac1Key, message.subarray(0, end))
+    const mac = this.#crypto.mac(this.mac1Key, message.subarray(0, end))
     return equalBytes(mac, message.subarray(end, end + MAC_BYTES))
   }
 

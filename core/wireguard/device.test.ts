@@ -27,7 +27,12 @@ const peer = (publicKey: PublicKey, change: Partial<PeerChange> = {}): PeerChang
 })
 const add = (...prefixes: string[]) => prefixes.map((text) => ({ prefix: prefix(text), remove: false }))
 
+/** What is asked of the engine, but for the key of mac1, which has a test of its own. */
 function drain(device: Device): EngineRequest[] {
+  return drainAll(device).filter(({ op }) => op !== 'setMacKey')
+}
+
+function drainAll(device: Device): EngineRequest[] {
   const requests: EngineRequest[] = []
   for (let request = device.poll(); request !== undefined; request = device.poll()) requests.push(request)
   return requests
@@ -76,6 +81,22 @@ test('a private key whose public key is a peer is refused', () => {
   device.configure(now, { replacePeers: false, peers: [peer(publicKey)] })
   assert.throws(() => device.configure(now, { privateKey, replacePeers: false, peers: [] }), Fault)
   assert.equal(device.publicKey, undefined)
+})
+
+test('the engine is told which mac1 is right: whenever the private key changes, and each engine anew', () => {
+  const device = newDevice()
+  const told = () => drainAll(device).flatMap((request) => (request.op === 'setMacKey' ? [request.macKey] : []))
+  const privateKey = random(32)
+  const publicKey = wireguardCrypto.importKey(privateKey).publicKey
+  const right = wireguardCrypto.hash(new TextEncoder().encode('mac1----'), publicKey)
+  device.configure(now, { privateKey, replacePeers: false, peers: [] })
+  assert.deepEqual(told(), [right])
+  device.configure(now, { privateKey, listenPort: 7, replacePeers: false, peers: [] })
+  assert.deepEqual(told(), [])
+  device.reconcile(now, { peers: [], sessions: [], allowed: [] }, false)
+  assert.deepEqual(told(), [right])
+  device.configure(now, { privateKey: 'none', replacePeers: false, peers: [] })
+  assert.deepEqual(told(), [new Uint8Array(32)])
 })
 
 test('a prefix that moves to another peer is never without one', () => {

@@ -15,6 +15,7 @@ import { KEY_BYTES, type PublicKey, publicKeyBytes, publicKeyOf } from './key.ts
 import { Load } from './load.ts'
 import { type Message, parseMessage } from './message.ts'
 import { Peer, type PeerContext, type Verdict } from './peer.ts'
+import { Strangers } from './strangers.ts'
 
 export interface DeviceOptions {
   readonly crypto: WireguardCrypto
@@ -63,6 +64,7 @@ export class Device implements PeerContext {
   readonly #owners = new Map<Cidr, Peer>()
   readonly #deadlines = new Deadlines<Peer>()
   readonly #leaving: Peer[] = []
+  readonly #strangers = new Strangers()
   #lastSlot = -1
   #requests: EngineRequest[] = []
   #identity: Identity | undefined
@@ -192,6 +194,7 @@ export class Device implements PeerContext {
    */
   reconcile(now: Now, dump: EngineDump, fresh: boolean): void {
     this.#requests = []
+    this.#emitMacKey()
     if (fresh) this.#takeSlots(dump)
     const known = new Map(dump.peers.map((peer) => [peer.peer, peer]))
     const owners = new Map(dump.allowed.flatMap(({ peer, prefixes }) => prefixes.map((prefix) => [prefix, peer])))
@@ -239,9 +242,11 @@ export class Device implements PeerContext {
     if (message.type === 'response') return asked?.handleResponse(now, message, from) ?? 'unknown'
     const read = readInitiation(this.crypto, this.#identity, message.noise)
     if (read === undefined) return 'forged'
-    const peer = this.#peers.get(publicKeyOf(read.remoteStatic))
+    const remote = publicKeyOf(read.remoteStatic)
+    const peer = this.#peers.get(remote)
     if (peer !== undefined) return peer.handleInitiation(now, read, message.sender, from, to)
     read.wipe()
+    this.#strangers.note(now.monotonic, remote)
     return 'unknown'
   }
 
@@ -290,6 +295,7 @@ export class Device implements PeerContext {
     this.#privateKey = key === 'none' ? undefined : new Uint8Array(key)
     this.#identity = this.#privateKey && { prologue: PROLOGUE, static: this.crypto.importKey(this.#privateKey) }
     this.#checker = this.#identity && new CookieChecker(this.crypto, this.random, this.#identity.static.publicKey)
+    this.#emitMacKey()
     for (const peer of this.#peers.values()) {
       peer.setIdentity(this.#identity)
       peer.clearSessions()
@@ -329,7 +335,8 @@ export class Device implements PeerContext {
     if (keepalive !== undefined && keepalive !== peer.persistentKeepalive) {
       peer.setPersistentKeepalive(now, keepalive, restored)
     }
-    if (change.greet === true && !restored) peer.greet(now)
+    const called = existing === undefined && this.#strangers.take(now.monotonic, peer.publicKey)
+    if ((change.greet === true || called) && !restored) peer.greet(now)
   }
 
   #release(prefix: Cidr, peer: Peer, orphaned: Map<Cidr, Peer>): void {
@@ -383,6 +390,10 @@ export class Device implements PeerContext {
       peer.slot = slot
       this.#slots.set(slot, peer)
     }
+  }
+
+  #emitMacKey(): void {
+    this.emit({ op: 'setMacKey', macKey: this.#checker?.mac1Key ?? new Uint8Array(KEY_BYTES) })
   }
 
   #emitPrefixes(op: 'allow' | 'disallow', peer: Peer, prefixes: readonly Cidr[]): void {

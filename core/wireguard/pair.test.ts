@@ -27,15 +27,51 @@ test('a packet for a peer that does not know us yet arrives as soon as it does, 
   for (const greet of [true, false]) {
     const wire = new Wire()
     const [alice, bob] = [new Node(wire, 1, '192.0.2.1', '10.0.0.1'), new Node(wire, 2, '192.0.2.2', '10.0.0.2')]
+    // nobody is there yet
+    wire.fate = () => []
     alice.know(bob, { greet: true })
     alice.send(bob, 'early')
     wire.clock.advance(50)
+    wire.fate = () => [5]
     bob.know(alice, { greet })
     wire.clock.advance(100)
     assert.deepEqual(bob.texts(), greet ? ['early'] : [])
     // else when alice tries again by herself, after REKEY_TIMEOUT
     wire.clock.advance(6 * SECOND)
     assert.deepEqual(bob.texts(), ['early'])
+  }
+})
+
+test('who called before we knew it is called back as soon as we do', () => {
+  const wire = new Wire()
+  const [alice, bob] = [new Node(wire, 1, '192.0.2.1', '10.0.0.1'), new Node(wire, 2, '192.0.2.2', '10.0.0.2')]
+  alice.know(bob)
+  alice.send(bob, 'early')
+  wire.clock.advance(50)
+  assert.equal(bob.device.verdicts.get('unknown'), 1)
+  bob.know(alice)
+  wire.clock.advance(100)
+  assert.deepEqual(bob.texts(), ['early'])
+  assert.equal(wire.count('response'), 1)
+})
+
+test('a private key that is changed soon after a handshake is used at once', () => {
+  for (const told of ['first', 'last']) {
+    const { wire, alice, bob } = wireguardPair()
+    alice.send(bob, 'x')
+    wire.clock.advance(1000)
+    const next = new Node(new Wire(), 77, '192.0.2.1', '10.0.0.1')
+    const tell = () => {
+      bob.configure({ replacePeers: true, peers: [] })
+      bob.know(next)
+    }
+    if (told === 'first') tell()
+    alice.configure({ privateKey: next.privateKey, replacePeers: false, peers: [] })
+    alice.send(bob, 'y')
+    wire.clock.advance(50)
+    if (told === 'last') tell()
+    wire.clock.advance(50)
+    assert.deepEqual(bob.texts(), ['x', 'y'], `the other side is told ${told}`)
   }
 })
 

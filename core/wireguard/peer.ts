@@ -121,6 +121,8 @@ export class Peer {
     this.#staticStatic?.fill(0)
     this.#staticStatic = identity?.static.exchange(this.#publicKey)
     this.#failingSince = undefined
+    // what was sent by the former key does not make the first call by this one wait, as in Linux
+    this.#lastHandshakeSent = Number.NEGATIVE_INFINITY
     this.#dropHandshake()
   }
 

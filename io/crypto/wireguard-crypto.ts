@@ -1,35 +1,31 @@
 import {
   createCipheriv,
   createDecipheriv,
-  createHmac,
   createPrivateKey,
   createPublicKey,
   diffieHellman,
-  hash,
   type KeyObject,
 } from 'node:crypto'
 import { xchacha20poly1305 } from '@noble/ciphers/chacha.js'
-import { blake2s } from '@noble/hashes/blake2.js'
 import type { DhKey, WireguardCrypto } from '#core/noise/crypto.ts'
+import { blake2s, hkdf } from './blake2s.ts'
+
+const MAC_BYTES = 16
 
 /**
- * The crypto port on node:crypto where it has what is needed (X25519 36 µs, ChaCha20-Poly1305, HMAC-BLAKE2s 3 µs), and on
- * noble for keyed BLAKE2s and XChaCha20-Poly1305, which node:crypto lacks.
+ * The crypto port: X25519 and ChaCha20-Poly1305 of node:crypto, a BLAKE2s of our own, and XChaCha20-Poly1305 of noble, which
+ * node:crypto lacks.
  *
  * Private keys become OpenSSL objects: those overwrite themselves when they are collected.
  */
 export const wireguardCrypto: WireguardCrypto = {
   importKey: (privateKey) => new OpensslKey(privateKey),
 
-  hash: (...parts) => hash('blake2s256', join(parts), 'buffer'),
+  hash: (...parts) => blake2s(parts),
 
-  hmac(key, ...parts) {
-    const hmac = createHmac('blake2s256', key)
-    for (const part of parts) hmac.update(part)
-    return hmac.digest()
-  },
+  derive: hkdf,
 
-  mac: (key, ...parts) => blake2s(join(parts), { key, dkLen: 16 }),
+  mac: (key, ...parts) => blake2s(parts, MAC_BYTES, key),
 
   seal(key, counter, plaintext, additional) {
     const cipher = createCipheriv('chacha20-poly1305', key, nonceOf(counter), { authTagLength: 16 })
@@ -90,8 +86,4 @@ function nonceOf(counter: bigint): Uint8Array {
   const nonce = new Uint8Array(12)
   new DataView(nonce.buffer).setBigUint64(4, counter, true)
   return nonce
-}
-
-function join(parts: readonly Uint8Array[]): Uint8Array {
-  return parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts)
 }

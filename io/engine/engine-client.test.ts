@@ -119,11 +119,11 @@ test('what the engine has comes first, then what it said meanwhile', async () =>
 test('a barrier waits for the answers, and over the death of the engine', async () => {
   client.start()
   await until('ready')
-  await client.barrier(5000)
+  await client.barrier(60_000)
   engine.answering = false
   client.request({ op: 'dropWaiting', peer: 1 })
   let passed = false
-  const barrier = client.barrier(5000).then(() => {
+  const barrier = client.barrier(60_000).then(() => {
     passed = true
   })
   engine.die()
@@ -152,7 +152,7 @@ test('session keys are overwritten when they have left', async () => {
   const session = { peer: 0, place: 'next', role: 'responder', local: 1, remote: 2, born: 3 } as const
   client.request({ op: 'setSession', ...session, ...keys })
   assert.deepEqual([...keys.sendKey, ...keys.receiveKey], [...new Uint8Array(64)])
-  await client.barrier(5000)
+  await client.barrier(60_000)
   const got = engine.requests.find(({ op }) => op === 'setSession')
   assert.ok(got?.op === 'setSession' && got.sendKey[0] === 1 && got.receiveKey[0] === 2)
 })

@@ -59,6 +59,8 @@ export class EngineClient {
   #hello: EngineHello | undefined
   /** Requests without an answer, oldest first. */
   #pending = new Map<number, EngineRequest>()
+  /** Frames of this turn. */
+  readonly #unsent: Uint8Array[] = []
   /** The one that `ready` waits for. */
   #firstDump: number | undefined
   readonly #dumps = new Map<number, EngineState>()
@@ -204,6 +206,7 @@ export class EngineClient {
     this.#early = []
     for (const request of this.#pending.values()) wipe(request)
     this.#pending.clear()
+    for (const frame of this.#unsent.splice(0)) frame.fill(0)
     for (const told of this.#asked.values()) told(undefined)
     this.#asked.clear()
     // what was asked for is brought up to date by the next `ready`
@@ -299,11 +302,20 @@ export class EngineClient {
     const id = this.#nextId++
     const frame = encodeRequest(id >>> 0, request)
     this.#pending.set(id, request)
-    const secret = wipe(request)
-    this.#socket?.write(frame, () => {
-      if (secret) frame.fill(0)
-    })
+    wipe(request)
+    this.#unsent.push(frame)
+    if (this.#unsent.length === 1) queueMicrotask(() => this.#flush())
     return id
+  }
+
+  /** Whatever one chunk of events brought about leaves by one system call. */
+  #flush(): void {
+    const frames = this.#unsent.splice(0)
+    if (frames.length === 0) return
+    const bytes = Buffer.concat(frames)
+    // there may be keys in them
+    for (const frame of frames) frame.fill(0)
+    this.#socket?.write(bytes, () => bytes.fill(0))
   }
 }
 
@@ -311,14 +323,13 @@ function emptyState(): EngineState {
   return { peers: [], sessions: [], allowed: [], associations: [] }
 }
 
-/** Keys leave this process with the frame. Whether there were any. */
-function wipe(request: EngineRequest): boolean {
+/** Keys leave this process with the frame. */
+function wipe(request: EngineRequest): void {
   if (request.op === 'setSession') {
     request.sendKey.fill(0)
     request.receiveKey.fill(0)
   } else if (request.op === 'setSending' || request.op === 'setReceiving') {
     request.keys.encryption.fill(0)
     request.keys.authentication.fill(0)
-  } else return false
-  return true
+  }
 }

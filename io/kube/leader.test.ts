@@ -63,7 +63,7 @@ async function body(request: IncomingMessage): Promise<string> {
 
 const OPTIONS = { namespace: 'n', name: 'l', identity: 'me' }
 
-test('a clock that is set back makes nobody wait longer for a holder that is gone', { timeout: 30_000 }, async (t) => {
+test('a clock that is set back makes nobody wait longer for a holder that is gone', { timeout: 100_000 }, async (t) => {
   const { client, clock, holder } = await withLease(t)
   const stop = new AbortController()
   await runAsLeader(
@@ -79,7 +79,7 @@ test('a clock that is set back makes nobody wait longer for a holder that is gon
   assert.equal(holder(), '', 'given back')
 })
 
-test('nor does it let a holder go on that cannot renew', { timeout: 30_000 }, async (t) => {
+test('nor does it let a holder go on that cannot renew', { timeout: 100_000 }, async (t) => {
   const { client, clock, state } = await withLease(t)
   const stop = new AbortController()
   await runAsLeader(
@@ -96,7 +96,7 @@ test('nor does it let a holder go on that cannot renew', { timeout: 30_000 }, as
   )
 })
 
-test('a holder that renews goes on for as long as it likes', { timeout: 30_000 }, async (t) => {
+test('a holder that renews goes on for as long as it likes', { timeout: 100_000 }, async (t) => {
   const { client, clock, state } = await withLease(t)
   const stop = new AbortController()
   let terms = 0

@@ -94,7 +94,13 @@ export class UserspaceDatapath implements Datapath {
   async applyIpsec(device: IpsecDevice): Promise<void> {
     const { name, mtu, mark, udpPort } = device
     await this.#supervisor.addDevice({ kind: 'ipsec', name, mtu, listenPort: udpPort, mark, up: false })
-    await this.#link(name).apply(device)
+    const link = this.#link(name)
+    try {
+      await link.apply(device)
+    } finally {
+      // told as any other engine that begins anew: whoever applies then opens it again. In vain: tried after the next one
+      if (await link.isWornOut()) await this.#supervisor.renewDevice(name).catch(() => false)
+    }
   }
 
   async observeIpsec(name: string): Promise<IpsecState | undefined> {

@@ -41,6 +41,42 @@ test('what there is is looked through once, not once for each peer', () => {
   })
   const peers = wanted.map(({ identity }, peer) => ({ peer, publicKey: identity }))
   const change = diffIpsec(wanted, { peers, allowed: [], associations }, { maxPeers: count, udpPort: 4500 })
-  assert.deepEqual([change.receive, change.send, change.remove], [[], [], []])
+  assert.deepEqual([change.makeRoom, change.receive, change.send, change.remove], [[], [], [], []])
   assert.ok(looks < 10 * count, `${looks} looks at ${count} associations`)
+})
+
+test('what is left of changes that were cut short goes first where it is in the way', () => {
+  const to = (last: number, spi: number) => ({
+    spi,
+    outer: { source: requireIp(`172.20.0.${last}`, 'test'), destination: OWN },
+    fingerprint: `${last}`.repeat(15) + spi,
+    keys: () =>
+      ({ algorithm: 'aes-gcm', icv: 16, encryption: new Uint8Array(20), authentication: new Uint8Array() }) as const,
+  })
+  const there = (last: number, spi: number) =>
+    ({ direction: 'in', peer: 0, encapsulation: 'none', ...to(last, spi) }) as unknown as DumpedAssociation
+  const peer: WantedPeer = {
+    ...wantedPeer(3),
+    destination: requireIp('172.20.0.3', 'test'),
+    receive: [to(3, 3), to(3, 4)],
+  }
+  const changeOf = (...associations: DumpedAssociation[]) => {
+    const peers = [{ peer: 0, publicKey: peer.identity }]
+    const change = diffIpsec([peer], { peers, allowed: [], associations }, { maxPeers: 4, udpPort: 4500 })
+    const name = (request: object) => ('fingerprint' in request ? String(request.fingerprint).slice(-2) : '')
+    return [change.makeRoom.map(name), change.receive.map(({ op }) => op), change.remove.map(name)]
+  }
+  // an address and another, two keys each, and now a third address
+  assert.deepEqual(changeOf(there(1, 3), there(1, 4), there(2, 3), there(2, 4)), [
+    ['13', '14'],
+    ['setReceiving', 'setReceiving'],
+    ['23', '24'],
+  ])
+  // what the peer may still send by stays as long as it can
+  assert.deepEqual(changeOf(there(3, 2), there(1, 3), there(1, 4), there(3, 3)), [
+    ['13'],
+    ['setReceiving'],
+    ['32', '14'],
+  ])
+  assert.deepEqual(changeOf(there(2, 3), there(2, 4)), [[], ['setReceiving', 'setReceiving'], ['23', '24']])
 })

@@ -34,8 +34,13 @@ export interface WantedAssociation {
   keys(): EngineKeys
 }
 
+/** Associations that an engine receives by from one peer (docs/protocol/engine.md, SET_RECEIVING). */
+const RECEIVING = 4
+
 /** Each part is asked for when the one before has been answered. */
 export interface IpsecChange {
+  /** Unwanted associations that have to go first, since there is no room for the wanted ones beside them. */
+  readonly makeRoom: readonly EngineRequest[]
   /** Slots, prefixes, associations that are received by: nothing that is there ends. */
   readonly receive: readonly EngineRequest[]
   readonly send: readonly EngineRequest[]
@@ -57,7 +62,12 @@ export function diffIpsec(
 ): IpsecChange {
   const slots = assignSlots(wanted, actual, options.maxPeers)
   const emptied = new Set<number>()
-  const change = { receive: [] as EngineRequest[], send: [] as EngineRequest[], remove: [] as EngineRequest[] }
+  const change = {
+    makeRoom: [] as EngineRequest[],
+    receive: [] as EngineRequest[],
+    send: [] as EngineRequest[],
+    remove: [] as EngineRequest[],
+  }
   const identities = new Map(actual.peers.map(({ peer, publicKey }) => [peer, publicKey]))
   const owners = new Map<Cidr, number>()
   for (const { peer, prefixes } of actual.allowed) for (const prefix of prefixes) owners.set(prefix, peer)
@@ -99,9 +109,12 @@ export function diffIpsec(
   }
 
   const used = new Set(slots.values())
-  for (const [id, { direction, peer, spi, fingerprint }] of there) {
-    if (kept.has(id) || !used.has(peer)) continue
-    change.remove.push({ op: 'removeAssociation', direction, peer, spi, fingerprint })
+  const unwanted = [...there].filter(([id, { peer }]) => !kept.has(id) && used.has(peer)).map(([, one]) => one)
+  const first = inTheWay(unwanted, wanted, slots)
+  for (const one of unwanted) {
+    const { direction, peer, spi, fingerprint } = one
+    const requests = first.has(one) ? change.makeRoom : change.remove
+    requests.push({ op: 'removeAssociation', direction, peer, spi, fingerprint })
   }
   for (const { peer, prefixes } of actual.allowed) {
     const lost = prefixes.filter((prefix) => !wantedOwners.has(prefix))
@@ -111,6 +124,30 @@ export function diffIpsec(
   }
   for (const { peer } of actual.peers) if (!used.has(peer)) change.remove.push({ op: 'removePeer', peer })
   return { ...change, slots }
+}
+
+/**
+ * What was left by changes that came one upon the other, each cut short before its removals. Those of a former address
+ * first: by them the peer cannot be sending any more.
+ */
+function inTheWay(
+  unwanted: readonly DumpedAssociation[],
+  wanted: readonly WantedPeer[],
+  slots: ReadonlyMap<string, number>,
+): ReadonlySet<DumpedAssociation> {
+  const incoming = Map.groupBy(
+    unwanted.filter(({ direction }) => direction === 'in'),
+    ({ peer }) => peer,
+  )
+  const first = new Set<DumpedAssociation>()
+  for (const { node, destination, receive } of wanted) {
+    const theirs = incoming.get(slots.get(node) as number)
+    if (theirs === undefined) continue
+    const former = (one: DumpedAssociation) => (theirAddress(one) === destination ? 1 : 0)
+    const tooMany = receive.length + theirs.length - RECEIVING
+    for (const one of theirs.sort((a, b) => former(a) - former(b)).slice(0, Math.max(0, tooMany))) first.add(one)
+  }
+  return first
 }
 
 function assignSlots(wanted: readonly WantedPeer[], actual: EngineIpsecState, maxPeers: number): Map<string, number> {

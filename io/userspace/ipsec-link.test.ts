@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { IpsecDevice, IpsecPeer } from '#core/datapath/datapath.ts'
+import { Fault } from '#core/fault/fault.ts'
 import { requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
 import type { IpsecKey, KeyFingerprint } from '#core/ipsec/key.ts'
@@ -154,19 +155,97 @@ test('a node with another boot id, or another name, has the slot that its addres
   }),
 )
 
-test('an engine that is started again is told, one without room says what to do', LIMIT, () =>
+test('an engine that is started again is told', LIMIT, () =>
   withEngine(async ({ apply, engine, changes }) => {
     await apply(peer(1))
     assert.equal(changes(), 0)
     engine().restart()
     await apply(peer(1), peer(2))
     assert.equal(changes(), 1)
-    engine().full = true
-    await assert.rejects(apply(peer(1, { receive: [K3, K4], send: K4 }), peer(2)), {
-      code: 'datapath.full',
-      message: 'the engine refused setSending for node node-1 (full)',
-    })
-    assert.equal(engine().requests.filter(({ op }) => op === 'removeAssociation').length, 0)
+  }),
+)
+
+test('what is refused for one peer is done for the others, and nothing of that peer is taken away', LIMIT, () =>
+  withEngine(async ({ apply, engine, datapath }) => {
+    await apply(peer(1), peer(2), peer(3))
+    const newer = { receive: [K4], send: K4 }
+    const of = async () =>
+      (await datapath.observeIpsec(NAME))?.associations.map(({ direction, node, spi }) => `${node} ${direction} ${spi}`)
+    for (const [op, node1] of [
+      ['setReceiving', ['node-1 in 3', 'node-1 out 3']],
+      ['setSending', ['node-1 in 3', 'node-1 in 4', 'node-1 out 3']],
+    ] as const) {
+      engine().refuse = (request) => request.op === op && request.peer === 0
+      const refused = apply(peer(1, newer), peer(2, newer), peer(3, newer))
+      await assert.rejects(refused, {
+        code: 'datapath.full',
+        message: `the engine refused ${op} for node node-1 (full)`,
+      })
+      const others = [2, 3].flatMap((n) => [`node-${n} in 4`, `node-${n} out 4`])
+      assert.deepEqual((await of())?.toSorted(), [...node1, ...others])
+    }
+    engine().refuse = () => false
+    await apply(peer(1, newer), peer(2, newer), peer(3, newer))
+    assert.deepEqual((await of())?.length, 6)
+  }),
+)
+
+test('memory that has no room for more keys is renewed in time, again and again', LIMIT, () =>
+  withEngine(async ({ apply, engine, runtime, datapath, changes }) => {
+    let renewals = 0
+    for (let boot = 0; boot < 150; boot++) {
+      const bootId = `22222222-2222-4222-8222-${boot.toString(16).padStart(12, '0')}`
+      const before = (await datapath.openIpsec(SETTINGS)).bootId
+      // two keys each time: never refused
+      await apply(peer(1, { bootId }))
+      const after = (await datapath.openIpsec(SETTINGS)).bootId
+      if (after !== before) renewals++
+    }
+    assert.ok(renewals > 1 && renewals < 5, `${renewals}`)
+    assert.equal(changes(), renewals, 'and the agent is told each time')
+    // a supervisor of an earlier release cannot: it goes on for as long as there is room
+    runtime.renews = false
+    const name = (n: number) => `33333333-3333-4333-8333-${n.toString(16).padStart(12, '0')}`
+    await assert.rejects(
+      async () => {
+        for (let boot = 0; boot < 300; boot++) await apply(peer(1, { bootId: name(boot) }))
+      },
+      (fault: unknown) =>
+        fault instanceof Fault && /delete pod/.test(fault.remedy ?? '') && fault.code === 'datapath.full',
+    )
+    assert.equal(engine().usedKeys[0], 128)
+    runtime.renews = true
+    // and one that has been full for long is renewed as well
+    await assert.rejects(apply(peer(1, { bootId: name(999) })))
+    await apply(peer(1, { bootId: name(999) }))
+  }),
+)
+
+test('changes of address of which the first was cut short do not shut a peer out', LIMIT, () =>
+  withEngine(async ({ apply, engine }) => {
+    const at = (last: number) =>
+      peer(1, { receive: [K3, K4], send: K4, destination: requireIp(`192.0.2.${last}`, 'test') })
+    await apply(at(1))
+    engine().before = ({ op }) => {
+      if (op === 'removeAssociation') engine().restart()
+    }
+    await assert.rejects(apply(at(2)))
+    engine().before = () => undefined
+    engine().requests.splice(0)
+    await apply(at(3))
+    assert.deepEqual(
+      engine().requests.map(({ op }) => op),
+      [
+        'removeAssociation',
+        'removeAssociation',
+        'setReceiving',
+        'setReceiving',
+        'setSending',
+        'removeAssociation',
+        'removeAssociation',
+        'removeAssociation',
+      ],
+    )
   }),
 )
 

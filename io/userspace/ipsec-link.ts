@@ -14,6 +14,10 @@ const KEEPALIVE_MS = 1000
 /** The answer to the first packet of a peer may be lost: it is told so often again that it was heard. */
 const AFTER_HEARD = 3
 
+/** A keeper that is replaced by a roll-out hands its memory over, so that alone does not help. */
+const FULL =
+  'The agent has it begin anew by itself. Where this stays, the keeper is of an earlier release: kubectl -n kube-system delete pod of DaemonSet pellicle-keeper on this node (rollout restart keeps what is full); the node then has a new boot id.'
+
 /**
  * One device of IPsec in the engine: compares what is wanted with what the engine has and asks for the difference. The
  * connection stays, so that a peer's first packet is known and peers that were not heard are called on.
@@ -100,9 +104,10 @@ export class IpsecLink {
     const state = await this.#engine.dump(this.#timeoutMs)
     this.#still(hello)
     const change = diffIpsec(wanted, state, { maxPeers: hello.maxPeers, udpPort: device.udpPort })
-    for (const requests of [change.receive, change.send, change.remove]) {
+    const refused = new Map<number | undefined, Fault>()
+    for (const requests of [change.makeRoom, change.receive, change.send, change.remove]) {
       this.#still(hello)
-      await this.#askAll(requests, wanted, change.slots)
+      await this.#askAll(requests, refused, wanted, change.slots)
     }
     this.#names = new Map(wanted.map((peer) => [peer.identity, peer]))
     const heard = new Set(
@@ -116,6 +121,21 @@ export class IpsecLink {
         this.#calling.set(slot, Number.POSITIVE_INFINITY)
       }
     }
+    for (const fault of refused.values()) throw fault
+  }
+
+  /**
+   * The memory that keeps the numbers of every key that was ever used has little room left. Where along its last quarter
+   * is the instance's: nodes that were made together do not all come to it together.
+   */
+  async isWornOut(): Promise<boolean> {
+    const { hello } = this.#engine
+    // asked after each change of keys: where it is away there is nothing to find out
+    const { usedKeys, usedKeysRoom } = await this.counters().catch((): Readonly<Record<string, number>> => ({}))
+    // an engine of an earlier release does not say
+    if (hello === undefined || usedKeys === undefined || usedKeysRoom === undefined) return false
+    const share = 0.75 + Number.parseInt(hello.instance.slice(0, 2), 16) / 2048
+    return usedKeys >= usedKeysRoom * share
   }
 
   /**
@@ -127,29 +147,36 @@ export class IpsecLink {
     if (now === undefined || bootIdOf(now) !== bootIdOf(before)) throw this.#away(undefined)
   }
 
-  /** Rejects when one is refused; the others were asked for all the same. */
+  /**
+   * Nothing more is asked for the slot of what was refused, and so nothing taken away there that the refused one was to
+   * replace. Others' go on.
+   */
   async #askAll(
     requests: readonly EngineRequest[],
+    refused: Map<number | undefined, Fault>,
     wanted: readonly WantedPeer[],
     slots: ReadonlyMap<string, number>,
   ): Promise<void> {
-    const answers = await Promise.all(requests.map((request) => this.#engine.ask(request, this.#timeoutMs)))
+    const asked = requests.filter((request) => !refused.has(slotOf(request)))
+    const answers = await Promise.all(asked.map((request) => this.#engine.ask(request, this.#timeoutMs)))
     for (const [index, { status, text }] of answers.entries()) {
-      const request = requests[index]
+      const request = asked[index]
       // what is to go is gone
       if (status === 'done' || request === undefined) continue
       if (status === 'absent' && (request.op === 'removeAssociation' || request.op === 'removePeer')) continue
-      const slot = 'peer' in request ? request.peer : undefined
+      const slot = slotOf(request)
+      if (refused.has(slot)) continue
       const node = wanted.find((peer) => slots.get(peer.node) === slot)?.node
       const about = node === undefined ? '' : ` for node ${node}`
       const why = text === '' ? status : `${status}: ${text}`
-      throw new Fault(`datapath.${status}`, `the engine refused ${request.op}${about} (${why})`, {
+      const fault = new Fault(`datapath.${status}`, `the engine refused ${request.op}${about} (${why})`, {
         field: this.#name,
         remedy:
           status === 'full'
-            ? 'Restart DaemonSet pellicle-keeper on this node: it then begins with a new boot id and new keys.'
+            ? FULL
             : 'Agent and engine must be of one release; the log of DaemonSet pellicle-keeper may say more.',
       })
+      refused.set(slot, fault)
     }
   }
 
@@ -189,6 +216,10 @@ export class IpsecLink {
       else this.#calling.set(peer, left - 1)
     }
   }
+}
+
+function slotOf(request: EngineRequest): number | undefined {
+  return 'peer' in request ? request.peer : undefined
 }
 
 /** `8-4-4-4-12`, as Linux writes boot ids. */

@@ -25,6 +25,17 @@ export class SupervisorClient {
     }
   }
 
+  /** Another instance, and so another boot id; false: a supervisor of an earlier release, which cannot. */
+  async renewDevice(name: string): Promise<boolean> {
+    try {
+      await this.#ask('device.renew', { name })
+      return true
+    } catch (error) {
+      if (error instanceof Fault && error.code === 'datapath.request.unknown') return false
+      throw error
+    }
+  }
+
   async status(): Promise<SupervisorStatus> {
     return statusSchema.parse(await this.#ask('status', {}))
   }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { Datapath, IpsecDevice, IpsecPeer, IpsecSettings } from '#core/datapath/datapath.ts'
+import type { Datapath, IpsecDevice, IpsecPeer, IpsecSettings, IpsecState } from '#core/datapath/datapath.ts'
 import { Fault } from '#core/fault/fault.ts'
 import { requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
@@ -113,10 +113,10 @@ export function ipsecContract(
   contract('ipsec: a boot id that is not the device`s own is refused', async ({ datapath, device }) => {
     const { bootId } = await datapath.openIpsec(settings(device))
     await datapath.applyIpsec(deviceOf(device, bootId, [peer(1, [K3], K3)]))
-    const before = await datapath.observeIpsec(device)
+    const before = resting(await datapath.observeIpsec(device))
     const foreign = deviceOf(device, OTHER_BOOT_ID, [peer(1, [K3], K3)])
     await assert.rejects(datapath.applyIpsec(foreign), { code: 'datapath.boot-id' })
-    assert.deepEqual(await datapath.observeIpsec(device), before)
+    assert.deepEqual(resting(await datapath.observeIpsec(device)), before)
   })
 
   contract('ipsec: an unknown algorithm is refused with those that there are, keys stay unsaid', async (under) => {
@@ -205,6 +205,17 @@ async function fingerprintsOf(datapath: Datapath, device: string): Promise<Recor
     fingerprint,
   ])
   return Object.fromEntries(entries?.sort() ?? [])
+}
+
+/** Without what counts: the peer, which is nobody, is called every second. */
+function resting(state: IpsecState | undefined) {
+  return state === undefined
+    ? undefined
+    : {
+        ...state,
+        associations: state.associations.map((one) => ({ ...one, sequence: 'any', packets: 'any', bytes: 'any' })),
+        peers: state.peers.map((one) => ({ ...one, txBytes: 'any' })),
+      }
 }
 
 function byNode(a: { node: string | undefined }, b: { node: string | undefined }): number {

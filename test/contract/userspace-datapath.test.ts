@@ -47,7 +47,7 @@ async function start() {
 datapathContract('userspace, with the real supervisor, keeper and engine', start)
 
 const FILES = 'a removed device leaves no file, and no copy of its private key was left open to read'
-test(FILES, { timeout: 60_000 }, async (t) => {
+test(FILES, { timeout: 300_000 }, async (t) => {
   const under = await start()
   if (typeof under === 'string') return t.skip(under)
   const { datapath, device, folder, end } = under

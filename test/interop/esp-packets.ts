@@ -14,7 +14,7 @@ export interface Keys {
 
 /** Builds what {@link askOurs} runs. */
 export async function buildOurs(): Promise<void> {
-  await exec('cargo', ['build', '--release', '--locked', '-p', 'pellicle-crypto', '--example', 'esp'], {
+  await exec('cargo', ['build', '--locked', '-p', 'pellicle-crypto', '--example', 'esp'], {
     cwd: engine,
     timeout: 540_000,
   })
@@ -33,7 +33,7 @@ export async function askOurs(
   packet: string,
 ) {
   const sequence = (BigInt(high ?? 0) << 32n) | BigInt(low)
-  const { stdout } = await exec(`${engine}/target/release/examples/esp`, [
+  const { stdout } = await exec(`${engine}/target/debug/examples/esp`, [
     verb,
     `${kind.algorithm}`,
     `${kind.icv}`,

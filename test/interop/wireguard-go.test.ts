@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { eventually } from '#test/kit/lab.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { missingForTunnels, TunnelLab } from '#test/kit/tunnel-lab.ts'
 import { wireguardGo } from './wireguard-go.ts'
@@ -27,9 +28,9 @@ async function forget(): Promise<void> {
   await lab.wg('set', lab.b.device, 'peer', lab.a.publicKey, 'remove')
 }
 
-function ping(from: 'a' | 'b', family: 4 | 6, count = 5): Promise<string> {
+async function ping(from: 'a' | 'b', family: 4 | 6): Promise<void> {
   const [side, other] = from === 'a' ? [lab.a, lab.b] : [lab.b, lab.a]
-  return lab.run(side, 'ping', '-c', `${count}`, '-i', '0.2', '-W', '8', other.inner[family])
+  await lab.ping(side, other.inner[family])
 }
 
 // one wireguard-go per family: it cuts an IPv6 address that follows an IPv4 one to 4 bytes (conn/bind_std.go, udpAddrPool)
@@ -43,9 +44,15 @@ for (const family of [4, 6] as const) {
       test(`${who}: data both ways, IPv4 and IPv6 inside`, async () => {
         await lab.introduce({ family })
         const began = Math.floor(Date.now() / 1000)
-        assert.match(await ping(initiator, 4), / 0% packet loss/)
-        assert.match(await ping(initiator === 'a' ? 'b' : 'a', 6), / 0% packet loss/)
-        for (const side of [lab.a, lab.b]) assert.ok((await lab.latestHandshake(side)) >= began)
+        await ping(initiator, 4)
+        await ping(initiator === 'a' ? 'b' : 'a', 6)
+        for (const side of [lab.a, lab.b]) {
+          await eventually(
+            'wg shows the handshake',
+            30,
+            async () => (await lab.latestHandshake(side)) >= began || undefined,
+          )
+        }
         const endpoint = (await lab.wg('show', lab.b.device, 'endpoints')).trim().split('\t')[1]
         assert.equal(endpoint, family === 4 ? '192.0.2.1:51871' : '[2001:db8::1]:51871')
         await forget()
@@ -60,22 +67,22 @@ suite('with wireguard-go', { skip, concurrency: 1 }, () => {
 
   test('pre-shared key: equal ones work, different ones do not, and equal again do', async () => {
     await lab.introduce({ psk: PSK })
-    assert.match(await ping('a', 4), / 0% packet loss/)
-    assert.match(await ping('b', 6), / 0% packet loss/)
+    await ping('a', 4)
+    await ping('b', 6)
     await forget()
     await lab.introduce({ psk: PSK })
     await lab.setPsk(lab.b, lab.a, OTHER_PSK)
     await assert.rejects(lab.run(lab.a, 'ping', '-c', '3', '-i', '0.2', '-W', '1', lab.b.inner[4]))
     assert.equal(await lab.latestHandshake(lab.a), 0)
     await lab.setPsk(lab.b, lab.a, PSK)
-    assert.match(await ping('a', 4, 3), / [123] received/)
+    await lab.reach(lab.a, lab.b.inner[4])
     await forget()
   })
 
   test('a stream in each direction', async (t) => {
     await lab.introduce()
     const server = lab.start(lab.b, 'iperf3', ['-s'])
-    await sleep(300)
+    await lab.listens(lab.b, 5201)
     for (const reverse of [[], ['-R']]) {
       const args = ['-C', 'cubic', '-c', lab.b.inner[4], '-t', '2', '-J', ...reverse]
       const { end } = JSON.parse(await lab.run(lab.a, 'iperf3', ...args)) as {
@@ -91,15 +98,18 @@ suite('with wireguard-go', { skip, concurrency: 1 }, () => {
   test('a new handshake while traffic flows loses nothing (a pre-shared key is set at both ends)', async (t) => {
     const first = await lab.latestHandshake(lab.a)
     await sleep(1100)
+    const before = await lab.overruns()
     const loss = await lab.probe(12, async () => {
       // wireguard-go uses it from the next handshake on; ours begins that handshake
       await lab.setPsk(lab.b, lab.a, PSK)
       await lab.setPsk(lab.a, lab.b, PSK)
     })
-    t.diagnostic(`${loss.lost} of ${loss.sent} packets lost`)
+    const overrun = (await lab.overruns()) - before
+    t.diagnostic(`${loss.lost} of ${loss.sent} packets lost; full queues dropped ${overrun}`)
     assert.ok((await lab.latestHandshake(lab.a)) > first)
-    assert.equal(loss.lost, 0)
+    assert.ok(loss.lost <= overrun, `${loss.lost} lost`)
     assert.equal(loss.duplicates, 0)
+    if (overrun > loss.sent / 50) t.skip(`needs processors: full queues dropped ${overrun}`)
   })
 
   test('our engine and our keeper are killed: wireguard-go notices nothing', async (t) => {
@@ -109,16 +119,20 @@ suite('with wireguard-go', { skip, concurrency: 1 }, () => {
       await lab.kill(lab.a, 'engine')
     })
     t.diagnostic(`${loss.lost} of ${loss.sent} packets lost`)
-    assert.equal(await lab.latestHandshake(lab.b), handshake)
+    const now = await lab.latestHandshake(lab.b)
+    assert.ok(now === handshake || now - handshake >= 119, 'no handshake but the one that is due after two minutes')
   })
 
   test('wireguard-go moves to another port and is followed', async () => {
     await lab.wg('set', lab.b.device, 'listen-port', '40001')
     // the first ones may meet its old socket
-    assert.match(await ping('b', 4), / [1-5] received/)
-    assert.match(await ping('b', 4), / 0% packet loss/)
-    assert.match(await ping('a', 4), / 0% packet loss/)
-    assert.equal((await lab.wg('show', lab.a.device, 'endpoints')).trim().split('\t')[1], '192.0.2.2:40001')
+    await lab.reach(lab.b, lab.a.inner[4])
+    await ping('b', 4)
+    await ping('a', 4)
+    await eventually('we know where it is', 30, async () => {
+      const [, endpoint] = (await lab.wg('show', lab.a.device, 'endpoints')).trim().split('\t')
+      return endpoint === '192.0.2.2:40001' || undefined
+    })
   })
 })
 
@@ -132,7 +146,7 @@ suite('with wireguard-go, over the rekey interval', { skip: slow }, () => {
         await Promise.all([lab.startOurs(lab.a), lab.startOther(lab.b, program)])
         await lab.introduce()
         const [from, to] = initiator === 'a' ? [lab.a, lab.b] : [lab.b, lab.a]
-        await lab.run(from, 'ping', '-c', '1', to.inner[4])
+        await lab.reach(from, to.inner[4])
         const first = await lab.latestHandshake(lab.a)
         const loss = await lab.probe(250, () => Promise.resolve())
         const last = await lab.latestHandshake(lab.a)

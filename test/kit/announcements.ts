@@ -11,7 +11,7 @@ export async function announced(lab: Lab, word: Word): Promise<readonly string[]
 }
 
 export async function everyNodeSays(lab: Lab, word: Word, what: RegExp, nodes = 4): Promise<void> {
-  await eventually(`${nodes} nodes say ${what.source} of ${word}`, 120, async () => {
+  await eventually(`${nodes} nodes say ${what.source} of ${word}`, 240, async () => {
     const all = await announced(lab, word)
     return all.length === nodes && all.every((text) => what.test(text)) ? true : undefined
   })

@@ -1,4 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -197,12 +198,19 @@ async function compact(etcdUrl: string): Promise<void> {
   await post('kv/compaction', { revision: header.revision, physical: true })
 }
 
+/** Below those that the kernel gives to whoever asks for any, or it might give one away before it is used. */
 async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
-  await Promise.all(servers.map((server) => once(server, 'listening')))
-  const ports = servers.map((server) => (server.address() as { port: number }).port)
-  await Promise.all(servers.map((server) => once(server.close(), 'close')))
-  return ports
+  const found: number[] = []
+  while (found.length < count) {
+    const port = randomInt(12_000, 30_000)
+    const server = createServer()
+    const free = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true))
+    })
+    if (free) await once(server.close(), 'close')
+    if (free && !found.includes(port)) found.push(port)
+  }
+  return found
 }
 
 function makeKeys(folder: string, url: string): void {

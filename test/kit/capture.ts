@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { childrenOf, isIdle } from '#test/kit/idle.ts'
 import type { Lab } from '#test/kit/lab.ts'
 
 const pellicle = new URL('../../bin/pellicle', import.meta.url).pathname
@@ -56,7 +57,9 @@ export class Capture implements AsyncDisposable {
   async stop(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
     // the kernel hands over blocks that are full or a second old, and tcpdump reads no more once it is asked to end
-    await setTimeout(1500)
+    await sleep(1500)
+    const tcpdump = innermost(this.#child.pid ?? 0)
+    while (!isIdle(tcpdump)) await sleep(20)
     const closed = once(this.#child, 'close')
     this.#child.kill('SIGTERM')
     await closed
@@ -76,4 +79,10 @@ export class Capture implements AsyncDisposable {
     await this.stop()
     rmSync(this.#folder, { recursive: true, force: true })
   }
+}
+
+/** The last of those that started each other: the CLI, nsenter, tcpdump. */
+function innermost(pid: number): number {
+  const [child] = childrenOf(pid)
+  return child === undefined ? pid : innermost(child)
 }

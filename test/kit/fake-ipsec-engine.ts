@@ -13,8 +13,11 @@ export class FakeIpsecEngine {
   /** Every request that changes something, in order. */
   readonly requests: EngineRequest[] = []
   readonly heard = new Set<number>()
-  /** Answered with `full` from now on. */
-  full = false
+  /** Those for which it is true are answered with `full`. */
+  refuse: (request: EngineRequest) => boolean = () => false
+  /** How many keys it was ever told of for each direction, and of how many it can keep the numbers. */
+  usedKeys: readonly [used: number, room: number] = [0, 128]
+  readonly #everUsed = new Set<string>()
   /** Called with each request before it is carried out. */
   before: (request: EngineRequest) => void = () => undefined
   readonly #peers = new Map<number, PublicKey>()
@@ -41,7 +44,8 @@ export class FakeIpsecEngine {
         this.before(request)
         if (socket.destroyed) return
         const status = this.#handle(id, request, (event) => this.#say(socket, event))
-        const text = request.op === 'counters' ? '{"XfrmInNoStates":0}' : ''
+        const [usedKeys, usedKeysRoom] = this.usedKeys
+        const text = request.op === 'counters' ? JSON.stringify({ XfrmInNoStates: 0, usedKeys, usedKeysRoom }) : ''
         this.#say(socket, { type: 'reply', request: id, status, text })
       }
     })
@@ -61,7 +65,7 @@ export class FakeIpsecEngine {
   #handle(id: number, request: EngineRequest, say: (event: EngineEvent) => void): ReplyStatus {
     if (request.op === 'dump') this.#dump(id, say)
     else if (request.op !== 'counters' && request.op !== 'keepalive') this.requests.push(request)
-    if (this.full && request.op === 'setSending') return 'full'
+    if (this.refuse(request)) return 'full'
     switch (request.op) {
       case 'dump':
       case 'counters':
@@ -97,6 +101,7 @@ export class FakeIpsecEngine {
       case 'removeSession':
       case 'send':
       case 'setSession':
+      case 'setMacKey':
       default:
         return 'malformed'
     }
@@ -108,10 +113,17 @@ export class FakeIpsecEngine {
     const fingerprint = createHash('sha256').update(encodeKeys(keys)).digest('hex').slice(0, 16)
     const direction = request.op === 'setSending' ? 'out' : 'in'
     const id = `${direction} ${peer} ${spi} ${fingerprint}`
-    if (direction === 'out') {
-      const former = this.#sending(peer)
-      if (former !== undefined) this.#associations.delete(former)
-    } else if (this.#associations.has(id)) return 'done'
+    if (direction === 'in') {
+      if (this.#associations.has(id)) return 'done'
+      const there = [...this.#associations.values()].filter((one) => one.direction === 'in' && one.peer === peer)
+      if (there.length >= 4) return 'full'
+    }
+    const [, room] = this.usedKeys
+    if (!this.#everUsed.has(`${direction} ${fingerprint}`) && this.#everUsed.size === room) return 'full'
+    this.#everUsed.add(`${direction} ${fingerprint}`)
+    this.usedKeys = [this.#everUsed.size, room]
+    const former = direction === 'out' ? this.#sending(peer) : undefined
+    if (former !== undefined) this.#associations.delete(former)
     const { algorithm, icv } = keys
     const encapsulation = request.op === 'setSending' ? request.encapsulation : 'udp'
     const counters = { sequence: 0n, packets: 0n, bytes: 0n }

@@ -17,6 +17,8 @@ export class FakeNodeRuntime {
   readonly sets: string[] = []
   /** Ports that somebody else has. */
   readonly takenPorts = new Set<number>()
+  /** False: a supervisor of a release that knows no `device.renew`. */
+  renews = true
   /** Called when a device is made and removed: a test with a real network puts a real one there. */
   onDevice: (name: string, there: boolean) => void = () => undefined
   readonly #servers = new Map<string, Server>()
@@ -85,8 +87,12 @@ export class FakeNodeRuntime {
         await this.#end(question.name ?? '')
         this.onDevice(question.name ?? '', false)
         return { id, ok: true }
+      case 'device.renew':
+        if (!this.renews) return refuse('request.unknown', 'no such operation')
+        this.loseMemory(question.name ?? '')
+        return { id, ok: true }
       default:
-        return refuse('op.unknown', `no such op: ${op}`)
+        return refuse('request.unknown', 'no such operation')
     }
   }
 

@@ -14,14 +14,16 @@ const FLOW_NODE_PORT = 30780
 export const FLOW_PODS = ['a', 'near', 'b', 'c', 'd'] as const
 
 /** Addresses of a Service, one per family. */
-export type ServiceIps = Readonly<Partial<Record<Family, string>>>
+type ServiceIps = Readonly<Partial<Record<Family, string>>>
+
+export type FlowServices = Readonly<Record<'b' | 'host', ServiceIps>>
 
 /** Makes the pods, Service `b` for pod b (with a NodePort) and Service `host` for what listens on worker2 itself. */
 export async function makeFlowPods(
   lab: Lab,
   families: readonly Family[],
   worker2: Place['ips'],
-): Promise<Readonly<Record<'b' | 'host', ServiceIps>>> {
+): Promise<FlowServices> {
   const node = (name: string) => `${lab.name}-${name}`
   await runPods(lab, {
     a: node('worker'),
@@ -71,7 +73,7 @@ async function serviceIps(lab: Lab, name: string): Promise<ServiceIps> {
  */
 export function flowTable(
   place: Readonly<Record<string, Place>>,
-  services: Readonly<Record<'b' | 'host', ServiceIps>>,
+  services: FlowServices,
   families: readonly Family[],
   encryption: Encryption,
 ): readonly Flow[] {

@@ -40,7 +40,7 @@ export class Lab implements AsyncDisposable {
   }
 
   /** Runs bash on the machine with the lab's environment, in examples/. Rejects with both outputs on failure. */
-  async sh(script: string, seconds = 120): Promise<string> {
+  async sh(script: string, seconds = 180): Promise<string> {
     const options = { env: this.env, cwd: this.examples, maxBuffer: 1 << 26, timeout: seconds * 1000 }
     try {
       return (await run('bash', ['--norc', '-eo', 'pipefail', '-c', script], options)).stdout
@@ -51,7 +51,7 @@ export class Lab implements AsyncDisposable {
   }
 
   /** Runs bash inside a node. */
-  async node(node: string, script: string, seconds = 60): Promise<string> {
+  async node(node: string, script: string, seconds = 120): Promise<string> {
     const args = ['lab', 'exec', '--name', this.name, node, '--', 'bash', '-c', script]
     return (await run(pellicle, args, { maxBuffer: 1 << 26, timeout: seconds * 1000 })).stdout
   }
@@ -123,18 +123,21 @@ export async function labFor(t: TestContext, name: string, flags: readonly strin
   return await Lab.up(name, flags)
 }
 
-/** Repeats until `check` gives something or the time is up; the last error is the cause. */
+/**
+ * Repeats until `check` gives something or the time is up; the last error is the cause. On a machine so slow that few
+ * checks fit into the time, it is up after ten of them.
+ */
 export async function eventually<T>(what: string, seconds: number, check: () => Promise<T | undefined>): Promise<T> {
   const deadline = Date.now() + seconds * 1000
   let last: unknown
-  for (;;) {
+  for (let checks = 1; ; checks++) {
     try {
       const value = await check()
       if (value !== undefined) return value
     } catch (error) {
       last = error
     }
-    if (Date.now() > deadline) throw new Error(`not within ${seconds} s: ${what}`, { cause: last })
+    if (Date.now() > deadline && checks >= 10) throw new Error(`not within ${seconds} s: ${what}`, { cause: last })
     await new Promise((resolve) => setTimeout(resolve, 250))
   }
 }

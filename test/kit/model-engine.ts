@@ -57,6 +57,7 @@ export class ModelEngine {
 
   handle(request: EngineRequest): ReplyStatus {
     if (!('peer' in request)) {
+      // setMacKey: here forged messages are left to the keeper, which checks as well
       if (request.op === 'send') this.#hooks.transmit(request.message, request.destination)
       else if (request.op === 'removeSession') return this.#removeSession(request.local)
       return 'done'

@@ -21,6 +21,8 @@ export function namespacedHost(path: string): { host: HostNetwork; devices: PodD
       apply: (plan) => run(() => host.apply(plan)),
       underlay: (ip) => run(() => host.underlay(ip)),
       observe: () => run(() => host.observe()),
+      removeDevice: (name) => run(() => host.removeDevice(name)),
+      pathMtus: (ends, mark) => run(() => host.pathMtus(ends, mark)),
       close: () => host.close(),
     },
     devices: {

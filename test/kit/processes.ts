@@ -31,11 +31,22 @@ export async function killAndWait(lab: Lab, node: string, program: Program): Pro
   if (before.length === 0) throw new Error(`no ${program} runs in ${node}`)
   const started = performance.now()
   await lab.node(node, `kill -9 ${before.join(' ')}`)
-  await eventually(`${program} of ${node} is back`, 60, async () => {
+  await eventually(`${program} of ${node} is back`, 120, async () => {
     const now = await processIds(lab, node, program)
     return now.some((pid) => !before.includes(pid)) ? true : undefined
   })
   return (performance.now() - started) / 1000
+}
+
+/** Resident memory in MiB, and the share of one processor in percent over so many seconds. */
+export async function usage(lab: Lab, node: string, program: Program, seconds: number): Promise<string> {
+  const pids = await processIds(lab, node, program)
+  const files = (name: string) => pids.map((pid) => `/proc/${pid}/${name}`).join(' ')
+  // the name of a process, the second field, may hold spaces
+  const ticks = `cat ${files('stat')} | sed 's/.*) //' | awk '{n += $12 + $13} END {print n}'`
+  const script = `a=$(${ticks}); sleep ${seconds}; b=$(${ticks}); echo $((b - a)) $(awk '/^VmRSS/ {n += $2} END {print n}' ${files('status')})`
+  const [used = 0, kib = 0] = (await lab.node(node, script)).trim().split(' ').map(Number)
+  return `${program} ${(kib / 1024).toFixed(0)} MiB, ${(used / seconds).toFixed(1)} %`
 }
 
 /** Lets traffic run on after something happened, so that its late consequences are counted as well. */

@@ -24,7 +24,7 @@ export async function measureStream(
   await once(server.stdout as NodeJS.ReadableStream, 'data')
   const client = `ip netns exec ${from.netns} iperf3 -C cubic -J -t ${seconds} -P ${options.streams ?? 1} -b ${options.limit ?? 0} -p ${PORT} -c ${to.ip}`
   try {
-    const report = JSON.parse(await lab.node(from.node, client, seconds + 20)) as IperfReport
+    const report = JSON.parse(await lab.node(from.node, client, seconds + 90)) as IperfReport
     return report.end.sum_received.bits_per_second / 1e9
   } finally {
     server.kill('SIGTERM')

@@ -35,7 +35,7 @@ export class Terminal implements AsyncDisposable {
       env: { ...options.env, TERM: 'dumb', INPUTRC: '/dev/null' },
     })
     const terminal = new Terminal(child)
-    await terminal.waitFor(PROMPT, 10)
+    await terminal.waitFor(PROMPT, 60)
     // a narrow terminal would wrap what is typed
     await terminal.run('stty cols 1000')
     return terminal
@@ -44,7 +44,7 @@ export class Terminal implements AsyncDisposable {
   /** Types a line and waits for the next prompt. Gives what was printed in between, without the echo. */
   async run(line: string, options: { prompt?: RegExp; seconds?: number } = {}): Promise<string> {
     this.type(line)
-    const output = await this.waitFor(options.prompt ?? PROMPT, options.seconds ?? 60)
+    const output = await this.waitFor(options.prompt ?? PROMPT, options.seconds ?? 120)
     const echoEnd = output.indexOf('\n')
     return output.slice(echoEnd + 1, Math.max(echoEnd + 1, output.lastIndexOf('\n') + 1))
   }

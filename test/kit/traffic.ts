@@ -16,9 +16,10 @@ export async function runPods(lab: Lab, pods: Readonly<Record<string, string>>):
   const list = { apiVersion: 'v1', kind: 'List', items: manifests }
   await lab.sh(`kubectl apply -f - <<'EOF'\n${JSON.stringify(list)}\nEOF`)
   await lab.sh(
-    `kubectl wait --for=condition=Ready --timeout=90s ${Object.keys(pods)
+    `kubectl wait --for=condition=Ready --timeout=240s ${Object.keys(pods)
       .map((name) => `pod/${name}`)
       .join(' ')}`,
+    270,
   )
 }
 
@@ -39,10 +40,14 @@ export async function sendMarker(
 ): Promise<void> {
   // a ping pattern has up to 16 bytes
   const pattern = Buffer.from(marker.slice(0, 16)).toString('hex')
-  await lab.sh(`kubectl exec ${from} -- ping -c 3 -i 0.2 -W 2 -p ${pattern} ${to.ip}`)
+  // goes on until three are answered
+  await lab.sh(`kubectl exec ${from} -- ping -c 3 -i 0.2 -w 60 -p ${pattern} ${to.ip}`)
   for (const host of [to.ip, ...alsoHttp]) {
     const url = host.includes(':') ? `http://[${host}]/` : `http://${host}/`
-    await lab.sh(`kubectl exec ${from} -- curl -fsS --max-time 10 -o /dev/null -H 'X-Marker: ${marker}' ${url}`)
+    // kube-proxy of that node may know a new Service a moment later
+    const again = host === to.ip ? '' : '--retry 20 --retry-delay 1 --retry-all-errors'
+    const curl = `curl -fsS --max-time 20 ${again} -o /dev/null -H 'X-Marker: ${marker}' ${url}`
+    await lab.sh(`kubectl exec ${from} -- ${curl}`, 500)
   }
   const udp = await new Probe(lab, fromPod, to, 7, { seconds: 0.2, rate: 100, text: marker }).result()
   if (udp.sent === 0) throw new Error('no UDP was sent')

@@ -15,14 +15,14 @@ import { build } from 'esbuild'
 
 const exec = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const engine = process.env['PELLICLE_ENGINE'] ?? join(root, 'engine/target/release/pellicle-engine')
+export const engineProgram = process.env['PELLICLE_ENGINE'] ?? join(root, 'engine/target/release/pellicle-engine')
 const probe = join(root, 'test/kit/probe/main.ts')
 
 /** Undefined when all is there; else what to say in `skip`. */
 export function missingForTunnels(...programs: readonly string[]): string | undefined {
   if (process.getuid?.() !== 0) return 'needs root'
   if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun'
-  if (!existsSync(engine)) return 'needs the engine (cargo build --release in engine/)'
+  if (!existsSync(engineProgram)) return 'needs the engine (cargo build --release in engine/)'
   const folders = (process.env['PATH'] ?? '').split(':')
   const missing = ['ip', 'wg', ...programs].filter((name) => !folders.some((folder) => executable(join(folder, name))))
   return missing.length === 0 ? undefined : `needs ${missing.join(', ')}`
@@ -45,6 +45,8 @@ export interface ProbeLoss {
 }
 
 const PORT = 51871
+/** In memory, as /run is on a node: there sessions outlive a supervisor that is killed. */
+const MEMORY = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
 
 export class TunnelLab {
   readonly folder: string
@@ -62,7 +64,7 @@ export class TunnelLab {
 
   /** `prefix` makes names unique: at most 7 characters. */
   static async open(prefix: string): Promise<TunnelLab> {
-    const folder = await mkdtemp(join(tmpdir(), `${prefix}-`))
+    const folder = await mkdtemp(join(MEMORY, `${prefix}-`))
     const lab = new TunnelLab(folder, await newSide(prefix, 'a', 1), await newSide(prefix, 'b', 2))
     try {
       await lab.#wire(prefix)
@@ -75,7 +77,7 @@ export class TunnelLab {
   }
 
   /** Supervisor, engine and keeper; done when `wg` works. `program`: another build of the engine. Gives the supervisor. */
-  async startOurs(side: Side, program = engine): Promise<ChildProcess> {
+  async startOurs(side: Side, program = engineProgram): Promise<ChildProcess> {
     const device = `name=${side.device},mtu=1420,port=${PORT},mark=0`
     const keeper = `${process.execPath} ${this.#keeper}`
     const runDir = join(this.folder, side.namespace)
@@ -89,14 +91,14 @@ export class TunnelLab {
   async startIpsec(side: Side, mtu = 1420): Promise<{ supervisor: ChildProcess; socket: string }> {
     const runDir = join(this.folder, side.namespace)
     const device = `name=${side.device},kind=ipsec,mtu=${mtu},port=4500,mark=0`
-    const supervisor = this.start(side, engine, ['supervise', '--run-dir', runDir, '--device', device])
+    const supervisor = this.start(side, engineProgram, ['supervise', '--run-dir', runDir, '--device', device])
     for (let attempt = 0; ; attempt++) {
       const ready = await this.status(side).then(
         (state) => state.ready,
         () => false,
       )
       if (ready) break
-      if (attempt > 500) throw new Error(`${side.device} is not ready:\n${this.log(side)}`)
+      if (attempt > 6000) throw new Error(`${side.device} is not ready:\n${this.log(side)}`)
       await sleep(10)
     }
     await this.#up(side)
@@ -145,6 +147,53 @@ export class TunnelLab {
     return (await exec('ip', ['netns', 'exec', side.namespace, program, ...args], { timeout: 60_000 })).stdout
   }
 
+  /** So many pings, each of which is answered, however late; rejects with what ping said otherwise. */
+  async ping(side: Side, target: string, count = 5): Promise<void> {
+    // with -w ping sends more than it was asked for while answers are late, and ends at so many
+    const options = ['-n', '-c', `${count}`, '-i', '0.2', '-w', '50']
+    const said = await this.run(side, 'ping', ...options, target).catch(
+      (error: { stdout?: string; message: string }) => error.stdout ?? error.message,
+    )
+    const answered = new Set([...said.matchAll(/icmp_seq=(\d+) ttl=/g)].map(([, number]) => Number(number)))
+    for (let number = 1; number <= count; number++) {
+      if (!answered.has(number)) throw new Error(`no answer to ping ${number}:\n${said}`)
+    }
+  }
+
+  /** Pings until one is answered. */
+  async reach(side: Side, target: string): Promise<void> {
+    await this.run(side, 'ping', '-n', '-c', '1', '-i', '0.2', '-w', '50', target)
+  }
+
+  /** Resolves when somebody listens on a TCP port. */
+  async listens(side: Side, port: number): Promise<void> {
+    // 0A: TCP_LISTEN
+    const line = new RegExp(`:${port.toString(16).toUpperCase().padStart(4, '0')} \\S+ 0A `)
+    const read = () => this.run(side, 'cat', '/proc/net/tcp', '/proc/net/tcp6')
+    for (let attempt = 0; !line.test(await read()); attempt++) {
+      if (attempt > 600) throw new Error(`nobody listens on port ${port}:\n${this.log(side)}`)
+      await sleep(50)
+    }
+  }
+
+  /** What the kernel dropped at both sides because a process did not get a processor for a while: not our doing. */
+  async overruns(): Promise<number> {
+    const backlog = (await readFile('/proc/net/softnet_stat', 'utf8')).trim().split('\n')
+    let sum = backlog.reduce((total, line) => total + Number.parseInt(line.split(' ')[1] ?? '0', 16), 0)
+    for (const side of [this.a, this.b]) {
+      const udp = await this.run(side, 'awk', '$1=="Udp:" && $2 ~ /[0-9]/ {print $6 + $7}', '/proc/net/snmp')
+      const udp6 = await this.run(
+        side,
+        'awk',
+        '/^Udp6(Rcv|Snd)bufErrors/ {n += $2} END {print n + 0}',
+        '/proc/net/snmp6',
+      )
+      const tun = await this.run(side, 'cat', `/sys/class/net/${side.device}/statistics/tx_dropped`)
+      sum += Number(udp) + Number(udp6) + Number(tun)
+    }
+    return sum
+  }
+
   start(side: Side, program: string, args: readonly string[], env: Record<string, string> = {}): ChildProcess {
     const child = spawn('ip', ['netns', 'exec', side.namespace, program, ...args], {
       env: { ...process.env, ...env },
@@ -187,15 +236,23 @@ export class TunnelLab {
     while ([pid, null].includes((await this.status(side))[what].pid)) await sleep(5)
   }
 
-  /** UDP echo at 1,000/s from a to b through the tunnel for `seconds`, while `during` happens. */
+  /** UDP echo at 1,000/s from a to b through the tunnel for `seconds`, and for as long as `during` takes. */
   async probe(seconds: number, during: () => Promise<void>, family: 4 | 6 = 4): Promise<ProbeLoss> {
     const echo = this.start(this.b, process.execPath, [probe, 'echo', '7007'])
     await this.#said(echo, 'ready')
-    const args = [probe, 'send', this.b.inner[family], '7007', '--seconds', `${seconds}`]
+    const args = [probe, 'send', this.b.inner[family], '7007', '--seconds', '600']
     const sender = this.start(this.a, process.execPath, args)
     const result = this.#said(sender, '}')
+    await new Promise<void>((resolve) => {
+      sender.stderr?.once('data', () => resolve())
+      sender.once('exit', () => resolve())
+    })
+    const enough = sleep(seconds * 1000)
     await sleep(1000)
     await during()
+    await sleep(1000)
+    await enough
+    sender.stdin?.end()
     const text = await result
     echo.stdin?.end()
     return JSON.parse(text) as ProbeLoss
@@ -251,7 +308,7 @@ export class TunnelLab {
         await this.wg('show', side.device, 'listen-port')
         break
       } catch (error) {
-        if (attempt > 1000) throw new Error(`${side.device} does not answer:\n${this.log(side)}`, { cause: error })
+        if (attempt > 6000) throw new Error(`${side.device} does not answer:\n${this.log(side)}`, { cause: error })
         await sleep(10)
       }
     }
@@ -263,8 +320,8 @@ export class TunnelLab {
 
   async #up({ namespace, device, inner }: Side): Promise<void> {
     await exec('ip', ['-n', namespace, 'link', 'set', device, 'up'])
-    await exec('ip', ['-n', namespace, 'addr', 'add', `${inner[4]}/24`, 'dev', device])
-    await exec('ip', ['-n', namespace, 'addr', 'add', `${inner[6]}/64`, 'dev', device, 'nodad'])
+    await exec('ip', ['-n', namespace, 'addr', 'replace', `${inner[4]}/24`, 'dev', device])
+    await exec('ip', ['-n', namespace, 'addr', 'replace', `${inner[6]}/64`, 'dev', device, 'nodad'])
   }
 
   async #secretFile(name: string, secret: string): Promise<string> {

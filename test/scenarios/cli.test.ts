@@ -17,7 +17,10 @@ import { type CliRun, runPellicle } from '#test/kit/cli.ts'
 import { findProgram } from '#test/kit/kubernetes-programs.ts'
 import { SLOW } from '#test/kit/slow.ts'
 
-/** The cluster CLI against a real kube-apiserver, with the real Helm. No kubelet: agents are played where they answer. */
+/**
+ * The cluster CLI against a real kube-apiserver, with the real Helm. No kubelet: agents are played where they answer.
+ * Longer than other files: one API server serves all of it, and each test goes on with what those before have installed.
+ */
 
 const run = promisify(execFile)
 const root = new URL('../..', import.meta.url).pathname
@@ -401,9 +404,9 @@ async function playAgents(client: KubeClient, signal: AbortSignal): Promise<void
 }
 
 async function until(check: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
+  for (let tries = 0; tries < 600; tries++) {
     if (await check()) return
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
-  assert.fail('it did not come to that within 20 s')
+  assert.fail('it did not come to that within a minute')
 }

@@ -65,7 +65,7 @@ test('cnitool: ADD, CHECK, DEL, GC and STATUS through the executable of a node',
     assert.deepEqual((await devices()).length, before.length + 1)
     const inside = await node('ip -n one -o -4 addr show eth0')
     assert.ok(inside.includes(address?.address ?? '?'), inside)
-    await node(`ping -c 1 -W 5 ${address?.address.split('/')[0]}`)
+    await node(`ping -c 1 -w 50 ${address?.address.split('/')[0]}`)
   })
 
   await t.test('CHECK holds, and does not when the address is gone', async () => {

@@ -5,7 +5,7 @@ import { type Place, places, sayAll, wrong } from '#test/kit/flows.ts'
 import { labFor } from '#test/kit/lab.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 
-test('IPv6 alone: pods, hosts and Services talk, encrypted from the start', { timeout: 600_000 }, async (t) => {
+test('IPv6 alone: pods, hosts and Services talk, encrypted from the start', { timeout: 1_200_000 }, async (t) => {
   if (!SLOW) return t.skip(SLOW_HINT)
   await using lab = await labFor(t, 'families6', ['--ip-family', 'ipv6'])
   if (lab === undefined) return
@@ -31,12 +31,12 @@ test('IPv6 alone: pods, hosts and Services talk, encrypted from the start', { ti
   })
 
   await t.test('full packets fit into the underlay', async () => {
-    const ping = (size: number) => lab.sh(`kubectl exec a -- ping -c 1 -W 2 -M do -s ${size} ${b.ips[6]} || true`)
+    const ping = (size: number) => lab.sh(`kubectl exec a -- ping -c 1 -w 30 -M do -s ${size} ${b.ips[6]} || true`)
     // 1500 - IPv6 40 - UDP 8 - WireGuard 32 = 1420 for the pod's packet, of which 48 are IPv6's and ICMPv6's headers
     assert.match(await ping(1420 - 48), / 1 received/)
     assert.match(await ping(1420 - 47), / 0 received/)
     const got = await lab.sh(
-      `kubectl exec a -- curl -fsS --max-time 20 -o /dev/null -w '%{size_download}' 'http://[${b.ips[6]}]/bytes/5000000'`,
+      `kubectl exec a -- curl -fsS --max-time 100 -o /dev/null -w '%{size_download}' 'http://[${b.ips[6]}]/bytes/5000000'`,
     )
     assert.equal(got, '5000000')
   })

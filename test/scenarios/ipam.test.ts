@@ -15,7 +15,7 @@ const POOL = 'ipam.operator.clusterPoolIPv4PodCIDRList'
 const MARKER = 'MARKER-IPAMPOOL0'
 
 test('cluster-pool: pods live in what the operator gives, which lasts, ends and is extended', {
-  timeout: 600_000,
+  timeout: 1_200_000,
 }, async (t) => {
   if (!SLOW) return t.skip(SLOW_HINT)
   await using lab = await labFor(t, NAME)
@@ -38,7 +38,7 @@ test('cluster-pool: pods live in what the operator gives, which lasts, ends and 
     for (const pod of [a, b]) assert.ok(containsIp(given[pod.node] as Cidr, requireIp(pod.ip, pod.node)), pod.ip)
     await using wire = await Capture.start(lab, 'underlay')
     await sendMarker(lab, 'a', a, b, MARKER)
-    assert.match(await lab.sh(`kubectl exec a -- ping -c 3 -i 0.2 -W 2 ${b.ip}`), / 3 received/)
+    assert.match(await lab.sh(`kubectl exec a -- ping -c 3 -i 0.2 -w 60 ${b.ip}`), / 3 received/)
     assert.equal(await wire.count(MARKER), 0)
     assert.match(await lab.sh('kubectl exec a -- getent ahosts kubernetes.default.svc.cluster.local'), /^10\./)
     const status = await agentStatus(lab, a.node)
@@ -55,7 +55,7 @@ test('cluster-pool: pods live in what the operator gives, which lasts, ends and 
     )
     assert.deepEqual(await podCidrs(lab), given)
     const b = await findPod(lab, 'b')
-    assert.match(await lab.sh(`kubectl exec a -- ping -c 2 -i 0.2 -W 2 ${b.ip}`), / 2 received/)
+    assert.match(await lab.sh(`kubectl exec a -- ping -c 2 -i 0.2 -w 60 ${b.ip}`), / 2 received/)
   })
 
   await t.test('what nodes hold cannot be changed away, by no way', async () => {

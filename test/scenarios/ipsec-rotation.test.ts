@@ -39,7 +39,7 @@ test('rotations lose nothing, nor encryption turned off and on, kills next to no
       try {
         await rotateUnderTraffic(t, lab, shape)
       } finally {
-        await lab.sh('kubectl delete pods --all --wait && cilium uninstall --wait', 240)
+        await lab.sh('kubectl delete pods --all --wait && cilium uninstall --wait', 480)
         await lab.sh('kubectl -n kube-system delete secret cilium-ipsec-keys')
       }
     })

@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { text } from 'node:stream/consumers'
 import { after, before, suite, test } from 'node:test'
 import { promisify } from 'node:util'
 import { machineHierarchies, processesOf } from '#apps/lab/cgroups.ts'
-import { labPaths, stateFolder } from '#apps/lab/paths.ts'
+import { labPaths, nodePaths, stateFolder } from '#apps/lab/paths.ts'
 import { KUBERNETES_VERSION } from '#apps/lab/programs/pins.ts'
-import { readState } from '#apps/lab/state.ts'
+import { readState, requireUp, writeState } from '#apps/lab/state.ts'
+import { eventually } from '#test/kit/lab.ts'
 
 // The lab by its own commands, as a person calls them.
 const root = new URL('../..', import.meta.url).pathname
@@ -76,19 +79,21 @@ function assertNothingLeft(were: readonly string[]): void {
   )
 }
 
-function startUp(): ChildProcess {
-  return spawn(pellicle, ['lab', 'up', '--name', name, '--nodes', '2'], { stdio: ['ignore', 'ignore', 'pipe'] })
+function startUp(...flags: string[]): ChildProcess {
+  return spawn(pellicle, ['lab', 'up', '--name', name, '--nodes', '2', ...flags], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
 }
 
 /** Resolves when `child` has said `words`; goes on reading, since a closed pipe would be a failure of its own. */
 async function said(child: ChildProcess, words: string): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
-  let text = ''
+  let all = ''
   child.stderr?.on('data', (chunk: Buffer) => {
-    text += chunk.toString()
-    if (text.includes(words)) resolve()
+    all += chunk.toString()
+    if (all.includes(words)) resolve()
   })
-  child.on('close', () => reject(new Error(`it never said "${words}", but: ${text}`)))
+  child.on('close', () => reject(new Error(`it never said "${words}", but: ${all}`)))
   await promise
 }
 
@@ -129,7 +134,7 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
     assert.equal(await inNode('cat', '/etc/hostname'), `${name}-worker2`)
     assert.equal(await inNode('ls', '/etc/cni/net.d'), '')
     assert.equal(await inNode('ls', '/opt/cni/bin'), 'loopback')
-    assert.match(await inNode('ping', '-c1', '-W2', `${name}-worker3`), /1 received/)
+    assert.match(await inNode('ping', '-c1', '-w60', `${name}-worker3`), /1 received/)
     const kubectl = await clusterCommand()
     assert.match(
       await kubectl('-n', 'kube-system', 'get', 'cm', 'kubeadm-config', '-o', 'yaml'),
@@ -160,7 +165,7 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
       `--overrides=${JSON.stringify(overrides)}`,
     ]
     await kubectl('run', 'probe', ...options, '--command', '--', 'sleep', 'infinity')
-    await kubectl('-n', 'kube-system', 'wait', '--for=condition=Ready', 'pod/probe', '--timeout=60s')
+    await kubectl('-n', 'kube-system', 'wait', '--for=condition=Ready', 'pod/probe', '--timeout=240s')
     assert.equal((await kubectl('-n', 'kube-system', 'exec', 'probe', '--', 'uname', '-n')).trim(), `${name}-worker`)
   })
 
@@ -173,7 +178,62 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
     assert.equal(await workerRuns(), true)
     // the kubelet is back when it tells that the pod, which is not to be restarted, has ended
     const kubectl = await clusterCommand()
-    await kubectl('-n', 'kube-system', 'wait', '--for=jsonpath={.status.phase}=Failed', 'pod/probe', '--timeout=60s')
+    await kubectl('-n', 'kube-system', 'wait', '--for=jsonpath={.status.phase}=Failed', 'pod/probe', '--timeout=240s')
+  })
+
+  test('a shell has the cluster, and its exit code is ours', async () => {
+    const child = spawn(pellicle, ['lab', 'shell', '--name', name], { stdio: ['pipe', 'pipe', 'pipe'] })
+    const closed = once(child, 'close')
+    child.stdin.end('pwd; echo $PELLICLE_LAB; type -p cilium pellicle; kubectl get nodes -o name; exit 7\n')
+    const [printed, wrong] = await Promise.all([text(child.stdout), text(child.stderr)])
+    assert.deepEqual(await closed, [7, null], wrong)
+    const nodes = ['control-plane', 'worker', 'worker2', 'worker3'].map((node) => `node/${name}-${node}`)
+    assert.deepEqual(printed.trim().split('\n'), [
+      `${root}examples`,
+      name,
+      `${root}bin/cilium`,
+      `${root}bin/pellicle`,
+      ...nodes,
+    ])
+  })
+
+  test('a node that is shut down asks its services to end first, and is off', async () => {
+    const exec = async (...command: string[]): Promise<string> =>
+      (await run(pellicle, ['lab', 'exec', '--name', name, 'worker2', '--', ...command])).stdout.trim()
+    await exec('touch', '/root/kept')
+    await run(pellicle, ['lab', 'node', 'stop', 'worker2', '--name', name])
+    const log = readFileSync(
+      `${nodePaths(labPaths(stateFolder(), name), `${name}-worker2`).log}/containerd.log`,
+      'utf8',
+    )
+    assert.match(log, /Stop CRI service/)
+    assert.equal((await labStatus()).nodes.find((node) => node.name === `${name}-worker2`)?.running, false)
+    await assert.rejects(
+      exec('true'),
+      new RegExp(`the node ${name}-worker2 is not running.*lab node start ${name}-worker2`),
+    )
+  })
+
+  test('load gives running nodes the images that they lack, and one that was off, with its disk, at the next call', async () => {
+    const paths = labPaths(stateFolder(), name)
+    const image = `localhost/pellicle-examples:${version()}`
+    const images = ['ctr', '-n', 'k8s.io', 'images']
+    const load = async (): Promise<string> => (await run(pellicle, ['lab', 'load', '--name', name])).stderr
+    assert.match(await load(), /The nodes have the newest images\./)
+    // as after a `make setup` that made this image anew
+    await run(pellicle, ['lab', 'exec', '--name', name, 'worker3', '--', ...images, 'rm', image])
+    writeState(paths, { ...requireUp(paths, name).state, loaded: 'an older store' })
+    const told = await load()
+    assert.match(told, new RegExp(`${name}-worker3: ${image} \\(\\d+ KiB\\)`))
+    assert.match(told, new RegExp(`${name}-worker: nothing new`))
+    assert.doesNotMatch(told, new RegExp(`${name}-worker2`))
+    await run(pellicle, ['lab', 'exec', '--name', name, 'worker3', '--', ...images, 'check', `name==${image}`])
+    await run(pellicle, ['lab', 'node', 'start', 'worker2', '--name', name])
+    await run(pellicle, ['lab', 'exec', '--name', name, 'worker2', '--', 'test', '-e', '/root/kept'])
+    // its containerd is started just now
+    const later = await eventually('the node that was off is asked', 120, load)
+    assert.match(later, new RegExp(`${name}-worker2: nothing new`))
+    assert.match(await load(), /The nodes have the newest images\./)
   })
 
   test('a service that is killed is started again', async () => {
@@ -205,13 +265,28 @@ suite('a lab is a real cluster and leaves nothing behind', { skip }, () => {
     assertNothingLeft(were)
   })
 
+  test('with --retain an up that is interrupted leaves what it made, to be looked at', async () => {
+    const child = startUp('--retain')
+    const closed = once(child, 'close')
+    await said(child, '• Starting the control plane')
+    const kept = said(child, 'kept as it is in')
+    child.kill('SIGINT')
+    await kept
+    assert.notDeepEqual(await closed, [0, null])
+    const were = labNamespaces()
+    assert.ok(were.length >= 2 * 6, `${were.length} namespaces`)
+    await run(pellicle, ['lab', 'down', '--name', name])
+    assertNothingLeft(were)
+  })
+
   test('after a crash of up, down removes what it left, and up makes it anew', async () => {
     const child = startUp()
     const closed = new Promise((resolve) => child.on('close', resolve))
     await said(child, '• Starting the control plane')
     const were = labNamespaces()
     const state = readState(labPaths(stateFolder(), name))
-    process.kill(state?.creator.pid ?? 0, 'SIGKILL')
+    assert.ok(state !== undefined, 'its state is on disk')
+    process.kill(state.creator.pid, 'SIGKILL')
     await closed
     assert.ok(processesOf(machineHierarchies(), name).length > 0)
     await run(pellicle, ['lab', 'down', '--name', name])

@@ -39,7 +39,7 @@ test('WireGuard becomes IPsec and IPsec WireGuard on a running cluster, and noth
         await changeUnderTraffic(t, lab, pods)
         if (name === 'ESP in UDP') await changeInSpiteOfTrouble(t, lab, pods)
       } finally {
-        await lab.sh('kubectl delete pods --all --wait && cilium uninstall --wait', 240)
+        await lab.sh('kubectl delete pods --all --wait && cilium uninstall --wait', 480)
         await lab.sh('kubectl -n kube-system delete secret cilium-ipsec-keys')
       }
     })
@@ -52,7 +52,7 @@ async function changeUnderTraffic(t: TestContext, lab: Lab, pods: readonly [Pod,
       await lab.sh(`cilium upgrade --set encryption.type=${to}`, 300)
       await everyNodeBy(lab, to)
     })
-    const status = await lab.sh('cilium status --wait && cilium encryption status', 120)
+    const status = await lab.sh('cilium status --wait && cilium encryption status', 320)
     assert.match(status, to === 'ipsec' ? /IPsec on all 4 nodes/ : /Wireguard on all 4 nodes/)
   }
 }
@@ -73,14 +73,19 @@ async function changeInSpiteOfTrouble(t: TestContext, lab: Lab, pods: readonly [
       (await announced(lab, 'encryption-mode')).every((text) => text.startsWith('1.')),
       'nobody goes on',
     )
-    const stdout = await lab.sh('cilium status || true')
-    assert.match(stdout, /Changing to IPsec: 0 of 4 nodes done \(.*Wireguard, receiving both/)
+    await eventually('status tells how far it is', 120, async () => {
+      const stdout = await lab.sh('cilium status || true')
+      return /Changing to IPsec: 0 of 4 nodes done \(.*Wireguard, receiving both/.test(stdout) || undefined
+    })
     const agent = await lab.sh(
       `kubectl -n kube-system get pod -l k8s-app=cilium --field-selector spec.nodeName=${pods[1].node} -o name`,
     )
-    const own = await lab.sh(`kubectl -n kube-system exec ${agent.trim()} -c cilium-agent -- cilium-dbg encrypt status`)
-    t.diagnostic(own.trim().replaceAll('\n', '; '))
-    assert.match(own, new RegExp(`waiting for ${node}: not everything has come there by it`))
+    const ask = `kubectl -n kube-system exec ${agent.trim()} -c cilium-agent -- cilium-dbg encrypt status`
+    await eventually('the agent tells whom it waits for', 120, async () => {
+      const own = await lab.sh(ask)
+      t.diagnostic(own.trim().replaceAll('\n', '; '))
+      return own.includes(`waiting for ${node}: not everything has come there by it`) || undefined
+    })
     await lab.node(node, 'nft delete table inet blocked')
     await everyNodeBy(lab, 'ipsec')
   })
@@ -111,7 +116,7 @@ async function everyNodeBy(lab: Lab, type: EncryptionType): Promise<void> {
   const [only, gone] = type === 'ipsec' ? [/^3\.\d+$/, 'cilium_wg0'] : [/^0\.\d+$/, 'pellicle_ipsec']
   await everyNodeSays(lab, 'encryption-mode', only)
   for (const node of NODES) {
-    await eventually(`${gone} has gone from ${node}`, 30, async () => {
+    await eventually(`${gone} has gone from ${node}`, 120, async () => {
       return !(await lab.node(node, 'ip -o link')).includes(gone) || undefined
     })
   }

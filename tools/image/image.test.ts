@@ -1,18 +1,61 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { Fault } from '#core/fault/fault.ts'
 import { BASE_PACKAGES } from './base.ts'
-import { codeLayer, engineLayer } from './code.ts'
+import { codeLayer, engineLayer, NODE_FILES, PROGRAMS } from './code.ts'
+import { AGENT_CONFIG } from './images.ts'
 import { hashFile, packFolder } from './layers.ts'
 import { writeLayout } from './oci.ts'
 
+const root = new URL('../..', import.meta.url).pathname
+
+/** The instructions of deploy/Containerfile, their continued lines joined, as words. */
+function instructions(name: string): string[][] {
+  const text = readFileSync(join(root, 'deploy/Containerfile'), 'utf8').replaceAll(/^#.*\n/gm, '')
+  const lines = text.replaceAll('\\\n', ' ').split('\n')
+  return lines.filter((line) => line.startsWith(`${name} `)).map((line) => line.split(/\s+/).slice(1))
+}
+
+/** Where each file or folder that the Containerfile copies comes to lie; a place that ends in / is a folder to put it in. */
+function copied(): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    instructions('COPY').flatMap((words) => {
+      const to = (words.at(-1) as string).slice(1)
+      return words.slice(0, -1).map((from) => [from, to.endsWith('/') ? `${to}${basename(from)}` : to])
+    }),
+  )
+}
+
 test('the Containerfile installs the packages that our own images have', () => {
-  const text = readFileSync(new URL('../../deploy/Containerfile', import.meta.url), 'utf8')
-  const list = /--no-install-recommends \\\n\s+(.*?) \\\n/.exec(text)?.[1]?.split(' ').toSorted()
-  assert.deepEqual(list, [...BASE_PACKAGES].toSorted())
+  const [run = []] = instructions('RUN')
+  const list = run.slice(run.indexOf('--no-install-recommends') + 1)
+  assert.deepEqual(list.slice(0, list.indexOf('&&')).toSorted(), [...BASE_PACKAGES].toSorted())
+})
+
+test('the Containerfile copies what our own images hold, to the same places, and starts as they do', () => {
+  const release = 'engine/target/release'
+  const programs = Object.entries(PROGRAMS).map(([name, to]) => [`${release}/${name}`, to])
+  assert.deepEqual(copied(), { ...NODE_FILES, ...Object.fromEntries(programs), 'build/image/code': '' })
+  assert.deepEqual(instructions('WORKDIR'), [[AGENT_CONFIG.WorkingDir]])
+  assert.deepEqual(
+    instructions('CMD').map((words) => JSON.parse(words.join(' ')) as unknown),
+    [AGENT_CONFIG.Cmd],
+  )
+})
+
+test('what the Containerfile copies is enough for koffi to load', (t) => {
+  const image = mkdtempSync(join(tmpdir(), 'pellicle-containerfile-'))
+  t.after(() => rmSync(image, { recursive: true }))
+  for (const [from, to] of Object.entries(copied())) {
+    if (from.includes('/koffi')) cpSync(join(root, from), join(image, to), { recursive: true })
+  }
+  const home = join(image, 'opt/pellicle')
+  writeFileSync(join(home, 'agent.mjs'), "import koffi from 'koffi'\nconsole.log(koffi.sizeof('int'))\n")
+  assert.equal(execFileSync(process.execPath, [join(home, 'agent.mjs')], { encoding: 'utf8' }), '4\n')
 })
 
 test('the same files give the same layer, whenever and in whatever order they were written', async (t) => {

@@ -19,6 +19,9 @@ export interface Image {
 
 const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
+/** As in deploy/Containerfile; a test compares them. */
+export const AGENT_CONFIG: ImageConfig = { Env: [PATH], Cmd: ['/bin/bash'], WorkingDir: '/home/cilium' }
+
 /** The images of the lab: agent, operator and keeper are one; nothing comes from a registry. */
 export async function makeImages(root: string, say: (line: string) => void): Promise<Image[]> {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
@@ -31,7 +34,7 @@ export async function makeImages(root: string, say: (line: string) => void): Pro
     {
       name: `localhost/pellicle:${version}`,
       layers: [base, node, engine, code],
-      config: { Env: [PATH], Cmd: ['/bin/bash'], WorkingDir: '/home/cilium' },
+      config: AGENT_CONFIG,
     },
     {
       name: `localhost/pellicle-examples:${version}`,

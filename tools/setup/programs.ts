@@ -10,6 +10,7 @@ import {
   programsFolder,
 } from '#apps/lab/programs/cache.ts'
 import { PROGRAMS, type ProgramPin } from '#apps/lab/programs/pins.ts'
+import { programVersion, saysVersion } from '#apps/lab/programs/version.ts'
 import type { StepVoice } from '#apps/lab/progress/progress.ts'
 
 /** Whether every program of the set is there; stats only. */
@@ -38,13 +39,11 @@ export async function buildPrograms(voice: StepVoice, signal: AbortSignal): Prom
 
 /** A program of the right version on PATH is taken as it is. Those that go into images are built: they must be static. */
 async function takeFromPath(pin: ProgramPin): Promise<boolean> {
-  const args = VERSION_ARGS[pin.module]
-  if (args === undefined) return false
+  if (!saysVersion(pin)) return false
   for (const folder of (process.env['PATH'] ?? '').split(':')) {
     const file = join(folder, pin.name)
     if (folder === '' || !exists(file)) continue
-    const says = await run(file, pin.name === 'kubectl' ? ['version', '--client'] : args).catch(() => '')
-    if (!new RegExp(`\\bv?${pin.version.replaceAll('.', '\\.')}\\b`).test(says)) continue
+    if ((await programVersion(pin, file)) !== pin.version) continue
     const target = programPath(pin)
     mkdirSync(dirname(target), { recursive: true })
     copyFileSync(file, `${target}.${process.pid}`)
@@ -52,13 +51,6 @@ async function takeFromPath(pin: ProgramPin): Promise<boolean> {
     return true
   }
   return false
-}
-
-/** How the programs of a module are asked for their version. */
-const VERSION_ARGS: Readonly<Record<string, readonly string[]>> = {
-  kubernetes: ['--version'],
-  etcd: ['--version'],
-  helm: ['version', '--short'],
 }
 
 async function build(pin: ProgramPin, signal: AbortSignal): Promise<void> {

@@ -3,29 +3,40 @@ import { globSync } from 'node:fs'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { add, type Count, countCargo, describe, NOTHING } from './count.ts'
-import { SUITES, type Suite } from './suites.ts'
+import { STAGES, type Suite } from './suites.ts'
+import { Turn } from './turn.ts'
 
 // make test [SUITES=unit,engine]: runs the suites, each with its own closing line, and sums them up in the last line.
 const root = new URL('../..', import.meta.url).pathname
-const wanted = process.argv[2]?.split(',')
-const unknown = wanted?.filter((name) => !SUITES.some((suite) => suite.name === name)) ?? []
+const names = STAGES.flat(2).map(({ name }) => name)
+const wanted = process.argv[2]?.split(',') ?? names
+const unknown = wanted.filter((name) => !names.includes(name))
 if (unknown.length > 0) {
-  console.error(`no suite is called ${unknown.join(', ')}; there are: ${SUITES.map((suite) => suite.name).join(', ')}`)
+  console.error(`no suite is called ${unknown.join(', ')}; there are: ${names.join(', ')}`)
   process.exit(2)
 }
 
-let total = NOTHING
-for (const suite of SUITES.filter(({ name }) => wanted?.includes(name) ?? true)) {
-  const started = performance.now()
-  console.log(`\n== ${suite.name}`)
-  const count = suite.cargo === undefined ? await runNode(suite) : await runCargo(suite.cargo)
-  console.log(`${suite.name}: ${describe(count)} (${((performance.now() - started) / 1000).toFixed(1)} s)`)
-  total = add(total, count)
+const results: Count[] = []
+for (const lanes of STAGES) {
+  const turns = Turn.inOrder(lanes.length, process.stdout)
+  await Promise.all(lanes.map((lane, index) => runLane(lane, turns[index] as Turn)))
 }
+const total = results.reduce(add, NOTHING)
 console.log(`\n${describe(total)}`)
 if (total.failed > 0 || total.passed === 0) process.exitCode = 1
 
-async function runNode(suite: Suite): Promise<Count> {
+async function runLane(lane: readonly Suite[], turn: Turn): Promise<void> {
+  for (const suite of lane.filter(({ name }) => wanted.includes(name))) {
+    const started = performance.now()
+    turn.write(`\n== ${suite.name}\n`)
+    const count = suite.cargo === undefined ? await runNode(suite, turn) : await runCargo(suite.cargo, turn)
+    turn.write(`${suite.name}: ${describe(count)} (${((performance.now() - started) / 1000).toFixed(1)} s)\n`)
+    results.push(count)
+  }
+  turn.end()
+}
+
+async function runNode(suite: Suite, turn: Turn): Promise<Count> {
   const files = globSync([...(suite.files ?? [])], { cwd: root, exclude: ['**/node_modules/**'] }).toSorted()
   if (files.length === 0) return NOTHING
   const stream = run({
@@ -46,20 +57,21 @@ async function runNode(suite: Suite): Promise<Count> {
       })
     })
   })
-  stream.compose(new spec()).pipe(process.stdout, { end: false })
+  for await (const text of stream.compose(new spec())) turn.write(String(text))
   return await counted
 }
 
-async function runCargo(folder: string): Promise<Count> {
-  const child = spawn('cargo', ['test', '--release', '--locked', '--no-fail-fast'], {
+async function runCargo(folder: string, turn: Turn): Promise<Count> {
+  const child = spawn('cargo', ['test', '--locked', '--no-fail-fast'], {
     cwd: `${root}/${folder}`,
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
   let output = ''
   child.stdout.on('data', (chunk: Buffer) => {
     output += chunk.toString()
-    process.stdout.write(chunk)
+    turn.write(chunk.toString())
   })
+  child.stderr.on('data', (chunk: Buffer) => turn.write(chunk.toString()))
   const code = await new Promise<number | null>((resolve) => child.on('close', resolve))
   const count = countCargo(output)
   // a crate that does not compile, or a test binary that dies, runs no test: that is a failure all the same

@@ -2,6 +2,7 @@
 //! nonce (WireGuard paper, section 5.4.6). One message goes through ring; many of one key go through `wide` where the
 //! processor has AVX-512, else one after the other through ring.
 
+pub mod blake2s;
 pub mod digest;
 pub mod esp;
 #[cfg(target_arch = "x86_64")]

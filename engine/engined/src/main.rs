@@ -11,10 +11,16 @@ macro_rules! say {
 }
 
 mod channel;
+#[cfg(test)]
+mod counting;
 mod engine;
 mod supervisor;
 
 use std::process::ExitCode;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 const USAGE: &str = "usage: pellicle-engine supervise --run-dir DIR [--take-over] [--linger]
          [--keeper-command COMMAND] [--uapi-dir DIR] [--device name=NAME,kind=wireguard,mtu=1420,port=51820,mark=0]...

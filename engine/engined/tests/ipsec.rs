@@ -1,4 +1,6 @@
 //! Two supervisors with devices of IPsec, real sockets and real traffic between two network namespaces.
+//!
+//! Longer than other files: each step of `tunnels_of_esp` goes on with what the one before has left.
 
 mod kit;
 
@@ -73,10 +75,19 @@ fn drained(agent: &mut Keeper, spi: u32) {
     });
 }
 
+/// The first packet by this SPI has come: so have, by the same socket, those that left before it.
+fn begun(agent: &mut Keeper, spi: u32) {
+    until("a packet by the new key", || {
+        agent.associations().iter().any(|one| !one.out && one.spi == spi && one.sequence > 0).then_some(())
+    });
+}
+
 /// Both sides by new keys, without a gap; the former ones go.
 fn rekey(agents: &mut [Keeper; 2], shape: Shape, addresses: [&str; 2], [former, new]: [u8; 2]) {
     (0..2).for_each(|side| receive(agents, side, addresses, new));
     (0..2).for_each(|side| send(agents, side, shape, addresses, new));
+    (0..2).for_each(|side| agents[side].done(0x87, &PEER.to_le_bytes()));
+    (0..2).for_each(|side| begun(&mut agents[side], spi(new)));
     (0..2).for_each(|side| drained(&mut agents[side], spi(former)));
     (0..2).for_each(|side| agents[side].remove(1, spi(former), &keys(former, 1 - side)));
 }
@@ -293,15 +304,16 @@ fn keys_change_under_traffic(world: &mut World) {
     for shape in [UDP, Shape::Esp] {
         let first = seed;
         let answered = std::thread::scope(|scope| {
-            let ping = scope.spawn(|| bed.sides[0].ping("10.78.0.2", 600, "0.002"));
+            // no more than a TUN queue takes while an engine has no processor
+            let ping = scope.spawn(|| bed.sides[0].ping("10.78.0.2", 450, "0.002"));
             while !ping.is_finished() && seed < first + 30 {
                 rekey(agents, shape, FOUR, [seed, seed + 1]);
                 seed += 1;
             }
             ping.join().expect("ping ends")
         });
-        println!("{} changes of keys under traffic by {shape:?}, {answered} of 600 answered", seed - first);
-        assert_eq!(answered, 600);
+        println!("{} changes of keys under traffic by {shape:?}, {answered} of 450 answered", seed - first);
+        assert_eq!(answered, 450);
     }
     rekey(agents, UDP, FOUR, [seed, 100]);
     assert!(agents[0].associations().iter().all(|association| association.spi == spi(100)));
@@ -487,7 +499,7 @@ fn what_is_wrong_is_dropped_and_counted(world: &mut World) {
     let allowed = [prefix("10.78.0.1", 32)];
     world.agents[1].prefixes(0x83, &allowed);
     assert_eq!(world.a().ping("10.78.0.2", 1, "0.1"), 0);
-    assert_eq!(world.agents[1].counter("XfrmInTmplMismatch"), 1);
+    until("the drop", || (world.agents[1].counter("XfrmInTmplMismatch") == 1).then_some(()));
     world.agents[1].prefixes(0x82, &allowed);
     assert_eq!(world.a().ping("10.78.0.2", 1, "0.1"), 1);
     // keepalive of RFC 3948, and what IKE would send
@@ -619,7 +631,8 @@ fn another_identity_begins_anew(world: &mut World) {
     allow(&mut world.agents[1], 1);
     send(&mut world.agents, 1, UDP, FOUR, 107);
     assert_eq!(world.bed.sides[1].ping("10.78.0.1", 1, "0.1"), 0);
-    assert_eq!((world.agents[1].counter("waiting"), world.agents[1].counter("packetsReceived")), (1, heard));
+    until("one that waits", || (world.agents[1].counter("waiting") == 1).then_some(()));
+    assert_eq!(world.agents[1].counter("packetsReceived"), heard);
     world.agents[1].done(0x8b, &PEER.to_le_bytes());
     assert_eq!(world.agents[1].counter("waiting"), 0);
     assert_eq!(world.agents[1].counter("dropWaitingGivenUp"), 1);

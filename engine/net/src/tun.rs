@@ -1,5 +1,5 @@
 //! TUN devices with virtio headers (Documentation/networking/tuntap.rst; include/uapi/linux/if_tun.h).
-//! They are not persistent: the device lives as long as one of its descriptors.
+//! Unless it is made persistent, the device lives as long as one of its descriptors.
 
 use crate::checked;
 use std::ffi::CStr;
@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 const TUNSETIFF: libc::Ioctl = 0x4004_54ca_u32 as libc::Ioctl;
 const TUNGETIFF: libc::Ioctl = 0x8004_54d2_u32 as libc::Ioctl;
 const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0_u32 as libc::Ioctl;
+const TUNSETPERSIST: libc::Ioctl = 0x4004_54cb_u32 as libc::Ioctl;
 const CSUM: u64 = 1;
 const TSO4: u64 = 2;
 const TSO6: u64 = 4;
@@ -45,6 +46,12 @@ fn attach(name: &str, more: i32) -> io::Result<(OwnedFd, Offload)> {
         let found = ask_offload(&fd);
         Ok((fd, found))
     }
+}
+
+/// Whether the device, with its addresses and routes, outlives its last descriptor.
+pub fn persist(fd: &OwnedFd, on: bool) -> io::Result<()> {
+    // SAFETY: the call takes a plain number.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETPERSIST, libc::c_ulong::from(on)) }).map(drop)
 }
 
 fn ask_offload(fd: &OwnedFd) -> Offload {

@@ -50,6 +50,10 @@ pub enum Order<'a> {
     DropWaiting {
         peer: u32,
     },
+    /// All zero: handshake messages are not checked.
+    SetMacKey {
+        key: [u8; 32],
+    },
     SetSending(NewSending<'a>),
     SetReceiving(NewReceiving<'a>),
     RemoveAssociation {
@@ -154,6 +158,7 @@ impl<'a> Request<'a> {
             0x89 => reader.end(Order::Counters),
             0x8a => peer_only(&mut reader).map(|peer| Order::ClearSessions { peer }),
             0x8b => peer_only(&mut reader).map(|peer| Order::DropWaiting { peer }),
+            0x8c => reader.array().and_then(|key| reader.end(Order::SetMacKey { key })),
             0x90 => sending(&mut reader).map(Order::SetSending),
             0x91 => receiving(&mut reader).map(Order::SetReceiving),
             0x92 => removal(&mut reader),

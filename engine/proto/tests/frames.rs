@@ -156,6 +156,7 @@ fn check(name: &str, f: &Value, order: &Order) {
         | Order::DropWaiting { peer } => {
             assert_eq!(*peer, u32(&f["peer"]));
         }
+        Order::SetMacKey { key } => assert_eq!(*key, array(&f["macKey"])),
         Order::Dump => assert_eq!(name, "DUMP"),
         Order::Counters => assert_eq!(name, "COUNTERS"),
         Order::SetSending(_) | Order::SetReceiving(_) | Order::RemoveAssociation { .. } => {
@@ -208,7 +209,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_request_or_malformed(kind in any::<u8>(), body in prop::collection::vec(any::<u8>(), 0..200)) {
         let request = Request::decode(kind, &body);
-        prop_assert!((0x80..=0x8b).contains(&kind) || (0x90..=0x92).contains(&kind) || matches!(request.order, Order::Malformed(_)));
+        prop_assert!((0x80..=0x8c).contains(&kind) || (0x90..=0x92).contains(&kind) || matches!(request.order, Order::Malformed(_)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ import { wireguardCrypto } from '#io/crypto/wireguard-crypto.ts'
 //   flood.ts KIND HOST PORT SECONDS PCAP PUBLICKEY
 //
 // random: any bytes, any length. types: every first byte, in the right lengths. lengths: right types, every length.
+// forged: handshake messages in form, of somebody who does not know PUBLICKEY.
 // initiations: with a right mac1 for PUBLICKEY and nothing else right, so that each costs a Diffie-Hellman.
 // replayed: what stands in PCAP (Ethernet, IPv4), as it is. altered: the same with one bit turned.
 const RIGHT_LENGTHS = [148, 92, 64, 32, 1452]
@@ -32,6 +33,12 @@ const make: Record<string, (n: number) => Uint8Array> = {
     const packet = randomBytes((n >> 2) % 1473)
     return Buffer.concat([Buffer.from([1 + (n & 3), 0, 0, 0]), packet]).subarray(0, packet.length)
   },
+  forged: (n) => {
+    const type = 1 + (n % 3)
+    const packet = randomBytes([148, 92, 64][n % 3] ?? 0)
+    packet.set([type, 0, 0, 0])
+    return packet
+  },
   initiations: () => {
     const packet = randomBytes(148)
     packet.set([1, 0, 0, 0])
@@ -54,7 +61,9 @@ const socket = createSocket('udp4')
 socket.on('error', () => undefined)
 const started = performance.now()
 let sent = 0
-for (let elapsed = 0; elapsed < Number(seconds) * 1000; elapsed = performance.now() - started) {
+// a machine that gave no processor for so long has the flood as well
+const least = (Number(seconds) * 1000 * PER_MS) / 2
+for (let elapsed = 0; elapsed < Number(seconds) * 1000 || sent < least; elapsed = performance.now() - started) {
   for (const due = elapsed * PER_MS; sent < due; sent++) socket.send(next(sent), Number(port), host)
   await new Promise((resolve) => setTimeout(resolve, 1))
 }

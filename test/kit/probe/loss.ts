@@ -40,6 +40,7 @@ export async function watchLoss(
   const echoes = await Promise.all(ways.map(([, to]) => startEcho(lab, to, PORT)))
   const full = await countFull(lab, pods)
   const probes = ways.map(([from, to]) => new Probe(lab, from, to, PORT, text === undefined ? {} : { text }))
+  await Promise.all(probes.map(({ started }) => started))
   return async () => {
     const stopped = Promise.all(probes.map((probe) => probe.stop()))
     // all else ends also when a probe has nothing to say
@@ -51,14 +52,13 @@ export async function watchLoss(
       number,
       number,
     ]
-    return {
-      sent,
-      lost,
-      longestRun: Math.max(...results.map(({ longestRun }) => longestRun)),
-      full: queues,
-      ours: Math.max(0, lost - queues.dropped),
-    }
+    return lossOf({ sent, lost, longestRun: Math.max(...results.map(({ longestRun }) => longestRun)) }, queues)
   }
+}
+
+/** What a probe counted, beside what full queues dropped meanwhile. */
+export function lossOf({ sent, lost, longestRun }: Pick<Loss, 'sent' | 'lost' | 'longestRun'>, full: FullQueues): Loss {
+  return { sent, lost, longestRun, full, ours: Math.max(0, lost - full.dropped) }
 }
 
 /** The same while `event` happens, from a second before it to one after it. */

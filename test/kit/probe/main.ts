@@ -5,7 +5,8 @@ import { parseArgs } from 'node:util'
 // costs n packets at 1,000/s. (ping -i slows down while replies are missing, and hides the loss.)
 //
 //   main.ts echo PORT                                      until standard input ends
-//   main.ts send HOST PORT [--rate 1000] [--seconds 10]    until then or standard input ends; prints one JSON line
+//   main.ts send HOST PORT [--rate 1000] [--seconds 10]    until then or standard input ends; prints one JSON line,
+//                                                          and `sending` as its first error output
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -33,14 +34,17 @@ async function send(host: string, port: number, rate: number, seconds: number): 
   const total = Math.round(rate * seconds)
   const back = new Uint8Array(total)
   let duplicates = 0
+  let answered = 0
   socket.on('message', (message) => {
     const sequence = message.readUInt32BE(0)
     if (back[sequence] === 1) duplicates++
+    else answered++
     back[sequence] = 1
   })
   socket.on('error', () => {})
   await new Promise<void>((resolve) => socket.connect(port, host, resolve))
 
+  console.error('sending')
   const started = performance.now()
   let sent = 0
   const stop = new AbortController()
@@ -60,11 +64,12 @@ async function send(host: string, port: number, rate: number, seconds: number): 
     }
     await new Promise((resolve) => setTimeout(resolve, 1))
   }
-  // answers may be late where the machine is busy: until all are there, or a second passed without one
-  for (let before = -1, count = 0; count < sent && count !== before; ) {
-    before = count
-    await new Promise((resolve) => setTimeout(resolve, 1000))
-    count = back.reduce((total, one) => total + one, 0)
+  // answers may be late where the machine is busy: until all are there, or three seconds passed without one
+  for (let before = answered, quiet = 0; quiet < 30; quiet++) {
+    if (answered === sent) break
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    if (answered !== before) quiet = 0
+    before = answered
   }
   socket.close()
   process.stdin.destroy()

@@ -8,7 +8,7 @@ const main = new URL('main.ts', import.meta.url).pathname
  * burst, and an echo that gets none lets its socket overflow; neither says anything of what lies between them. (A nice
  * value counts only within a session where the kernel groups by those; real time counts everywhere.)
  */
-const FIRST: readonly string[] =
+export const FIRST: readonly string[] =
   spawnSync('chrt', ['--rr', '1', 'true']).status === 0 ? ['chrt', '--rr', '1'] : ['nice', '-n', '-20']
 
 /** What a probe counted, in packets; `longestRun` is the longest run of lost ones. */
@@ -18,6 +18,8 @@ export interface ProbeResult {
   readonly duplicates: number
   readonly refused: number
   readonly longestRun: number
+  /** Every run of lost ones. */
+  readonly gaps: readonly (readonly [first: number, length: number])[]
   readonly rate: number
 }
 
@@ -57,6 +59,8 @@ export async function startEcho(lab: Lab, at: ProbePlace, port: number): Promise
 
 /** Sends on a strict schedule from one pod to another while something happens. */
 export class Probe {
+  /** Resolves when it sends; also when it ended before. */
+  readonly started: Promise<void>
   readonly #child: ChildProcess
   readonly #output: Promise<string>
 
@@ -74,7 +78,13 @@ export class Probe {
     this.#child.stdout?.on('data', (chunk: Buffer) => {
       output += chunk.toString()
     })
-    this.#output = once(this.#child, 'close').then(() => output)
+    const ended = once(this.#child, 'close')
+    this.#output = ended.then(() => output)
+    this.started = new Promise((resolve) => {
+      this.#child.stderr?.once('data', () => resolve())
+      // whoever asks for the result is told why
+      ended.then(() => resolve()).catch(() => resolve())
+    })
   }
 
   /** Ends the sending and counts. */

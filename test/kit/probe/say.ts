@@ -18,7 +18,8 @@ export interface SayAnswer {
   readonly error?: string
 }
 
-const PATIENCE_MS = 3000
+const PATIENCE_MS = 30_000
+const ATTEMPT_MS = 3000
 const [mode, argument = ''] = process.argv.slice(2)
 if (mode === 'serve') serve(Number(argument))
 else if (mode === 'say') {
@@ -43,24 +44,47 @@ function plain(address = ''): string {
   return address.replace(/^::ffff:/, '')
 }
 
-function say({ host, port, protocol, text }: SayRequest): Promise<SayAnswer> {
+/**
+ * Until it is answered, each time by another connection: a packet that a busy machine drops, or a Service that kube-proxy
+ * of this node does not know yet, is not what is asked about.
+ */
+async function say(request: SayRequest): Promise<SayAnswer> {
+  const end = performance.now() + PATIENCE_MS
+  for (;;) {
+    const answer = await sayOnce(request)
+    if (answer.seenAs !== undefined || performance.now() > end) return answer
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  }
+}
+
+function sayOnce({ host, port, protocol, text }: SayRequest): Promise<SayAnswer> {
   return new Promise((resolve) => {
-    const heard = (answer: Buffer) => resolve({ seenAs: answer.toString().split(' ', 1)[0] as string })
-    const failed = (error: Error) => resolve({ error: error.message })
-    setTimeout(() => resolve({ error: 'no answer' }), PATIENCE_MS)
+    const end = (answer: SayAnswer) => {
+      clearTimeout(late)
+      close()
+      resolve(answer)
+    }
+    const heard = (answer: Buffer) => end({ seenAs: answer.toString().split(' ', 1)[0] as string })
+    const failed = (error: Error) => end({ error: error.message })
+    const late = setTimeout(() => end({ error: 'no answer' }), ATTEMPT_MS)
+    let close: () => void
     if (protocol === 'tcp') {
-      createConnection({ host, port }, function (this: { write(text: string): void }) {
-        this.write(text)
-      })
-        .on('data', heard)
-        .on('error', failed)
+      const socket = createConnection({ host, port }, () => socket.write(text))
+      socket.on('data', heard).on('error', failed)
+      close = () => socket.destroy()
     } else {
       const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4')
       socket.on('message', heard).on('error', failed)
-      // said again until it is answered, as TCP does: a first packet that a busy machine drops is not what is asked about
-      const again = setInterval(() => socket.send(text, () => {}), 500)
-      setTimeout(() => clearInterval(again), PATIENCE_MS)
-      socket.connect(port, host, () => socket.send(text))
+      let again: NodeJS.Timeout | undefined
+      socket.on('connect', () => {
+        socket.send(text, () => {})
+        again = setInterval(() => socket.send(text, () => {}), 500)
+      })
+      socket.connect(port, host)
+      close = () => {
+        clearInterval(again)
+        socket.close()
+      }
     }
   })
 }

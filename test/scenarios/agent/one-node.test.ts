@@ -36,7 +36,7 @@ const inNode = (...command: string[]) => ip('netns', 'exec', 'pa-node', ...comma
 
 const missing = process.getuid?.() !== 0 ? 'root' : existsSync('/dev/net/tun') ? missingForApiServer() : '/dev/net/tun'
 
-suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, timeout: 180_000 }, () => {
+suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, timeout: 600_000 }, () => {
   let folder: string
   let apiServer: ApiServer
   let client: KubeClient
@@ -161,9 +161,9 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
     assert.deepEqual(node.spec.ipam?.podCIDRs, ['10.244.1.0/24'])
     assert.match(inNode('ip', '-br', 'addr', 'show', 'dev', 'cilium_host'), /10\.244\.1\.1/)
     assert.match(inNode('ip', 'route', 'show', 'table', 'all', 'proto', '112'), /blackhole 10\.244\.0\.0\/16/)
-    assert.ok(existsSync(join(folder, 'host/etc/cni/net.d/05-cilium.conflist')))
-    const { cilium, encryption } = await status()
-    assert.equal(cilium.state, 'Ok')
+    await until('the configuration of CNI', () => existsSync(join(folder, 'host/etc/cni/net.d/05-cilium.conflist')))
+    await until('its status', async () => (await status()).cilium.state === 'Ok')
+    const { encryption } = await status()
     assert.equal(encryption.wireguard?.interfaces[0]?.['public-key'], node.metadata.annotations?.[ANNOTATION.publicKey])
   })
 
@@ -171,7 +171,7 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
     const answer = await cni('ADD')
     assert.equal(answer.exitCode, 0, JSON.stringify(answer.output))
     assert.match(JSON.stringify(answer.output), /"10\.244\.1\.2\/32"/)
-    assert.match(ip('netns', 'exec', 'pa-pod', 'ping', '-c1', '-W2', '10.244.1.1'), / 0% packet loss/)
+    assert.match(ip('netns', 'exec', 'pa-pod', 'ping', '-c1', '-w50', '10.244.1.1'), / 1 received/)
     assert.equal((await cni('CHECK')).exitCode, 0)
     assert.deepEqual((await cni('ADD')).output, answer.output)
   })
@@ -212,12 +212,12 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
   })
 
   test('another agent takes over without changing anything, also while the API server is away', async () => {
-    const earlier = inNode('nft', 'list', 'ruleset') + inNode('ip', 'route', 'show', 'table', 'all')
+    const earlier = inNode('nft', '-s', 'list', 'ruleset') + inNode('ip', 'route', 'show', 'table', 'all')
     const version = (await own())?.metadata.resourceVersion
     await agent.close()
     await startAgent()
     await until('level 3', async () => (await status()).cilium.state === 'Ok')
-    assert.equal(inNode('nft', 'list', 'ruleset') + inNode('ip', 'route', 'show', 'table', 'all'), earlier)
+    assert.equal(inNode('nft', '-s', 'list', 'ruleset') + inNode('ip', 'route', 'show', 'table', 'all'), earlier)
     assert.equal((await own())?.metadata.resourceVersion, version, 'nothing was written')
     await apiServer.kill()
     ip('netns', 'add', 'pa-pod2')
@@ -258,7 +258,8 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
     assert.equal(there?.endpoint, '172.18.0.3:51871')
     assert.ok(there?.allowed.has('10.244.2.0/24'))
     await until('the problem', async () => /node pa3 announces a public key/.test(await told()))
-    assert.match(inNode('ip', 'route', 'show', 'table', '201'), /10\.244\.2\.0\/24 dev cilium_wg0/)
+    const steered = /10\.244\.2\.0\/24 dev cilium_wg0/
+    await until('its route', () => steered.test(inNode('ip', 'route', 'show', 'table', '201')))
   })
 
   test('DEL gives the address back; asked to clean up, it leaves nothing and says so', async () => {
@@ -286,7 +287,7 @@ suite('one node', { skip: missing === undefined ? false : `needs ${missing}`, ti
       'the annotation is gone',
       async () => (await own())?.metadata.annotations?.[ANNOTATION.cleanup] === undefined,
     )
-    assert.match(ip('netns', 'exec', 'pa-pod', 'ping', '-c1', '-W2', '10.244.1.1'), / 0% packet loss/)
+    assert.match(ip('netns', 'exec', 'pa-pod', 'ping', '-c1', '-w50', '10.244.1.1'), / 1 received/)
     assert.equal((await cni('DEL')).exitCode, 0)
     assert.ok(!/lxc/.test(inNode('ip', '-br', 'link')))
   })

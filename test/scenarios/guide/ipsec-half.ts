@@ -32,9 +32,9 @@ export async function ipsecHalf(t: TestContext, lab: Lab): Promise<void> {
   })
 
   await t.test('cilium install, then status --wait', async () => {
-    await first.run(guide.next(/^cilium install/).replaceAll('\\\n', ''), { seconds: 180 })
+    await first.run(guide.next(/^cilium install/).replaceAll('\\\n', ''), { seconds: 300 })
     await ok()
-    const status = await first.run(guide.next(/^cilium status/), { seconds: 300 })
+    const status = await first.run(guide.next(/^cilium status/), { seconds: 320 })
     await ok()
     assert.match(status, /Cilium:\s+OK/)
     assert.match(status, /DaemonSet\s+cilium\s+Desired: 4, Ready: 4\/4, Available: 4\/4/)
@@ -47,7 +47,7 @@ export async function ipsecHalf(t: TestContext, lab: Lab): Promise<void> {
   await t.test('the demo app runs', async () => {
     await first.run(guide.next(/^kubectl apply -f endor/))
     const get = guide.next(/^kubectl get -f endor/)
-    await eventually('all of endor is ready', 90, async () => {
+    await eventually('all of endor is ready', 240, async () => {
       const table = await first.run(get)
       const ready = ['deathstar', 'tiefighter', 'xwing'].every((name) =>
         new RegExp(`deployment.apps/${name}\\s+1/1`).test(table),
@@ -66,8 +66,8 @@ export async function ipsecHalf(t: TestContext, lab: Lab): Promise<void> {
   const capture = guide.next(/^tcpdump -n -i cilium_vxlan esp/)
   await t.test('ESP by key 3 between three and more agents, both ways', async () => {
     first.type(capture)
-    await first.waitFor(/listening on cilium_vxlan/, 30)
-    await eventually('three internal IPs on the wire', 60, async () => {
+    await first.waitFor(/listening on cilium_vxlan/, 90)
+    await eventually('three internal IPs on the wire', 180, async () => {
       const packets = [...first.output.matchAll(ESP)]
       const addresses = new Set(packets.flatMap(([, from, to]) => [from, to]))
       const pairs = new Set(packets.map(([, from, to]) => `${from} ${to}`))
@@ -77,7 +77,7 @@ export async function ipsecHalf(t: TestContext, lab: Lab): Promise<void> {
     const ids = new Set([...first.output.matchAll(ESP)].map(([, , , spi]) => spi))
     assert.deepEqual([...ids], ['0x00000003'])
     first.interrupt()
-    await first.waitFor(IN_AGENT, 10)
+    await first.waitFor(IN_AGENT, 60)
   })
 
   await t.test('the key is rotated by kubectl patch', async () => {
@@ -98,9 +98,9 @@ export async function ipsecHalf(t: TestContext, lab: Lab): Promise<void> {
 
   await t.test('and then everything goes by key 4', async () => {
     await second.run('kubectl -n kube-system exec -ti ds/cilium -- bash', { prompt: IN_AGENT })
-    await eventually('only key 4 on the wire', 30, async () => {
+    await eventually('only key 4 on the wire', 180, async () => {
       second.type(`timeout 3 ${capture} | cat`)
-      await second.waitFor(/packets? captured[^]*cilium# $/, 15)
+      await second.waitFor(/packets? captured[^]*cilium# $/, 90)
       const ids = new Set([...second.output.matchAll(ESP)].map(([, , , spi]) => spi))
       return ids.size === 1 && ids.has('0x00000004') ? true : undefined
     })

@@ -19,9 +19,9 @@ export async function wireguardHalf(t: TestContext, lab: Lab): Promise<void> {
   })
 
   await t.test('cilium install, then status --wait', async () => {
-    await first.run(guide.next(/^cilium install/).replaceAll('\\\n', ''), { seconds: 180 })
+    await first.run(guide.next(/^cilium install/).replaceAll('\\\n', ''), { seconds: 300 })
     await ok(first)
-    const status = await first.run(guide.next(/^cilium status/), { seconds: 300 })
+    const status = await first.run(guide.next(/^cilium status/), { seconds: 320 })
     await ok(first)
     assert.match(status, /Cilium:\s+OK/)
     assert.match(status, /Operator:\s+OK/)
@@ -58,13 +58,13 @@ export async function wireguardHalf(t: TestContext, lab: Lab): Promise<void> {
 
   await t.test('cilium_wg0 is silent before there are pods, then shows their ping', async () => {
     first.type(guide.next(/^tcpdump/))
-    await first.waitFor(/listening on cilium_wg0/, 30)
+    await first.waitFor(/listening on cilium_wg0/, 90)
     await new Promise((resolve) => setTimeout(resolve, 20_000))
     assert.doesNotMatch(first.output, / IP6? /, 'something spoke on cilium_wg0 before any pod did')
 
     await second.run(guide.next(/^kubectl apply/))
     const get = guide.next(/^kubectl get -f/)
-    await eventually('both pods run', 60, async () => {
+    await eventually('both pods run', 180, async () => {
       const pods = await second.run(get)
       return /pod-worker\s+1\/1\s+Running[^]*pod-worker2\s+1\/1\s+Running/.test(pods) ? true : undefined
     })
@@ -72,18 +72,21 @@ export async function wireguardHalf(t: TestContext, lab: Lab): Promise<void> {
     const address = (await second.run(guide.next(/^echo \$POD2/))).trim()
     assert.match(address, /^10\.244\.\d+\.\d+$/)
     second.type(guide.next(/^kubectl exec -ti pod-worker -- ping/))
-    await second.waitFor(/64 bytes from .* icmp_seq=2/, 30)
+    await second.waitFor(/64 bytes from .* icmp_seq=2/, 90)
 
-    const captured = await first.waitFor(/echo reply, id \d+, seq 2, length 64/, 15)
+    const captured = await first.waitFor(/echo reply, id \d+, seq 2, length 64/, 90)
     const request = /IP (10\.244\.\d+\.\d+) > (10\.244\.\d+\.\d+): ICMP echo request, id \d+, seq 1, length 64/.exec(
       captured,
     )
     assert.equal(request?.[2], address)
     assert.match(captured, new RegExp(`IP ${address} > ${request?.[1]}: ICMP echo reply, id \\d+, seq 1, length 64`))
     second.interrupt()
-    await second.waitFor(/0% packet loss/, 10)
+    const summary = await second.waitFor(/packet loss/, 60)
+    const [, sent, got] = /(\d+) packets transmitted, (\d+) received/.exec(summary) ?? []
+    // the one under way when ping was ended has no answer
+    assert.ok(Number(sent) - Number(got) <= 1, summary)
     first.interrupt()
-    await first.waitFor(IN_AGENT, 10)
+    await first.waitFor(IN_AGENT, 60)
   })
 
   assert.ok(guide.done, 'a command of the guide was not run')

@@ -79,6 +79,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
         except PermissionError: refused += 1
         except ConnectionRefusedError: pass
         sent += 1
+        if sent == 20000: print('enough', flush=True)
 print(sent, refused)
 `
 
@@ -108,12 +109,18 @@ test('while a table is replaced, a packet meets all of the old one or all of the
   t.after(() => flood.kill())
   const told = createInterface(flood.stdout)[Symbol.asyncIterator]()
   assert.equal((await told.next()).value, 'begun')
-  for (let round = 1; round <= 500; round++) {
+  const flooding = { isEnough: false }
+  const flooded = told.next().then(() => {
+    flooding.isEnough = true
+  })
+  // also for as long as the flood has had no processor
+  for (let round = 1; round <= 500 || !flooding.isEnough; round++) {
     tables.set(table(round % 200))
     // a replacement holds this thread up, not the flood
     if (round % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 10))
   }
   tables.delete(table(0))
+  await flooded
   flood.stdin.end()
   const [sent = 0, refused = -1] = ((await told.next()).value ?? '').split(' ').map(Number)
   t.diagnostic(`${refused} of ${sent} packets refused during 500 replacements`)

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { HostPlan } from '#core/host/host-plan.ts'
 import type { Mac } from '#core/ip/mac.ts'
@@ -17,6 +18,8 @@ import { NetlinkSocket } from '#io/kernel/netlink-socket.ts'
 import { inNetworkNamespace } from '#io/kernel/network-namespace.ts'
 import { addPodDevice } from '#io/kernel/pod-device.ts'
 import { UserspaceDatapath } from '#io/userspace/datapath.ts'
+import { childrenOf, isIdle } from '#test/kit/idle.ts'
+import { FIRST } from '#test/kit/probe/pods.ts'
 import {
   CONFIG,
   endpointOf,
@@ -35,10 +38,13 @@ import { FakeEsp } from './fake-esp.ts'
  *     pod 10.244.1.10 ── node 1 172.18.0.3 ──┐                 ┌── node 2 172.18.0.4 ── pod 10.244.2.10
  *                                             ├── bridge "wire" ┤
  *                     stranger 172.18.0.250 ──┘                 └── (the nodes' default route, too)
+ *
+ * Longer than other files: how nodes are made, brought to a plan and watched is read together.
  */
 const ROOT = new URL('../../..', import.meta.url).pathname
 const ENGINE = join(ROOT, 'engine/target/release/pellicle-engine')
 const FAKE_ESP = join(ROOT, 'test/scenarios/steering/fake-esp.py')
+const SPEAK = join(ROOT, 'test/scenarios/steering/speak.py')
 const KEEPER = `${process.execPath} ${join(ROOT, 'apps/keeper/main.ts')}`
 /** Stands in each ping's payload; 16 bytes are what `ping -p` takes. */
 const MARKER = 'PELLICLE-MARKER!'
@@ -49,6 +55,8 @@ type Usable = Extract<Plan, { usable: true }>
 export interface Situation {
   readonly levels: readonly Level[]
   readonly config?: Partial<PlanConfig>
+  /** More of one node's. */
+  readonly own?: (n: number) => Partial<PlanConfig>
   /** Of each node between WireGuard and IPsec; the configuration then says the shape of IPsec. */
   readonly stages?: readonly Level[]
   /** A measure taken out of every node's plan. */
@@ -73,6 +81,8 @@ export class SteeringCluster {
   readonly #children: ChildProcess[] = []
   readonly #namespaces: string[] = []
   readonly #older: Partial<PlanConfig>
+  #overruns = 0
+  #queues: ReadonlyMap<string, number> = new Map()
 
   private constructor(older: Partial<PlanConfig>) {
     this.#older = older
@@ -123,7 +133,7 @@ export class SteeringCluster {
       publicKey: publicKeyOf(raw(publicKey.export({ format: 'jwk' }).x)),
     })
     for (let tries = 0; !existsSync(supervisorSocket); tries++) {
-      if (tries > 200) throw new Error('the supervisor does not come up')
+      if (tries > 1200) throw new Error('the supervisor does not come up')
       await sleep(50)
     }
     // pods are older than encryption
@@ -155,7 +165,8 @@ export class SteeringCluster {
     return result
   }
 
-  #snapshot(n: number, { levels, config, stages }: Situation): Snapshot {
+  #snapshot(n: number, { levels, config: common, own: ownConfig, stages }: Situation): Snapshot {
+    const config = ownConfig === undefined ? common : { ...common, ...ownConfig(n) }
     const key = (m: number) => this.#nodes[m - 1]?.publicKey
     const own = stages?.[n - 1]
     if (stages !== undefined && own !== undefined) return this.#between(n, levels, own, stages, config)
@@ -196,6 +207,7 @@ export class SteeringCluster {
 
   /** Brings every node to its plan: the device first, then what leads into it. */
   async be(situation: Situation): Promise<void> {
+    this.#countFull()
     for (const node of this.#nodes) {
       const { host, wireguard, ipsec } = this.planOf(node.n, situation)
       if (ipsec !== undefined) {
@@ -234,6 +246,16 @@ export class SteeringCluster {
     return this.#run(where, command)
   }
 
+  /** Words of speak.py: packets that nobody has asked for, with the marker in them. */
+  speak(where: string, words: string): void {
+    this.#run(where, `python3 ${SPEAK} ${words}`)
+  }
+
+  /** Of the namespace's network; a value may have several words. */
+  sysctl(where: string, name: string, value: string): void {
+    execFileSync('ip', ['netns', 'exec', this.path(where), 'sysctl', '-qw', `${name}=${value}`])
+  }
+
   /** As another program on the node would. */
   nft(n: number, text: string): void {
     const options = { input: text, stdio: ['pipe', 'ignore', 'pipe'] as const }
@@ -243,49 +265,99 @@ export class SteeringCluster {
     })
   }
 
-  /** How many of three pings with the marker are answered. */
+  /** How many of three pings with the marker are answered within a second: for those that are to have no answer. */
   ping(where: string, target: string, ...more: string[]): number {
-    const pattern = Buffer.from(MARKER).toString('hex')
-    const args = [
-      'netns',
-      'exec',
-      this.path(where),
-      'ping',
-      '-n',
-      '-c3',
-      '-i0.1',
-      '-W1',
-      '-s64',
-      '-p',
-      pattern,
-      ...more,
-      target,
-    ]
-    const { stdout } = spawnSync('ip', args, { encoding: 'utf8' })
-    return Number(/, (\d+) received/.exec(stdout)?.[1] ?? 0)
+    return Number(/, (\d+) received/.exec(this.#ping(where, target, ['-W1', ...more]))?.[1] ?? 0)
   }
 
-  /** Pings 100 times a second until it is stopped; what was lost then is a number. */
+  /** How many of three are answered, however late. */
+  reach(where: string, target: string, ...more: string[]): number {
+    // with -w ping sends more than it was asked for while answers are late, and ends at so many or at an error
+    const answered = this.#ping(where, target, ['-w30', ...more]).matchAll(/icmp_seq=([123]) ttl=/g)
+    return new Set([...answered].map(([, number]) => number)).size
+  }
+
+  #ping(where: string, target: string, options: readonly string[]): string {
+    const pattern = Buffer.from(MARKER).toString('hex')
+    const args = ['netns', 'exec', this.path(where), 'ping', '-n', '-c3', '-i0.1', '-s64', '-p', pattern]
+    return spawnSync('ip', [...args, ...options, target], { encoding: 'utf8' }).stdout
+  }
+
+  /** Resolves when no program of the nodes has anything to do: what was sent is where it goes. */
+  async idle(): Promise<void> {
+    const all = (pid: number): number[] => [pid, ...childrenOf(pid).flatMap(all)]
+    for (let seen = 0, tries = 0; seen < 3 && tries < 3000; tries++) {
+      const pids = this.#children.flatMap(({ pid }) => (pid === undefined ? [] : all(pid)))
+      seen = pids.every(isIdle) ? seen + 1 : 0
+      await sleep(5)
+    }
+  }
+
+  /** Pings 100 times a second until it is stopped; what was lost of all that was sent until then is a number. */
   stream(
     where: string,
     target: string,
     ...more: string[]
   ): () => Promise<{ readonly sent: number; readonly lost: number }> {
-    const args = ['netns', 'exec', this.path(where), 'ping', '-n', '-q', '-i0.01', '-W1', ...more, target]
-    const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const args = ['ip', 'netns', 'exec', this.path(where), 'ping', '-n', '-i0.01', ...more, target]
+    // what does not fit into its own buffer nobody counts
+    const [first = '', ...rest] = [...FIRST, ...args]
+    const child = spawn(first, rest, { stdio: ['ignore', 'pipe', 'inherit'] })
     this.#children.push(child)
-    let said = ''
-    child.stdout.on('data', (chunk: Buffer) => {
-      said += chunk.toString()
+    const answered = new Set<number>()
+    let highest = 0
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const number = Number(/icmp_seq=(\d+) ttl=/.exec(line)?.[1] ?? 0)
+      if (number === 0) return
+      answered.add(number)
+      highest = Math.max(highest, number)
     })
     return async () => {
+      // what is sent from now on, and a little of it: its answers come after all others, but may be late
+      const sent = highest + 50
+      const missing = () =>
+        Array.from({ length: sent }, (_, i) => i + 1).filter((number) => !answered.has(number)).length
+      for (let quiet = 0, before = -1; missing() > 0 && quiet < 100; quiet++) {
+        await sleep(50)
+        if (answered.size !== before && highest < sent) quiet = 0
+        before = answered.size
+      }
+      this.#countFull()
       const closed = once(child, 'close')
       child.kill('SIGINT')
       await closed
-      const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(said) ?? []
-      if (sent === undefined) throw new Error(`ping said: ${said}`)
-      return { sent: Number(sent), lost: Number(sent) - Number(received) }
+      return { sent, lost: missing() }
     }
+  }
+
+  /**
+   * What kernels' queues have dropped because a process had no processor for too long: of sockets, TUN devices and
+   * processors, as they were when a plan was applied or a stream ended, which take their counts along.
+   */
+  get overruns(): number {
+    return this.#overruns
+  }
+
+  #countFull(): void {
+    const now = new Map<string, number>()
+    const add = (name: string, count: number) => now.set(name, (now.get(name) ?? 0) + count)
+    for (const line of readFileSync('/proc/net/softnet_stat', 'utf8').trim().split('\n'))
+      add('processors', Number.parseInt(line.split(' ')[1] ?? '0', 16))
+    for (const name of this.#nodes.flatMap(({ n }) => [`n${n}`, `p${n}`])) {
+      const files = ['snmp', 'snmp6', 'raw', 'raw6', 'dev'].map((file) => `/proc/net/${file}`)
+      for (const line of this.#run(name, `cat ${files.join(' ')}`).split('\n')) {
+        const fields = line.trim().split(/\s+/)
+        if (/^Udp: \d/.test(line)) add(`${name} udp`, Number(fields[5]) + Number(fields[6]))
+        else if (/^Udp6(Rcv|Snd)bufErrors/.test(line)) add(`${name} udp6`, Number(fields[1]))
+        // of ESP: those of ping drop by their filter what is not theirs
+        else if (/^\s*\d+: [0-9A-F]+:0032 /.test(line)) add(`${name} raw`, Number(fields.at(-1)))
+        else if (/^\s*(cilium_wg0|pellicle_ipsec):/.test(line)) add(`${name} tun`, Number(fields[12]))
+      }
+    }
+    const first = this.#queues.size === 0
+    for (const [name, count] of now)
+      this.#overruns += Math.max(0, count - (this.#queues.get(name) ?? (first ? count : 0)))
+    this.#queues = now
   }
 
   /** Packets that nftables of ours has dropped under that name on node `n`. */
@@ -297,11 +369,15 @@ export class SteeringCluster {
     return Number(new RegExp(`counter ${counter} \\{\\s*packets (\\d+)`).exec(text)?.[1] ?? 0)
   }
 
-  /** What tcpdump saw while `during` ran: its lines, and the bytes. On `br0` that is everything between the nodes. */
+  /**
+   * What tcpdump saw while `during` ran: its lines, and the bytes. On `br0` that is everything between the nodes. `more`:
+   * flags of tcpdump, such as `-s128` where so much comes that whole packets would not fit its buffer.
+   */
   async watch(
     where: string,
     device: string,
     during: () => unknown,
+    ...more: readonly string[]
   ): Promise<{ readonly lines: string; readonly marked: boolean }> {
     const file = join(this.#folder, `${randomBytes(4).toString('hex')}.pcap`)
     const child = spawn(
@@ -316,6 +392,7 @@ export class SteeringCluster {
         '-U',
         '-n',
         '--immediate-mode',
+        ...more,
         '-i',
         device,
         '-w',
@@ -330,12 +407,15 @@ export class SteeringCluster {
       said += chunk.toString()
     })
     for (let tries = 0; !said.includes('listening on'); tries++) {
-      if (tries > 200 || child.exitCode !== null) throw new Error(`tcpdump does not start: ${said}`)
+      if (tries > 3000 || child.exitCode !== null) throw new Error(`tcpdump does not start: ${said}`)
       await sleep(20)
     }
     try {
       await during()
       await sleep(150)
+      await this.idle()
+      // each packet is there for tcpdump at once: it has taken all when it waits for more
+      while (!isIdle(child.pid ?? 0)) await sleep(5)
     } finally {
       const closed = once(child, 'close')
       child.kill('SIGTERM')

@@ -53,12 +53,13 @@ for (const [name, shape] of [
       test(`no packet is lost or in clear${nodeEncryption ? ', of hosts neither' : ''}`, async (t) => {
         const config = ipsecConfig(shape, { nodeEncryption })
         await cluster.be({ levels: [3, 3], stages: [0, 0], config })
-        assert.equal(cluster.ping('p1', '10.244.2.10'), 3)
-        assert.equal(cluster.ping('n1', '172.18.0.4'), 3)
+        assert.equal(cluster.reach('p1', '10.244.2.10'), 3)
+        assert.equal(cluster.reach('n1', '172.18.0.4'), 3)
         const marked = ['-s', '64', '-p', Buffer.from('PELLICLE-MARKER!').toString('hex')]
         const mtu = Number(/default .* mtu (\d+)/.exec(cluster.run('p1', 'ip route show'))?.[1])
         const seen: string[] = []
         const wire = await cluster.watch('wire', 'br0', async () => {
+          const before = cluster.overruns
           const streams = [
             cluster.stream('p1', '10.244.2.10', ...marked),
             cluster.stream('p2', 'fd00:10:244:1::a', ...marked),
@@ -79,11 +80,12 @@ for (const [name, shape] of [
               await sleep(200)
             }
           }
-          for (const { sent, lost } of await Promise.all(streams.map((stop) => stop()))) {
-            t.diagnostic(`${sent} sent, ${lost} lost`)
+          const ended = await Promise.all(streams.map((stop) => stop()))
+          const dropped = cluster.overruns - before
+          for (const { sent, lost } of ended) {
+            t.diagnostic(`${sent} sent, ${lost} lost; full queues dropped ${dropped}`)
             assert.ok(sent > 100)
-            // the one on its way when ping is stopped
-            assert.ok(lost <= 1, `${lost} of ${sent} lost`)
+            assert.ok(lost <= dropped, `${lost} of ${sent} lost`)
           }
         })
         assert.deepEqual(seen, ['10', '11', '21', '22', '32', '33', '23', '22', '12', '11', '01', '00'])

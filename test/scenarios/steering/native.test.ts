@@ -25,17 +25,17 @@ const MODES = [
 
 test('in clear pods talk as themselves, by the node that has them', { skip }, async () => {
   await cluster.be({ levels: [0, 0], config: { native } })
-  const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', POD2), 3))
+  const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.reach('p1', POD2), 3))
   assert.match(seen.lines, /IP 10\.244\.1\.10 > 10\.244\.2\.10: ICMP echo request/)
   assert.doesNotMatch(cluster.run('n1', 'ip -br link'), /cilium_vxlan/)
   // neighbours are asked for by a link-local address, which a new device has not had for long
   for (let tries = 0; tries < 50 && cluster.run('n1', 'ip -6 addr show dev eth0 tentative') !== ''; tries++) {
     await sleep(100)
   }
-  assert.equal(cluster.ping('p1', 'fd00:10:244:2::a'), 3)
-  const host = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('n1', POD2, '-I', '172.18.0.3'), 3))
+  assert.equal(cluster.reach('p1', 'fd00:10:244:2::a'), 3)
+  const host = await cluster.watch('wire', 'br0', () => assert.equal(cluster.reach('n1', POD2, '-I', '172.18.0.3'), 3))
   assert.match(host.lines, /IP 10\.244\.1\.1 > 10\.244\.2\.10: ICMP echo request/, 'hosts by the internal IP')
-  const node = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', '172.18.0.4'), 3))
+  const node = await cluster.watch('wire', 'br0', () => assert.equal(cluster.reach('p1', '172.18.0.4'), 3))
   assert.match(node.lines, /IP 172\.18\.0\.3 > 172\.18\.0\.4: ICMP echo request/, 'pods to hosts as their node')
 })
 
@@ -50,7 +50,7 @@ test('what the network carries natively is not masqueraded', { skip }, async () 
       [withoutLines(/daddr 10\.99\.0\.0\/16 accept/), /IP 172\.18\.0\.3 > 10\.99\.0\.1/],
     ] as const) {
       await cluster.be({ levels: [0, 0], config: { native: wide }, ...(without === undefined ? {} : { without }) })
-      const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', '10.99.0.1'), 3))
+      const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.reach('p1', '10.99.0.1'), 3))
       assert.match(seen.lines, expected)
     }
   } finally {
@@ -74,16 +74,16 @@ for (const [name, mode] of MODES) {
       [0, 0],
     ] as const) {
       await cluster.be({ levels, config })
-      assert.equal(cluster.ping('p1', POD2), 3, `${levels.join()} one way`)
-      assert.equal(cluster.ping('p2', '10.244.1.10'), 3, `${levels.join()} the other`)
-      assert.equal(cluster.ping('p1', 'fd00:10:244:2::a'), 3, `${levels.join()} IPv6`)
-      assert.equal(cluster.ping('n1', POD2), 3, `${levels.join()} host`)
+      assert.equal(cluster.reach('p1', POD2), 3, `${levels.join()} one way`)
+      assert.equal(cluster.reach('p2', '10.244.1.10'), 3, `${levels.join()} the other`)
+      assert.equal(cluster.reach('p1', 'fd00:10:244:2::a'), 3, `${levels.join()} IPv6`)
+      assert.equal(cluster.reach('n1', POD2), 3, `${levels.join()} host`)
     }
   })
 
   test(`${name}: closed, nothing of pods is on the wire, and nothing is taken in clear`, { skip }, async () => {
     await cluster.be({ levels: [3, 3], config })
-    const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', POD2), 3))
+    const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.reach('p1', POD2), 3))
     assert.ok(!seen.marked)
     for (const [without, arrives] of [
       [undefined, false],

@@ -31,6 +31,6 @@ export function scriptFor(shell: Shell): (this: CliContext) => void {
 }
 
 export async function propose(this: CliContext, _flags: object, ...words: string[]): Promise<void> {
-  const found = await proposeCompletions(buildCli(this.program), words.length === 0 ? [''] : words, this)
+  const found = await proposeCompletions(buildCli(this.program, []), words.length === 0 ? [''] : words, this)
   for (const { completion } of found) this.process.stdout.write(`${completion}\n`)
 }

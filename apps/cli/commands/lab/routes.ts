@@ -1,6 +1,7 @@
 import { buildCommand, buildRouteMap, type Command, type RouteMap } from '@stricli/core'
 import { type IpFamily, MAX_NODES } from '#apps/lab/layout.ts'
 import type { CliContext } from '../../context.ts'
+import { count } from '../../flags.ts'
 import { type LabFlags, nameFlag, parseFamily, parseNodes, text } from './flags.ts'
 import type { NodeVerb } from './node.ts'
 
@@ -86,7 +87,7 @@ const captureCommand = buildCommand<CaptureFlags, string[], CliContext>({
     flags: {
       name: nameFlag,
       interface: { kind: 'parsed', parse: text, brief: 'Device to listen on', optional: true },
-      count: { kind: 'parsed', parse: Number, brief: 'Stop after so many packets', optional: true },
+      count: { kind: 'parsed', parse: count, brief: 'Stop after so many packets', optional: true },
       write: { kind: 'parsed', parse: text, brief: 'Write a pcap file instead of text', optional: true },
     },
     aliases: { i: 'interface', c: 'count', w: 'write' },
@@ -128,7 +129,7 @@ export const labRoutes: Record<string, Command<CliContext> | RouteMap<CliContext
   node: buildRouteMap({
     routes: {
       start: nodeCommand('start', 'Switch a stopped node on'),
-      stop: nodeCommand('stop', 'Shut a node down: its services first, in order'),
+      stop: nodeCommand('stop', 'Shut a node down: what runs in it is asked to end first'),
       kill: nodeCommand('kill', 'Cut a node off as a power cut would'),
     },
     docs: { brief: 'Switch nodes off and on' },

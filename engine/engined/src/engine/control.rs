@@ -78,7 +78,11 @@ impl<'a, K: Kind> Control<'a, K> {
             }
             self.notices();
             self.report(clock::now());
+            let behind = !self.listens();
             self.flush();
+            if behind && self.listens() {
+                shared.notices.event.notify();
+            }
         }
     }
 
@@ -122,6 +126,7 @@ impl<'a, K: Kind> Control<'a, K> {
         // Without a keeper handshakes stay where they are, for the next one.
         let mut left = 4096;
         while left > 0 {
+            // comes back when there is one, or when it has read
             if self.keeper.is_none() || !self.listens() {
                 return;
             }
@@ -143,6 +148,7 @@ impl<'a, K: Kind> Control<'a, K> {
                 Notice::Heard(peer) => self.say(|out| event::heard(out, peer)),
             }
         }
+        self.shared.notices.event.notify();
     }
 
     fn accept(&mut self) {

@@ -61,6 +61,7 @@ counters! {
     XfrmOutError "XfrmOutError"
     // the numbers above lie in shared memory by their places: others follow
     LinkSends "linkSends"
+    ForgedHandshake "dropForgedHandshake"
 }
 
 pub const ROOM: usize = 64;

@@ -119,7 +119,7 @@ impl<'a> Inbound<'a> {
         let shared = self.shared;
         let (receiver, counter) = match classify(&slab[range.clone()]) {
             Kind::Data { receiver, counter } => (receiver, counter),
-            Kind::Handshake => return self.handshake(&slab[range], &self.hand.arrivals[origin]),
+            Kind::Handshake => return self.handshake(&slab[range], &self.hand.arrivals[origin], batch),
             Kind::Unknown => return shared.count(Counter::UnknownMessage),
         };
         if self.hand.session.as_ref().is_none_or(|session| session.local != receiver) {
@@ -229,8 +229,11 @@ impl<'a> Inbound<'a> {
     }
 
     #[cold]
-    fn handshake(&self, bytes: &[u8], arrival: &Arrival) {
+    fn handshake(&self, bytes: &[u8], arrival: &Arrival, batch: &Batch) {
         self.shared.count(Counter::HandshakesReceived);
+        if !self.shared.filter.passes(bytes, batch) {
+            return self.shared.count(Counter::ForgedHandshake);
+        }
         let mut message = Message {
             source: arrival.source,
             destination: arrival.destination,

@@ -76,6 +76,14 @@ impl Links {
     }
 }
 
+#[cfg(test)]
+impl Links {
+    /// Nobody else gets at questions and answers meanwhile.
+    pub fn hold(&self) -> (impl Drop, impl Drop) {
+        (lock(&self.questions), lock(&self.answers))
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -2,6 +2,9 @@
 
 mod control;
 pub mod counters;
+mod filter;
+#[cfg(test)]
+mod hot_path;
 mod inbound;
 mod index;
 pub mod ipsec;

@@ -64,10 +64,20 @@ impl Notices {
         if queue.len() >= room {
             return false;
         }
+        let first = queue.is_empty();
         queue.push_back(notice);
         drop(queue);
-        self.event.notify();
+        // who takes them takes all, or knows that it has to come back
+        if first {
+            self.event.notify();
+        }
         true
+    }
+
+    /// Nobody else gets at the queue meanwhile.
+    #[cfg(test)]
+    pub fn hold(&self) -> impl Drop {
+        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     pub fn pop(&self) -> Option<Notice> {

@@ -47,6 +47,10 @@ pub fn carry_out(shared: &Shared, request: &Request, out: &mut Vec<u8>) {
             drop_waiting(shared, *peer);
         }),
         Order::DropWaiting { peer } => existing(shared, *peer).map(|()| drop_waiting(shared, *peer)),
+        Order::SetMacKey { key } => {
+            shared.filter.set_key(*key, &shared.epochs);
+            Ok(())
+        }
         Order::SetSending(_) | Order::SetReceiving(_) | Order::RemoveAssociation { .. } => {
             Err((Status::Malformed, "this is a device of WireGuard"))
         }
@@ -104,13 +108,10 @@ fn remove_peer(shared: &Shared, peer: u32) {
 fn set_session(shared: &Shared, new: &NewSession) -> Outcome {
     let first = new.peer as usize * SLOTS;
     let peer = &shared.state.peers()[new.peer as usize];
-    let known = shared.state.sessions().iter().zip(shared.state.peers().iter().flat_map(|peer| [peer; SLOTS]));
-    let taken = known.enumerate().any(|(index, (session, owner))| {
-        owner.used.load(Relaxed) != 0
-            && session.filled.load(Acquire) != 0
-            && Places::load(owner).holds(index % SLOTS)
-            && session.local.load(Relaxed) == new.local
-            && shared.state.keys()[index].send.get() != new.send_key
+    let taken = shared.indexed(new.local).is_some_and(|index| {
+        let owner = &shared.state.peers()[index / SLOTS];
+        // not one that a promotion has just let fall out
+        Places::load(owner).holds(index % SLOTS) && shared.state.keys()[index].send.get() != new.send_key
     });
     if taken {
         return Err((Status::Malformed, "the local index belongs to another session"));
@@ -167,37 +168,38 @@ fn empty_slot(shared: &Shared, peer: u32) -> usize {
 /// After the peer's places changed, by an order or by the receiving thread: packets find what holds now, and the
 /// sessions that fell out are forgotten with their keys.
 pub fn settle(shared: &Shared, peer: u32) {
-    forget(shared, peer, || shared.rebuild_index());
+    forget(shared, peer, || shared.epochs.synchronise());
 }
 
-/// Only what had fallen out before `unreachable`, which takes it out of every packet's reach and waits: what falls out
-/// meanwhile may be in use by a batch that has begun since.
-fn forget(shared: &Shared, peer: u32, unreachable: impl FnOnce()) {
+/// Only what has fallen out already: what falls out while `running` waits for the batches that run may be in use by one
+/// that has begun since.
+fn forget(shared: &Shared, peer: u32, running: impl FnOnce()) {
     let places = Places::load(&shared.state.peers()[peer as usize]);
     let first = peer as usize * SLOTS;
     let filled = |slot: &usize| shared.state.sessions()[first + slot].filled.load(Relaxed) != 0;
-    let fallen: Vec<usize> = (0..SLOTS).filter(|slot| !places.holds(*slot)).filter(filled).collect();
-    unreachable();
+    let (held, fallen): (Vec<usize>, Vec<usize>) = (0..SLOTS).filter(filled).partition(|slot| places.holds(*slot));
+    fallen.iter().for_each(|slot| shared.unindex_session(first + slot));
+    held.iter().for_each(|slot| shared.index_session(first + slot));
+    if fallen.is_empty() {
+        return;
+    }
+    running();
     for slot in fallen {
         shared.state.wipe_session(first + slot);
     }
 }
 
 fn remove_session(shared: &Shared, local: u32) -> Outcome {
-    for (number, peer) in shared.state.peers().iter().enumerate() {
-        let places = Places::load(peer);
-        if peer.used.load(Acquire) == 0 || places == Places::NONE {
-            continue;
-        }
-        for slot in (0..SLOTS).filter(|slot| places.holds(*slot)) {
-            if shared.state.sessions()[number * SLOTS + slot].local.load(Relaxed) == local {
-                Places::update(peer, |places| places.without(slot));
-                settle(shared, number as u32);
-                return Ok(());
-            }
-        }
+    const NONE: (Status, &str) = (Status::NoSuchObject, "no such session");
+    let index = shared.indexed(local).ok_or(NONE)?;
+    let (number, slot) = (index / SLOTS, index % SLOTS);
+    let peer = &shared.state.peers()[number];
+    if !Places::load(peer).holds(slot) {
+        return Err(NONE);
     }
-    Err((Status::NoSuchObject, "no such session"))
+    Places::update(peer, |places| places.without(slot));
+    settle(shared, number as u32);
+    Ok(())
 }
 
 fn clear_sessions(shared: &Shared, peer: u32) {
@@ -214,6 +216,7 @@ fn transmit(shared: &Shared, source: &Endpoint, destination: &Endpoint, tos: u8,
         shared.count(Counter::NoSocket);
         return Err((Status::NoSuchObject, "no socket of this address family"));
     };
+    shared.filter.sent(message);
     let mut route = Route { destination: *destination, source: *source, tos };
     let mut sent = send(socket, &route, message, 0);
     if sent.is_err() && source.family != 0 {
@@ -321,14 +324,16 @@ mod tests {
     fn what_falls_out_while_we_wait_is_left_to_running_batches() {
         let shared = three_sessions();
         let peer = &shared.state.peers()[0];
+        assert_eq!(fill(&shared, &session(Place::Next, 9), 0), 3);
+        Places::update(peer, |places| places.placed(Place::Next, 3));
         forget(&shared, 0, || {
-            shared.rebuild_index();
-            assert!(Places::promote(peer, 2));
+            assert!(Places::promote(peer, 3));
         });
-        assert_eq!(locals(&shared), [1, 2, 3, 0], "a batch that began meanwhile may use the first one");
+        assert_eq!(locals(&shared), [1, 2, 0, 9], "a batch that began meanwhile may use the first one");
         settle(&shared, 0);
-        assert_eq!(locals(&shared), [0, 2, 3, 0]);
+        assert_eq!(locals(&shared), [0, 2, 0, 9]);
         assert_eq!(shared.state.keys()[0].receive.get(), [0; 32]);
+        assert_eq!([1, 2, 3, 9].map(|local| shared.indexed(local)), [None, Some(1), None, Some(3)]);
     }
 
     #[test]

@@ -66,6 +66,15 @@ impl<T> Cell<T> {
         unsafe { &*self.0.load(Acquire) }
     }
 
+    /// For the writer, which needs no batch.
+    ///
+    /// # Safety
+    /// Nobody replaces the value meanwhile: the one who does is the caller, and does not in `look`.
+    pub unsafe fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        // SAFETY: the caller's; only `replace` frees it.
+        look(unsafe { &*self.0.load(Acquire) })
+    }
+
     /// Holds for every later batch when it returns.
     pub fn replace(&self, value: T, epochs: &Epochs) {
         let old = self.0.swap(Box::into_raw(Box::new(value)), AcqRel);

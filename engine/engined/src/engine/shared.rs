@@ -1,6 +1,7 @@
 //! What the three threads of an engine share, whichever kind of device it serves.
 
 use super::counters::{Counter, Counters};
+use super::filter::Filter;
 use super::index::Index;
 use super::kind::Kind;
 use super::links::Links;
@@ -38,6 +39,7 @@ pub struct Shared<K: Kind = State> {
     pub wake_outbound: Event,
     pub wake_inbound: Event,
     pub notices: Notices,
+    pub filter: Filter,
     pub errands: Errands,
     /// One writer of endpoints at a time: the control thread or the receiving one.
     pub endpoint_writer: Mutex<()>,
@@ -64,6 +66,14 @@ pub struct Errands {
     pub waiting: AtomicUsize,
 }
 
+#[cfg(test)]
+impl Errands {
+    /// Nobody else gets at the list meanwhile.
+    pub fn hold(&self) -> impl Drop {
+        self.list.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
 impl<K: Kind> Shared<K> {
     pub fn new(state: K, tun: i32, udp: [i32; 2], mtu: u32, tun_udp: bool, segment: bool) -> io::Result<Shared<K>> {
         let max_peers = state.max_peers();
@@ -83,6 +93,7 @@ impl<K: Kind> Shared<K> {
             wake_outbound: Event::new()?,
             wake_inbound: Event::new()?,
             notices: Notices::new(max_peers)?,
+            filter: Filter::default(),
             errands: Errands::default(),
             endpoint_writer: Mutex::new(()),
             state,
@@ -160,6 +171,29 @@ impl Shared {
                 peer.set_path(&endpoint, &Endpoint::NONE);
             }
         }
+    }
+
+    /// The session slot that a receiver index leads to. Of the control thread, as all that follows.
+    pub fn indexed(&self, local: u32) -> Option<usize> {
+        // SAFETY: the control thread is the index's one writer.
+        unsafe { self.tables.look(|index| index.get(local)) }
+    }
+
+    /// Every later packet finds the session in this slot, which one of its peer's places holds.
+    pub fn index_session(&self, slot: usize) {
+        let local = self.state.sessions()[slot].local.load(Relaxed);
+        // SAFETY: as above.
+        let done = unsafe { self.tables.look(|index| index.get(local) == Some(slot) || index.set(local, slot)) };
+        if !done {
+            self.rebuild_index();
+        }
+    }
+
+    /// No later packet finds it; `synchronise` for those that may have found it already.
+    pub fn unindex_session(&self, slot: usize) {
+        let local = self.state.sessions()[slot].local.load(Relaxed);
+        // SAFETY: as above.
+        unsafe { self.tables.look(|index| index.remove(local, slot)) };
     }
 
     pub fn rebuild_index(&self) {

@@ -2,8 +2,9 @@
 //! else starts that program can start this one. The device is made where it is started and may then be renamed or moved
 //! to another network namespace; the UDP sockets stay. It ends when the device or its control socket is removed.
 
-use super::device::{ControlSocket, Device, Queue};
+use super::device::Device;
 use super::fault::Fault;
+use super::given::{ControlSocket, Queue};
 use super::kind::Kind;
 use super::options::Options;
 use super::run::begin;
@@ -147,8 +148,8 @@ fn prepare(wanted: &Wanted) -> Result<(super::run::Supervisor, Signals, Watch), 
     let watch = Watch::new(&control.path).map_err(|error| format!("{}: {error}", control.path.display()))?;
     let opened = begin(options).and_then(|mut supervisor| {
         // a device that was killed may have left its configuration: here every device begins without one
-        let _ = fs::remove_dir_all(super::device::folder(&supervisor.options, &name));
-        let device = Device::with(&settings, &supervisor.options, || given.map_or_else(|| create(&name), Ok));
+        let _ = fs::remove_dir_all(supervisor.options.folder(&name));
+        let device = Device::with(&settings, &supervisor.options, false, || given.map_or_else(|| create(&name), Ok));
         supervisor.devices.push(device.map_err(|fault| {
             let _ = fs::remove_dir_all(&supervisor.options.run_dir);
             say(fault)

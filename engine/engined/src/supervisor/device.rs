@@ -1,22 +1,22 @@
 //! One device: what the supervisor holds for it, and the two processes that use it.
 
 use super::child::Child;
-use super::erase::erase;
 use super::fault::Fault;
+use super::given::{ControlSocket, Queue};
 use super::kind::Kind;
+use super::left::{MEMORY, erase_files, memory, open_after};
 use super::options::Options;
 use super::paths::{listen, private_folder, random};
 use super::settings::Settings;
-use super::sockets::{Features, Link, Sockets, bind, forbid_fragments, open, open_link};
+use super::sockets::{Features, Link, Sockets, bind, forbid_fragments, open_link};
 use crate::channel;
 use crate::engine::start::CHANNEL;
-use pellicle_net::memory::{self, Mapping};
+use pellicle_net::memory::Mapping;
 use pellicle_net::{clock, privilege, rights, tun, udp, wait};
 use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::Command;
 
 /// How long an engine may take to come to a barrier.
@@ -31,6 +31,8 @@ pub struct Device {
     /// Not handed over: nothing waits in it.
     link: Option<Link>,
     pub memory: OwnedFd,
+    /// Memory and TUN device outlive even this process: whoever is started next goes on with them.
+    pub kept: bool,
     /// Of that, with the keys kept out of swap.
     locked: Option<Mapping>,
     pub listener: OwnedFd,
@@ -48,28 +50,10 @@ pub struct Device {
     pub gone: bool,
 }
 
-/// A TUN queue, and what it can do.
-pub struct Queue {
-    pub fd: OwnedFd,
-    pub offload: tun::Offload,
-    pub plain: bool,
-}
-
-/// A control socket that the keeper inherits instead of making it: it is there before the keeper, and outlives it.
-pub struct ControlSocket {
-    pub listener: OwnedFd,
-    /// Where it answers.
-    pub path: PathBuf,
-}
-
-pub fn folder(options: &Options, name: &str) -> PathBuf {
-    options.run_dir.join(name)
-}
-
 impl Device {
     /// Opens everything. What fails leaves nothing behind.
     pub fn open(settings: &Settings, options: &Options, up: bool) -> Result<Device, Fault> {
-        Device::with(settings, options, || {
+        Device::with(settings, options, true, || {
             let name = &settings.name;
             let (queue, offload) = tun::open(name).map_err(|error| Fault::system("the TUN device", &error))?;
             tun::set_mtu(name, settings.mtu).map_err(|error| Fault::system("the device's MTU", &error))?;
@@ -80,28 +64,33 @@ impl Device {
         })
     }
 
-    /// The same with a TUN queue from elsewhere, which is asked for when everything else is there.
+    /// The same with a TUN queue from elsewhere, which is asked for when everything else is there. `keep`: sessions that a
+    /// killed supervisor has left are gone on with, and left in turn, where that can be.
     pub fn with(
         settings: &Settings,
         options: &Options,
+        keep: bool,
         queue: impl FnOnce() -> Result<Queue, Fault>,
     ) -> Result<Device, Fault> {
         let mut settings = settings.clone();
         let name = &settings.name;
-        let (sockets, features, port) = open(settings.kind, settings.port, settings.mark)?;
+        let folder = options.folder(name);
+        let keep = (keep && settings.kind.outlives()).then(|| folder.join(MEMORY));
+        let left = keep.as_ref().is_some_and(|path| path.exists());
+        let (sockets, features, port) = open_after(&settings, left)?;
         settings.port = port;
-        let folder = folder(options, name);
         let system = |what: &'static str| move |error: io::Error| Fault::system(what, &error);
         private_folder(&folder)?;
-        let memory = memory::create(c"pellicle-state", settings.kind.size(options.max_peers))
-            .map_err(system("shared memory"))?;
-        let mapping = Mapping::new(&memory).map_err(system("shared memory"))?;
-        settings.kind.format(mapping, options.max_peers, random().map_err(system("random numbers"))?);
+        let instance = random().map_err(system("random numbers"))?;
+        let (memory, kept) =
+            memory(settings.kind, options.max_peers, keep.as_deref(), instance).map_err(system("shared memory"))?;
         let listener = listen(&folder.join("engine.sock"))?;
         let Queue { fd, offload, plain } = queue()?;
         let features = Features { tun_tcp: offload.tcp, tun_udp: offload.udp, tun_plain: plain, ..features };
         let mut device = Device::adopt(settings, fd, sockets, memory, listener, features, options.max_peers);
         device.lock_keys().map_err(system("locking the key pages"))?;
+        // last: what failed would leave the device behind
+        device.kept = kept && tun::persist(&device.tun, true).is_ok();
         Ok(device)
     }
 
@@ -122,6 +111,7 @@ impl Device {
             tun,
             sockets,
             memory,
+            kept: false,
             locked: None,
             listener,
             features,
@@ -144,6 +134,15 @@ impl Device {
         self.features.locked = mapping.lock(offset, length);
         self.locked = Some(mapping);
         Ok(())
+    }
+
+    /// Overwrites the keys of a memory that no engine works on any more.
+    pub fn wipe_keys(&mut self) {
+        if let Some(mapping) = self.locked.take() {
+            let (offset, length) = self.settings.kind.key_pages(self.max_peers);
+            // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
+            unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
+        }
     }
 
     pub fn channel_fd(&self) -> RawFd {
@@ -390,18 +389,11 @@ impl Device {
     pub fn remove(mut self, options: &Options) {
         self.stop_keeper();
         self.stop_engine();
-        if let Some(mapping) = self.locked.take() {
-            let (offset, length) = self.settings.kind.key_pages(self.max_peers);
-            // SAFETY: the range lies inside the mapping, and nobody else uses it any more.
-            unsafe { std::ptr::write_bytes(mapping.pointer().add(offset), 0, length) };
-        }
-        if let Err(error) = erase(&folder(options, &self.settings.name)) {
-            say!(
-                "level=error device={} msg=\"files of the device, with its keys, are left behind\" error={:?}",
-                self.settings.name,
-                error.to_string()
-            );
-        }
+        self.wipe_keys();
+        let folder = options.folder(&self.settings.name);
+        let _ = std::fs::remove_file(folder.join(MEMORY));
+        let _ = tun::persist(&self.tun, false);
+        erase_files(&folder, &self.settings.name);
     }
 
     pub fn json(&self) -> Value {

@@ -48,8 +48,7 @@ pub fn give(supervisor: &mut Supervisor, stream: &UnixStream, id: &serde_json::V
 }
 
 fn give_device(socket: &OwnedFd, device: &Device) -> io::Result<()> {
-    let mut text =
-        json!({ "device": device.settings.json(), "features": device.features.json(), "maxPeers": device.max_peers });
+    let mut text = json!({ "device": device.settings.json(), "features": device.features.json(), "maxPeers": device.max_peers, "kept": device.kept });
     let mut fds = vec![device.memory.as_raw_fd(), device.listener.as_raw_fd(), device.tun.as_raw_fd()];
     device.add_sockets(&mut text, &mut fds);
     channel::send(socket.as_raw_fd(), &text, &fds)
@@ -105,14 +104,16 @@ fn take_device(message: channel::Message) -> io::Result<Device> {
     let names = [channel::UDP, channel::RAW];
     let places = names.map(|names| channel::socket_places(&message, names));
     let features = Features::parse(&message.text["features"]);
+    let kept = message.text["kept"].as_bool().unwrap_or(false);
     let max_peers = message.text["maxPeers"].as_u64().ok_or_else(bad)? as u32;
     let mut fds: Vec<Option<OwnedFd>> = message.fds.into_iter().map(Some).collect();
     let [udp, raw] = places.map(|places| places.map(|place| place.and_then(|index| fds[index].take())));
     let mut next = fds.into_iter().flatten();
     let (memory, listener, tun) =
         (next.next().ok_or_else(bad)?, next.next().ok_or_else(bad)?, next.next().ok_or_else(bad)?);
-    let memory = readable(memory, settings.kind, max_peers, random()?, &settings.name)?;
+    let (memory, same) = readable(memory, settings.kind, max_peers, random()?, &settings.name)?;
     let mut device = Device::adopt(settings, tun, Sockets { udp, raw }, memory, listener, features, max_peers);
+    device.kept = kept && same;
     device.lock_keys()?;
     Ok(device)
 }

@@ -28,6 +28,12 @@ impl Kind {
         self == Kind::Wireguard
     }
 
+    /// Whether what a killed supervisor leaves is gone on with. The identity of IPsec's memory is the node's boot id, which
+    /// others have learnt means that counters begin anew.
+    pub fn outlives(self) -> bool {
+        self == Kind::Wireguard
+    }
+
     /// Bytes of its shared memory.
     pub fn size(self, max_peers: u32) -> usize {
         match self {

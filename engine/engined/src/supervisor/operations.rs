@@ -2,6 +2,8 @@
 
 use super::device::Device;
 use super::fault::Fault;
+use super::left::remove_left;
+use super::renew::renew;
 use super::run::Supervisor;
 use super::settings::Settings;
 use serde_json::{Value, json};
@@ -32,18 +34,24 @@ pub fn carry_out(supervisor: &mut Supervisor, request: &Value) -> Result<Answer,
         }
         Some("device.remove") => {
             let name = name()?;
-            find(supervisor, name)?;
-            if let Some(at) = supervisor.devices.iter().position(|device| device.settings.name == name) {
-                supervisor.devices.remove(at).remove(&supervisor.options);
+            match supervisor.devices.iter().position(|device| device.settings.name == name) {
+                Some(at) => supervisor.devices.remove(at).remove(&supervisor.options),
+                None if remove_left(&supervisor.options, name) => {}
+                None => drop(find(supervisor, name)?),
             }
             Ok(Answer::Now(json!({ "ok": true })))
+        }
+        Some("device.renew") => {
+            let name = name()?;
+            renew(find(supervisor, name)?)?;
+            Ok(Answer::WhenReady(name.into()))
         }
         Some("status") => Ok(Answer::Now(status(supervisor))),
         Some("handover") => Ok(Answer::HandOver),
         _ => Err(Fault::new(
             "request.unknown",
             "no such operation",
-            "device.add, device.listen, device.remove, status, handover",
+            "device.add, device.listen, device.remove, device.renew, status, handover",
         )),
     }
 }

@@ -56,4 +56,9 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// What is kept for a device.
+    pub fn folder(&self, device: &str) -> PathBuf {
+        self.run_dir.join(device)
+    }
 }

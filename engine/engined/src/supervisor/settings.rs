@@ -65,7 +65,7 @@ impl Settings {
 }
 
 /// A device name that is also a safe file name.
-fn usable(name: &str) -> bool {
+pub fn usable(name: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'=' | b'+');
     (1..=15).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(fine)
 }

@@ -159,13 +159,15 @@ impl Side {
         let before = replies();
         let words = ["ping", "-n", "-q", "-c", &count.to_string(), "-i", interval, "-W", "2", address];
         self.command(&words).output().expect("ping starts");
-        for _ in 0..200 {
-            if replies() - before >= count {
-                break;
-            }
+        // an engine may have no processor for seconds
+        let (mut answered, mut quiet) = (replies() - before, 0);
+        while answered < count && quiet < 400 {
             std::thread::sleep(Duration::from_millis(10));
+            let now = replies() - before;
+            quiet = if now == answered { quiet + 1 } else { 0 };
+            answered = now;
         }
-        replies() - before
+        answered
     }
 
     /// Of the address' family, in this namespace, ever.

@@ -51,6 +51,12 @@ impl Capture {
     /// Everything from the Ethernet header on.
     pub fn frames(mut self) -> Vec<Vec<u8>> {
         std::thread::sleep(std::time::Duration::from_millis(300));
+        // each packet is there for tcpdump at once: it has taken all when it waits for more
+        let status = format!("/proc/{}/status", self.child.id());
+        until("an idle tcpdump", || {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            (!status.contains("State:\tR") && !status.contains("State:\tD")).then_some(())
+        });
         // SAFETY: our own child (ip has become tcpdump by exec), not yet waited for.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
         let _ = self.child.wait();

@@ -45,6 +45,7 @@ impl Kind for Memory {
                 | "dropNotIpIn"
                 | "dropWrongSource"
                 | "dropHandshakeOverflow"
+                | "dropForgedHandshake"
                 | "dropPortZero"
         )
     }

@@ -18,8 +18,7 @@ use std::sync::atomic::Ordering::*;
 type State = Shared<Memory>;
 
 const NO_ASSOCIATION: (Status, &str) = (Status::NoSuchObject, "no such association");
-const NO_ROOM: (Status, &str) =
-    (Status::Full, "no room for the numbers of another key: the device has to be removed and added again");
+const NO_ROOM: (Status, &str) = (Status::Full, "no room for the numbers of another key: its memory has to be renewed");
 
 /// Appends the answer, and what belongs to it, to `out`.
 pub fn carry_out(shared: &State, request: &Request, out: &mut Vec<u8>) {
@@ -41,12 +40,20 @@ pub fn carry_out(shared: &State, request: &Request, out: &mut Vec<u8>) {
         }
         Order::Counters => {
             let waiting = shared.errands.waiting.load(SeqCst) as u64;
-            let text = shared.counters().json(Memory::counts, &[("waiting", waiting)]);
+            let (room, used) = shared.state.used_keys();
+            let more = [
+                ("waiting", waiting),
+                ("usedKeys", u64::from(used.load(Acquire))),
+                ("usedKeysRoom", room.len() as u64),
+            ];
+            let text = shared.counters().json(Memory::counts, &more);
             return event::reply(out, request.id, Status::Done, &text);
         }
-        Order::SetSession(_) | Order::RemoveSession { .. } | Order::Send { .. } | Order::ClearSessions { .. } => {
-            Err((Status::Malformed, "this is a device of IPsec"))
-        }
+        Order::SetSession(_)
+        | Order::RemoveSession { .. }
+        | Order::Send { .. }
+        | Order::ClearSessions { .. }
+        | Order::SetMacKey { .. } => Err((Status::Malformed, "this is a device of IPsec")),
         Order::Malformed(why) => Err((Status::Malformed, *why)),
     };
     let (status, text) = outcome.err().unwrap_or((Status::Done, ""));

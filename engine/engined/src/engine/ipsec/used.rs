@@ -127,13 +127,13 @@ mod tests {
             peer: usize,
         },
         EngineKilled,
-        /// Or the supervisor: the memory goes.
+        /// Or the supervisor, or it is asked for new memory: that there was goes.
         Boot,
     }
 
     fn events() -> impl Strategy<Value = Vec<Event>> {
         let event = prop_oneof![
-            4 => (0..PEERS, 0..4_u8, 1..16_u32, 0..12_usize)
+            4 => (0..PEERS, 0..8_u8, 1..16_u32, 0..12_usize)
                 .prop_map(|(peer, key, spi, killed_after)| Event::Install { peer, key, spi, killed_after }),
             8 => (0..PEERS, 1..64_usize, prop::bool::weighted(0.9))
                 .prop_map(|(peer, count, leave)| Event::Send { peer, count, leave }),
@@ -144,10 +144,14 @@ mod tests {
         prop::collection::vec(event, 1..60)
     }
 
-    /// As a supervisor makes it: its `instance` is the boot id, which every derived key depends on.
+    /// As a supervisor makes it: its `instance` is the boot id, which every derived key depends on. Most of the room is
+    /// taken by keys of the past.
     fn made(boots: u8) -> (OwnedFd, Memory) {
         let file = create(c"pellicle-test", Memory::size(PEERS)).expect("shared memory");
         let memory = Memory::format(Mapping::new(&file).expect("a mapping"), PEERS as u32, [boots; 16]);
+        for past in 0..memory.used_keys().0.len() - 5 {
+            number(&memory, Use::Sending, &[&[boots], &past.to_le_bytes()[..]].concat()).expect("room");
+        }
         (file, memory)
     }
 
@@ -159,11 +163,12 @@ mod tests {
     }
 
     /// The steps of `set_sending` (orders.rs), as far as they come. The key lies in the memory as it was derived.
-    fn install(memory: &Memory, peer: usize, key: &[u8], spi: u32, steps: usize) {
+    /// False: there is no room for its number, and nothing has changed.
+    fn install(memory: &Memory, peer: usize, key: &[u8], spi: u32, steps: usize) -> bool {
+        let Some(used) = number(memory, Use::Sending, key) else { return false };
         let slot = memory.peers()[peer].sending_slot().map_or(0, |slot| 1 - slot);
         let index = peer * SENDING + slot;
         let copy = KeyCopy { algorithm: 1, icv: 16, encryption: key.to_vec(), authentication: Vec::new() };
-        let used = number(memory, Use::Sending, key).expect("room");
         let facts = &memory.sending()[index].facts;
         let all: [&dyn Fn(); 6] = [
             &|| memory.peers()[peer].used.store(1, Release),
@@ -174,12 +179,14 @@ mod tests {
             &|| memory.wipe_sending(peer * SENDING + 1 - slot),
         ];
         all.iter().take(steps).for_each(|step| step());
+        true
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
-        /// Engines killed anywhere, keys that go and come back under other ids and to other peers, boots.
+        /// Engines killed anywhere, keys that go and come back under other ids and to other peers, boots, and memory
+        /// that is renewed when its room for keys is used up.
         #[test]
         fn no_number_of_a_key_leaves_twice(events in events()) {
             let mut boots = 0;
@@ -189,8 +196,12 @@ mod tests {
                 match event {
                     Event::Install { peer, key, spi, killed_after } => {
                         // another boot id, another derived key (core/ipsec/pair-key.ts)
-                        let derived = [&[boots], &memory.instance()[..], &[key; 3]].concat();
-                        install(&memory, peer, &derived, spi, killed_after);
+                        let derived = |memory: &Memory| [&memory.instance()[..], &[key; 4]].concat();
+                        if !install(&memory, peer, &derived(&memory), spi, killed_after) {
+                            boots += 1;
+                            (file, memory) = made(boots);
+                            prop_assert!(install(&memory, peer, &derived(&memory), spi, killed_after));
+                        }
                         if killed_after < 6 {
                             memory = started(&file);
                         }

@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { everyLevel } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { labFor } from '#test/kit/lab.ts'
 import { describeLoss, judgeLoss, lossWhile } from '#test/kit/probe/loss.ts'
 import { findPod } from '#test/kit/probe/pods.ts'
-import { killAndWait, processIds } from '#test/kit/processes.ts'
-import { runPods, sendMarker } from '#test/kit/traffic.ts'
+import { killAndWait, processIds, usage } from '#test/kit/processes.ts'
+import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
 
-// Each of our own programs is killed and replaced under 1,000 UDP packets a second and their echoes, with somebody
-// listening between the nodes. What each event costs is printed.
-const NAME = 'sv'
-const MARKER = 'MARKER-SURVIVES!'
+// One life of WireGuard in a real cluster, with somebody listening between the nodes all the time: what pods say is heard
+// while encryption is off, so the check can fail, and never from the moment it is on. It is turned on and off, and each of
+// our own programs is killed and replaced, under 1,000 UDP packets a second and their echoes. What each costs is printed.
+const NAME = 'wg'
+const MARKER = 'MARKER-ENCRYPTED'
 
 /**
  * What an engine had taken from a descriptor and not yet given to the next dies with it: one batch of 64 a direction,
@@ -19,19 +21,41 @@ const MARKER = 'MARKER-SURVIVES!'
  */
 const ENGINE_BATCHES = 2 * 64
 
-test('our programs end and come back; packets go on, and none in clear', { timeout: 600_000 }, async (t) => {
+test('WireGuard from the first packet to the last', { timeout: 1_200_000 }, async (t) => {
   await using lab = await labFor(t, NAME)
   if (lab === undefined) return
-  await lab.sh(
-    'cilium install --set encryption.enabled=true --set encryption.type=wireguard && cilium status --wait',
-    300,
-  )
+  await lab.sh('cilium install --set encryption.enabled=false && cilium status --wait', 300)
   await runPods(lab, { a: `${NAME}-worker`, b: `${NAME}-worker2` })
   const [a, b] = [await findPod(lab, 'a'), await findPod(lab, 'b')]
+  const service = await exposePod(lab, 'b')
+  const say = async (marker: string) => await sendMarker(lab, 'a', a, b, marker, [service])
+
+  await t.test('with encryption off the marker is on the wire', async () => {
+    await using wire = await Capture.start(lab, 'underlay')
+    await say('CLEAR-BEFORE-ALL')
+    assert.ok((await wire.count('CLEAR-BEFORE-ALL')) > 5)
+  })
+
+  await t.test('turning it on loses nothing', async (t) => {
+    const loss = await lossWhile(lab, [a, b], async () => {
+      await lab.sh('cilium upgrade --set encryption.enabled=true --set encryption.type=wireguard', 300)
+      await everyLevel(lab, 3)
+    })
+    judgeLoss(t, t.name, loss)
+  })
+
+  // one capture from here on, through everything that happens to our own programs
+  await using wire = await Capture.start(lab, 'underlay')
+  await t.test('traffic goes on, through a Service too', async (t) => {
+    await say(MARKER)
+    const used = (['agent', 'keeper', 'engine'] as const).map((program) => usage(lab, a.node, program, 5))
+    t.diagnostic(`while nothing happens: ${(await Promise.all(used)).join('; ')}`)
+  })
+
+  await lab.sh('kubectl -n kube-system rollout status deploy/cilium-operator --timeout=240s', 300)
   const operatorNode = await lab.sh(
     `kubectl -n kube-system get pods -l io.cilium/app=operator -o jsonpath='{.items[0].spec.nodeName}'`,
   )
-  await using wire = await Capture.start(lab, 'underlay')
 
   /** Seconds until it was back, when `event` knows. */
   const during = async (event: () => Promise<number | void>) => await lossWhile(lab, [a, b], event, { text: MARKER })
@@ -69,8 +93,8 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
     await t.test(`${label} loses nothing`, async (t) => {
       const loss = await during(async () => {
         await lab.sh(
-          `kubectl -n kube-system rollout restart ds/${set} && kubectl -n kube-system rollout status ds/${set} --timeout=120s`,
-          150,
+          `kubectl -n kube-system rollout restart ds/${set} && kubectl -n kube-system rollout status ds/${set} --timeout=300s`,
+          330,
         )
       })
       judgeLoss(t, label, loss)
@@ -82,7 +106,7 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
   await t.test('kill -9 of the supervisor comes back by itself', async (t) => {
     const loss = await during(async () => {
       const seconds = await killAndWait(lab, a.node, 'supervisor')
-      await lab.sh('cilium status --wait', 60)
+      await lab.sh('cilium status --wait', 320)
       return seconds
     })
     t.diagnostic(`kill -9 of the supervisor: ${describeLoss(loss)}${back(loss.result)}`)
@@ -92,5 +116,16 @@ test('our programs end and come back; packets go on, and none in clear', { timeo
 
   await t.test('nothing of all that was on the wire in clear', async () => {
     assert.equal(await wire.count(MARKER), 0)
+  })
+
+  await t.test('turning it off loses nothing, and the marker is back', async (t) => {
+    const loss = await lossWhile(lab, [a, b], async () => {
+      await lab.sh('cilium upgrade --set encryption.enabled=false', 300)
+      await everyLevel(lab, 0)
+    })
+    judgeLoss(t, t.name, loss)
+    await using wire = await Capture.start(lab, 'underlay')
+    await say('CLEAR-AFTER-ALL!')
+    assert.ok((await wire.count('CLEAR-AFTER-ALL!')) > 5)
   })
 })

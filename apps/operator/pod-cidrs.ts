@@ -59,6 +59,7 @@ export class PodCidrs {
         exists: nodes.has(name) && deletionTimestamp === undefined,
         guards: guardsOf(annotations),
       })),
+      (name) => nodes.has(name),
     )
     this.#faults = new Map([...allotted].flatMap(([name, { fault }]) => (fault === undefined ? [] : [[name, fault]])))
     for (const { family, used, capacity } of this.#pool.usage) {

@@ -141,6 +141,14 @@ test('a node with running pods gets what they have addresses of, and nobody befo
   assert.deepEqual([second['late'], second['c'], second['d']], ['10.0.0.0/24', '10.0.3.0/24', 'ipam.pool.used-up'])
 })
 
+test('what is kept for a node is free again when the node is gone from the cluster', () => {
+  const clusterPool = new ClusterPool(pool('10.0.0.0/23'))
+  clusterPool.keepFor(new Map([['late', [requireIp('10.0.0.7', 'test')]]]))
+  const nodes = [node('a', ['10.0.1.0/24']), node('b')]
+  assert.equal(told(clusterPool.allot(nodes))['b'], 'ipam.pool.used-up')
+  assert.equal(told(clusterPool.allot(nodes, (name) => name !== 'late'))['b'], '10.0.0.0/24')
+})
+
 test('a prefix that was added is used when all nodes guard it, not before', () => {
   const clusterPool = new ClusterPool(pool('10.0.0.0/24 10.9.0.0/16'))
   const [old, all] = [cidrs('10.0.0.0/24'), cidrs('10.0.0.0/24', '10.9.0.0/16')]

@@ -89,8 +89,12 @@ export class ClusterPool {
     }
   }
 
-  /** `nodes`: all CiliumNodes there are. Every node has an answer. */
-  allot(nodes: readonly PoolNode[]): ReadonlyMap<string, Allotment> {
+  /**
+   * `nodes`: all CiliumNodes there are; every one has an answer. `isThere`: Kubernetes has a Node of that name; what was kept for
+   * one that is gone is free.
+   */
+  allot(nodes: readonly PoolNode[], isThere: (name: string) => boolean = () => true): ReadonlyMap<string, Allotment> {
+    for (const name of this.#kept) if (!isThere(name)) this.#kept.delete(name)
     const held = nodes.map((node) => ({ node, ...read(node) })).sort((a, b) => byAge(a.node, b.node))
     this.#see(held)
     const all = [...held.flatMap(({ cidrs }) => cidrs), ...[...this.#promised.values()].flat()]

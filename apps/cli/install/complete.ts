@@ -13,6 +13,7 @@ const POD_CIDR_WAIT_MS = 15_000
 
 /**
  * What a user need not say, found in the cluster: pod prefixes, IPAM mode, address families. What was given stays.
+ * `deployed`: the values of the release that is there.
  * @throws Fault `install.*` with the value to give
  */
 export async function completeValues(
@@ -20,11 +21,12 @@ export async function completeValues(
   client: KubeClient,
   given: Values,
   progress: Progress,
+  deployed: Values = {},
 ): Promise<Values> {
   if (valueAt(given, 'ipam.mode') === 'cluster-pool') {
     const [nodes, texts] = [await readNodes(client, context.signal), await readClusterTexts(client, context.signal)]
     const taken = await takenCidrs(client, nodes, texts, context.signal)
-    const { values, lines } = completePool(given, texts, taken)
+    const { values, lines } = completePool(given, texts, taken, deployed)
     for (const line of lines) progress.say(line)
     return values
   }

@@ -157,11 +157,16 @@ test('prefixes that leave a node out, or are none, are refused', () => {
 const v4 = 'ipam.operator.clusterPoolIPv4PodCIDRList'
 const v6 = 'ipam.operator.clusterPoolIPv6PodCIDRList'
 
-function pooled(set: string, texts: ClusterTexts = NONE, taken: readonly string[] = ['172.18.0.2/32']) {
+function pooled(
+  set: string,
+  texts: ClusterTexts = NONE,
+  taken: readonly string[] = ['172.18.0.2/32'],
+  deployed: Values = {},
+) {
   const values: Values = {}
   for (const one of ['ipam.mode=cluster-pool', ...set.split(';')]) if (one !== '') applySet(values, one)
   const others = taken.map((text) => ({ cidr: requireCidr(text, 'test'), of: 'node a' }))
-  const { values: complete, lines } = completePool(values, texts, others)
+  const { values: complete, lines } = completePool(values, texts, others, deployed)
   const at = (path: string) => {
     const value = valueAt(complete, path)
     return Array.isArray(value) ? value.map(String).join(' ') : value
@@ -194,6 +199,14 @@ test('cluster-pool: a pool that holds a node or a Service is refused, and one th
     message: /10\.0\.0\.0\/8 holds 10\.0\.0\.7\/32 of node a/,
     remedy: /--set 'ipam\.operator\.clusterPoolIPv4PodCIDRList=/,
   })
+  // a node that came later blocks no upgrade that leaves the pool as it is
+  const deployed = { ipam: { operator: { clusterPoolIPv4PodCIDRList: ['10.0.0.0/16'] } } }
+  const upgraded = pooled(`${v4}={10.0.0.0/16}`, NONE, ['10.0.0.7/32'], deployed)
+  assert.match(upgraded.lines.join(), /10\.0\.0\.0\/16 holds 10\.0\.0\.7\/32 of .*: it is in use already, and stays/)
+  assert.throws(
+    () => pooled(`${v4}={10.0.0.0/16,10.1.0.0/16}`, NONE, ['10.1.0.7/32'], deployed),
+    /10\.1\.0\.0\/16 holds/,
+  )
   assert.throws(() => pooled(`${v4}={10.96.0.0/14}`, NONE, ['10.96.0.0/16']), /holds 10\.96\.0\.0\/16/)
   assert.throws(() => pooled(`${v4}={10.1.0.0/25}`), /10\.1\.0\.0\/25 is smaller than one node's \/24/)
   assert.throws(() => pooled(`${v4}={10.1.0.0/16,10.1.2.0/24}`), /10\.1\.2\.0\/24 overlaps 10\.1\.0\.0\/16/)

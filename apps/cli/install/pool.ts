@@ -22,7 +22,8 @@ const STANDARD = { 4: requireCidr('10.0.0.0/8', 'standard'), 6: requireCidr('fd0
 /**
  * With `ipam.mode=cluster-pool`, what nodes get their pod CIDRs from: what is given; else the pod prefixes that the cluster
  * tells of (kube-proxy may know them too); else Cilium's standard. Nobody's addresses may be in it: what is no node's pod
- * CIDR leads nowhere, Services and nodes too.
+ * CIDR leads nowhere, Services and nodes too. Prefixes of the pool that is in use already (`deployed`, the release's values)
+ * are not refused for that, only told: nothing would be better without this upgrade.
  * @returns the values, and a line for each that was found
  * @throws Fault `install.pool` with the prefix and what is wrong with it
  */
@@ -30,6 +31,7 @@ export function completePool(
   given: Values,
   texts: ClusterTexts,
   taken: readonly TakenCidr[],
+  deployed: Values = {},
 ): { readonly values: Values; readonly lines: readonly string[] } {
   const lines: string[] = []
   let values = given
@@ -55,7 +57,7 @@ export function completePool(
       lines.push(`🔮 Auto-detected IPv${family} pool of pod CIDRs: ${pool.join(', ')} (${from})`)
       values = withValueAt(values, poolNames(family).value, [...pool])
     }
-    judge(family, pool, values, taken)
+    lines.push(...judge(family, pool, values, taken, poolPrefixes(valueAt(deployed, poolNames(family).value))))
     if (family === 6 && wanted === undefined) {
       lines.push(`🔮 Auto-detected ${enabled}=true`)
       values = withValueAt(values, enabled, true)
@@ -64,7 +66,15 @@ export function completePool(
   return { values, lines }
 }
 
-function judge(family: Family, pool: readonly Cidr[], values: Values, taken: readonly TakenCidr[]): void {
+/** @returns what is wrong with prefixes of `deployed` */
+function judge(
+  family: Family,
+  pool: readonly Cidr[],
+  values: Values,
+  taken: readonly TakenCidr[],
+  deployed: readonly Cidr[],
+): readonly string[] {
+  const told: string[] = []
   const { value } = poolNames(family)
   const size = valueAt(values, `ipam.operator.clusterPoolIPv${family}MaskSize`)
   const maskSize = typeof size === 'number' ? size : POOL_MASKS[family].standard
@@ -75,15 +85,17 @@ function judge(family: Family, pool: readonly Cidr[], values: Values, taken: rea
   for (const cidr of pool) {
     const other = taken.find((each) => overlaps(each.cidr, cidr))
     if (other === undefined) continue
-    throw new Fault(
-      'install.pool',
-      `${value}: ${cidr} holds ${other.cidr} of ${other.of}, which is for pods alone then`,
-      {
-        field: value,
-        remedy: `Give a prefix that neither nodes nor Services have addresses of: --set '${value}={${family === 4 ? '10.244.0.0/16' : 'fd00:10:244::/104'}}'`,
-      },
-    )
+    const sentence = `${value}: ${cidr} holds ${other.cidr} of ${other.of}`
+    if (deployed.includes(cidr)) {
+      told.push(`⚠️  ${sentence}, which pods do not reach: it is in use already, and stays`)
+      continue
+    }
+    throw new Fault('install.pool', `${sentence}, which is for pods alone then`, {
+      field: value,
+      remedy: `Give a prefix that neither nodes nor Services have addresses of: --set '${value}={${family === 4 ? '10.244.0.0/16' : 'fd00:10:244::/104'}}'`,
+    })
   }
+  return told
 }
 
 /** Addresses of nodes and Services, as far as anybody tells. */

@@ -30,7 +30,7 @@ export async function upgrade(this: CliContext, flags: UpgradeFlags): Promise<Er
   }
   const earlier = flags.resetValues ? {} : (around.release.values as Values)
   const values = judged(given, mergeValues(earlier, given.given))
-  const complete = await completeValues(this, cluster.client, values, progress)
+  const complete = await completeValues(this, cluster.client, values, progress, around.release.values as Values)
   await warnAboutKey(cluster, complete, progress, this.signal)
   if (!flags.dryRun) await takeCleanupBack(cluster.client, this.signal)
   return await deploy(this, cluster, flags, complete, progress)

@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
@@ -39,7 +40,11 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   })
 }
 
-keeper.start().catch((error: unknown) => fail(error))
+keeper.start().then(
+  // for the next start: whoever is killed does not come to it. Nothing happens where there is no such cache.
+  () => flushCompileCache(),
+  (error: unknown) => fail(error),
+)
 
 function fail(error: unknown): never {
   log.error('keeper failed', { error: describeFault(error) })

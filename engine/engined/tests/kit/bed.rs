@@ -171,7 +171,7 @@ impl Side {
     }
 
     /// Of the address' family, in this namespace, ever.
-    fn echo_replies(&self, address: &str) -> u32 {
+    pub fn echo_replies(&self, address: &str) -> u32 {
         let counter = if address.contains(':') { "Icmp6InEchoReplies" } else { "IcmpInEchoReps" };
         let output = self.command(&["nstat", "-asz", "--json", counter]).output().expect("nstat starts");
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -10,7 +10,7 @@ mod numbers;
 mod traffic;
 mod wrong;
 
-use kit::agent::{Keys, Shape, outer};
+use kit::agent::{Keys, PEER, Shape, outer};
 use kit::bed::{Bed, Side, missing};
 use kit::keeper::{Keeper, prefix};
 use kit::until;
@@ -78,10 +78,19 @@ fn drained(agent: &mut Keeper, spi: u32) {
     });
 }
 
+/// The first packet by this SPI has come: so have, by the same socket, those that left before it.
+fn begun(agent: &mut Keeper, spi: u32) {
+    until("a packet by the new key", || {
+        agent.associations().iter().any(|one| !one.out && one.spi == spi && one.sequence > 0).then_some(())
+    });
+}
+
 /// Both sides by new keys, without a gap; the former ones go.
 fn rekey(agents: &mut [Keeper; 2], shape: Shape, addresses: [&str; 2], [former, new]: [u8; 2]) {
     (0..2).for_each(|side| receive(agents, side, addresses, new));
     (0..2).for_each(|side| send(agents, side, shape, addresses, new));
+    (0..2).for_each(|side| agents[side].done(0x87, &PEER.to_le_bytes()));
+    (0..2).for_each(|side| begun(&mut agents[side], spi(new)));
     (0..2).for_each(|side| drained(&mut agents[side], spi(former)));
     (0..2).for_each(|side| agents[side].remove(1, spi(former), &keys(former, 1 - side)));
 }

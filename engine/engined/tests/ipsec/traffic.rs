@@ -132,15 +132,16 @@ pub fn keys_change_under_traffic(world: &mut World) {
     for shape in [UDP, Shape::Esp] {
         let first = seed;
         let answered = std::thread::scope(|scope| {
-            let ping = scope.spawn(|| bed.sides[0].ping("10.78.0.2", 600, "0.002"));
+            // no more than a TUN queue takes while an engine has no processor
+            let ping = scope.spawn(|| bed.sides[0].ping("10.78.0.2", 450, "0.002"));
             while !ping.is_finished() && seed < first + 30 {
                 rekey(agents, shape, FOUR, [seed, seed + 1]);
                 seed += 1;
             }
             ping.join().expect("ping ends")
         });
-        println!("{} changes of keys under traffic by {shape:?}, {answered} of 600 answered", seed - first);
-        assert_eq!(answered, 600);
+        println!("{} changes of keys under traffic by {shape:?}, {answered} of 450 answered", seed - first);
+        assert_eq!(answered, 450);
     }
     rekey(agents, UDP, FOUR, [seed, 100]);
     assert!(agents[0].associations().iter().all(|association| association.spi == spi(100)));

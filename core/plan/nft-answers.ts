@@ -39,7 +39,8 @@ export function answers(snapshot: Snapshot): string[] {
       // those of pods to a NodePort of this node
       ...both((ip, n) => `${isAnswer(snapshot, ip, n)} ${encrypted}`),
     ]),
-    nftChain('answer', 'type route hook output priority mangle; policy accept;', [
+    // before what finds hosts' own way anew
+    nftChain('answer', 'type route hook output priority mangle - 1; policy accept;', [
       `meta mark & ${hex(mask)} == ${hex(bits)} accept`,
       ...both((ip, n) => `${isAnswer(snapshot, ip, n)} ${encrypted}`),
     ]),

@@ -242,13 +242,13 @@ function intoEncryption(snapshot: Snapshot): string {
  * looked up again after every change). A packet whose mark changes here is routed anew.
  */
 function findAnew(snapshot: Snapshot): string[] {
-  const { bits, mask } = snapshot.config.mark
+  const { mask } = snapshot.config.mark
+  if (snapshot.self.announcement.level < SENDING || snapshot.self.optedOut) return []
   const other = otherMark(snapshot.config)
-  // a mask of a single bit leaves no other mark
-  if (snapshot.self.announcement.level < SENDING || snapshot.self.optedOut || other === 0) return []
   return [
     nftChain('find_anew', 'type route hook output priority mangle; policy accept;', [
-      `meta mark & ${hex(mask)} == ${hex(bits)} accept`,
+      // encrypted already, or an answer
+      `meta mark & ${hex(mask)} != 0 accept`,
       `icmpv6 type { ${ICMPV6_OF_THE_LINK} } accept`,
       `ip6 daddr @hosts6 meta mark set meta mark & ${hex(~mask >>> 0)} | ${hex(other)}`,
     ]),

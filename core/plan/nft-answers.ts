@@ -1,5 +1,5 @@
 import { SENDING } from '#core/transition/level.ts'
-import { both, each, hex, ownOf } from './nft-parts.ts'
+import { both, each, hex, isClosed, ownOf } from './nft-parts.ts'
 import { drop, nftChain, within } from './nft-text.ts'
 import { answerMark, encryptionDevices, otherMark, type Snapshot } from './snapshot.ts'
 
@@ -11,9 +11,10 @@ import { answerMark, encryptionDevices, otherMark, type Snapshot } from './snaps
  * | mark | it was asked | the answer goes |
  * |---|---|---|
  * | `bits` | encrypted: a pod's for good, whatever somebody says in clear on the same ports | encrypted, or nowhere when closed |
- * | the other one | in clear, by the node itself | as everything of the node's own |
- * | neither | not since this node sends encrypted: an older connection that is quiet | as the first; harmless where it is the node's |
+ * | another, by level | in clear, at that level: closed, by the node itself | as everything of the node's own |
+ * | any else | not at this level: an older connection that is quiet | as the first; harmless where it is the node's |
  *
+ * By level, since before a node is closed, one that steps down may ask it for its pods in clear (transition.test.ts).
  * Nodes' own connections never need the tunnel for longer than until they say something: what repairs a key goes by them.
  */
 export function answers(snapshot: Snapshot): string[] {
@@ -34,7 +35,7 @@ export function answers(snapshot: Snapshot): string[] {
       ...both((ip, n) => `iifname ${devices} ${ip} saddr @answered${n} ${encrypted}`),
       ...both(
         (ip, n) =>
-          `iifname != ${devices} ct direction original ${ip} saddr @answered${n} ct mark & ${hex(mask)} == 0 ${asked(otherMark(config))}`,
+          `iifname != ${devices} ct direction original ${ip} saddr @answered${n} ct mark & ${hex(mask)} != ${hex(bits)} ${asked(clearMark(snapshot))}`,
       ),
       // those of pods to a NodePort of this node
       ...both((ip, n) => `${isAnswer(snapshot, ip, n)} ${encrypted}`),
@@ -47,9 +48,13 @@ export function answers(snapshot: Snapshot): string[] {
   ]
 }
 
-function isAnswer({ config }: Snapshot, ip: 'ip' | 'ip6', family: 4 | 6): string {
-  const clear = `ct mark & ${hex(config.mark.mask)} != ${hex(otherMark(config))}`
-  return `ct direction reply ct original ${ip} saddr @answered${family} ${clear}`
+function clearMark(snapshot: Snapshot): number {
+  return isClosed(snapshot) ? otherMark(snapshot.config) : answerMark(snapshot.config)
+}
+
+function isAnswer(snapshot: Snapshot, ip: 'ip' | 'ip6', family: 4 | 6): string {
+  const notClear = `ct mark & ${hex(snapshot.config.mark.mask)} != ${hex(clearMark(snapshot))}`
+  return `ct direction reply ct original ${ip} saddr @answered${family} ${notClear}`
 }
 
 /** Closed, the last look: between pods and other nodes' own addresses nothing goes in clear. */

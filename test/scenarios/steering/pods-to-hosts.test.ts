@@ -9,6 +9,7 @@ import { Talker } from './talker.ts'
 
 /** What pods ask other nodes themselves, and what these answer (docs/adr/0004-steering.md), each measure also taken out. */
 const skip = lacking() ?? false
+const later = SLOW ? false : SLOW_HINT
 const POD1 = '10.244.1.10'
 const POD2 = '10.244.2.10'
 const NODE1 = '172.18.0.3'
@@ -44,8 +45,7 @@ const noPodRule: Change = (host) => ({ ...host, rules: host.rules.filter(({ sour
 const noAnswerRule: Change = (host) => ({ ...host, rules: host.rules.filter(({ mark }) => mark !== 0xc00) })
 
 for (const [name, config, device] of WAYS) {
-  const later = name !== 'ESP in UDP' && !SLOW ? SLOW_HINT : false
-  describe(name, { skip: skip || later }, () => {
+  describe(name, { skip: skip || (name === 'ESP in UDP' ? false : later) }, () => {
     let cluster: SteeringCluster
     const closed: Situation = { levels: [3, 3], config }
     const without = (change: Change): Situation => ({ ...closed, without: change })
@@ -79,15 +79,13 @@ for (const [name, config, device] of WAYS) {
       assert.doesNotMatch(near.lines, /ICMP/, 'nor does anything leave its own node')
     })
 
-    test('without the way for it, or without the device, it does not leave', async () => {
+    test('without the way for it, or without the device, it does not leave', { skip: later }, async () => {
       for (const [what, change, leaves] of [
         ['the rule for pods', noPodRule, false],
         ['rule and drops', both(noPodRule, noDrops), true],
       ] as const) {
         await cluster.be(without(change))
-        const seen = await cluster.watch('wire', 'br0', () =>
-          assert.equal(cluster.ping('p1', NODE2), leaves ? 3 : 0, what),
-        )
+        const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', NODE2) > 0, leaves, what))
         assert.equal(seen.marked, leaves, what)
       }
       for (const [where, command] of [
@@ -102,7 +100,7 @@ for (const [name, config, device] of WAYS) {
           await cluster.be(change === undefined ? closed : without(change))
           cluster.run(where, command)
           const seen = await cluster.watch('wire', 'br0', () =>
-            assert.equal(cluster.ping('p1', NODE2), leaves ? 3 : 0, where),
+            assert.equal(cluster.ping('p1', NODE2) > 0, leaves, where),
           )
           assert.equal(seen.marked, leaves, where)
           assert.equal(cluster.ping('n1', NODE2), 3, 'nodes themselves need no tunnel')
@@ -113,24 +111,24 @@ for (const [name, config, device] of WAYS) {
       assert.equal(cluster.ping('p1', NODE2), 3)
     })
 
-    test('the answer goes as the question came', async () => {
-      for (const [what, change, answered, leaves] of [
-        ['the mark of answers', withoutLines(/^ {2}ct direction reply .*meta mark set/), 0, false],
-        ['the rule for it', noAnswerRule, 0, false],
-        ['rule and drops', both(noAnswerRule, noDrops), 3, true],
+    test('the answer goes as the question came', { skip: later }, async () => {
+      for (const [what, change, leaves] of [
+        ['the mark of answers', withoutLines(/^ {2}ct direction reply .*meta mark set/), false],
+        ['the rule for it', noAnswerRule, false],
+        ['rule and drops', both(noAnswerRule, noDrops), true],
       ] as const) {
         await cluster.be(without(change))
-        const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', NODE2), answered, what))
+        const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', NODE2) > 0, leaves, what))
         assert.equal(seen.marked, leaves, what)
       }
       // nodes' own are told from pods': else they would need the tunnel
       for (const [change, answered] of [
-        [undefined, 3],
-        [withoutLines(/^ {2}iifname != .*ct mark set/), 0],
+        [undefined, true],
+        [withoutLines(/^ {2}iifname != .*ct mark set/), false],
       ] as const) {
         await cluster.be(change === undefined ? closed : without(change))
         cluster.run('n2', `ip link set ${device} down`)
-        assert.equal(cluster.ping('n1', NODE2), answered)
+        assert.equal(cluster.ping('n1', NODE2) > 0, answered)
         cluster.run('n2', `ip link set ${device} up`)
       }
     })
@@ -163,10 +161,10 @@ for (const [name, config, device] of WAYS) {
       }
     })
 
-    test('nobody makes a node answer a pod in clear by saying something in clear', async () => {
+    test('nobody makes a node answer a pod in clear by saying something in clear', { skip: later }, async () => {
       for (const [change, leaves] of [
         [undefined, false],
-        [both(changeText(/(iifname != .*) ct mark & 0xf00 == 0/g, '$1'), noDrops), true],
+        [both(changeText(/(iifname != .*) ct mark & 0xf00 != 0xe00/g, '$1'), noDrops), true],
       ] as const) {
         await cluster.be(change === undefined ? closed : without(change))
         await using pod = await talker('p1')
@@ -188,7 +186,7 @@ for (const [name, config, device] of WAYS) {
       }
     })
 
-    test('an answer that is larger than what fits encrypted is cut', async () => {
+    test('an answer that is larger than what fits encrypted is cut', { skip: later }, async () => {
       await cluster.be(closed)
       await using pod = await talker('p1')
       await using node = await talker('n2')
@@ -205,7 +203,7 @@ for (const [name, config, device] of WAYS) {
       }
     })
 
-    test('nodeEncryption comes and goes, and pods’ packets are never in clear', async (t) => {
+    test('nodeEncryption comes and goes, and pods’ packets are never in clear', { skip: later }, async (t) => {
       const nodes = { ...config, encryption: { ...config.encryption, nodeEncryption: true } }
       await cluster.be({ levels: [0, 0], config })
       const marked = ['-s', '64', '-p', hex(MARKER)]
@@ -240,7 +238,7 @@ const nodePort = (endpoint: string) => `table ip kube-proxy {
 }`
 const SERVICE = '10.96.0.9'
 
-describe('Services', { skip }, () => {
+describe('Services', { skip: skip || later }, () => {
   let cluster: SteeringCluster
   const config = ipsec('udp')
   const closed: Situation = { levels: [3, 3, 3], config }
@@ -268,13 +266,15 @@ describe('Services', { skip }, () => {
     for (const endpoint of [POD2, NODE2]) {
       cluster.nft(3, nodePort(endpoint))
       for (const [what, change, answered, leaves] of [
-        ['everything', undefined, 3, false],
-        ['on from there', withoutLines(/^ {2}iifname \{.*meta mark set/), endpoint === POD2 ? 3 : 0, false],
-        ['back', withoutLines(/^ {2}ct direction reply .*meta mark set/), 0, false],
-        ['all of it', both(withoutLines(/^ {2}(iifname \{|ct direction reply) .*meta mark set/), noDrops), 3, true],
+        ['everything', undefined, true, false],
+        ['on from there', withoutLines(/^ {2}iifname \{.*meta mark set/), endpoint === POD2, false],
+        ['back', withoutLines(/^ {2}ct direction reply .*meta mark set/), false, false],
+        ['all of it', both(withoutLines(/^ {2}(iifname \{|ct direction reply) .*meta mark set/), noDrops), true, true],
       ] as const) {
         await cluster.be(change === undefined ? closed : { ...closed, without: change })
-        const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', NODE3), answered, what))
+        const seen = await cluster.watch('wire', 'br0', () =>
+          assert.equal(cluster.ping('p1', NODE3) > 0, answered, what),
+        )
         assert.equal(seen.marked, leaves, `${what} ${endpoint}`)
       }
       await cluster.be(closed)

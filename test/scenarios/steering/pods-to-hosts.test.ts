@@ -60,7 +60,7 @@ for (const [name, config, device] of WAYS) {
     test('what a pod asks another node is not on the wire, nor is the answer', async () => {
       await cluster.be(closed)
       for (const target of [NODE2, NODE2_6]) {
-        const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', target), 3, target))
+        const seen = await cluster.watch('wire', 'br0', () => assert.ok(reaches(cluster, 'p1', target), target))
         assert.ok(!seen.marked, target)
       }
       const inner = await cluster.watch('n2', device, () => cluster.ping('p1', NODE2))
@@ -69,12 +69,12 @@ for (const [name, config, device] of WAYS) {
       for (const device of ['all', 'eth0']) cluster.run('n2', `sysctl -qw net.ipv4.conf.${device}.rp_filter=1`)
       cluster.run('n1', 'sysctl -qw net.ipv4.conf.eth0.rp_filter=1')
       await cluster.be(closed)
-      assert.equal(cluster.ping('p1', NODE2), 3, 'the network between the nodes as strict as some set it')
-      const host = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('n1', NODE2), 3))
+      assert.ok(reaches(cluster, 'p1', NODE2), 'the network between the nodes as strict as some set it')
+      const host = await cluster.watch('wire', 'br0', () => assert.ok(reaches(cluster, 'n1', NODE2)))
       assert.ok(host.marked, 'what its node itself asks is as it was')
       const near = await cluster.watch('n1', device, () => {
-        assert.equal(cluster.ping('n1', POD1), 3)
-        assert.equal(cluster.ping('p1', NODE1), 3)
+        assert.ok(reaches(cluster, 'n1', POD1))
+        assert.ok(reaches(cluster, 'p1', NODE1))
       })
       assert.doesNotMatch(near.lines, /ICMP/, 'nor does anything leave its own node')
     })
@@ -85,7 +85,9 @@ for (const [name, config, device] of WAYS) {
         ['rule and drops', both(noPodRule, noDrops), true],
       ] as const) {
         await cluster.be(without(change))
-        const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', NODE2) > 0, leaves, what))
+        const seen = await cluster.watch('wire', 'br0', () =>
+          assert.equal(reaches(cluster, 'p1', NODE2, leaves), leaves, what),
+        )
         assert.equal(seen.marked, leaves, what)
       }
       for (const [where, command] of [
@@ -100,15 +102,15 @@ for (const [name, config, device] of WAYS) {
           await cluster.be(change === undefined ? closed : without(change))
           cluster.run(where, command)
           const seen = await cluster.watch('wire', 'br0', () =>
-            assert.equal(cluster.ping('p1', NODE2) > 0, leaves, where),
+            assert.equal(reaches(cluster, 'p1', NODE2, leaves), leaves, where),
           )
           assert.equal(seen.marked, leaves, where)
-          assert.equal(cluster.ping('n1', NODE2), 3, 'nodes themselves need no tunnel')
+          assert.ok(reaches(cluster, 'n1', NODE2), 'nodes themselves need no tunnel')
           cluster.run('n1', `ip link set ${device} up`)
         }
       }
       await cluster.be(closed)
-      assert.equal(cluster.ping('p1', NODE2), 3)
+      assert.ok(reaches(cluster, 'p1', NODE2))
     })
 
     test('the answer goes as the question came', { skip: later }, async () => {
@@ -118,7 +120,9 @@ for (const [name, config, device] of WAYS) {
         ['rule and drops', both(noAnswerRule, noDrops), true],
       ] as const) {
         await cluster.be(without(change))
-        const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', NODE2) > 0, leaves, what))
+        const seen = await cluster.watch('wire', 'br0', () =>
+          assert.equal(reaches(cluster, 'p1', NODE2, leaves), leaves, what),
+        )
         assert.equal(seen.marked, leaves, what)
       }
       // nodes' own are told from pods': else they would need the tunnel
@@ -128,7 +132,7 @@ for (const [name, config, device] of WAYS) {
       ] as const) {
         await cluster.be(change === undefined ? closed : without(change))
         cluster.run('n2', `ip link set ${device} down`)
-        assert.equal(cluster.ping('n1', NODE2) > 0, answered)
+        assert.equal(reaches(cluster, 'n1', NODE2, answered), answered)
         cluster.run('n2', `ip link set ${device} up`)
       }
     })
@@ -212,7 +216,7 @@ for (const [name, config, device] of WAYS) {
       const seen = await cluster.watch('wire', 'br0', async () => {
         for (const each of [nodes, config, nodes, config]) {
           await cluster.be({ levels: [3, 3], config: each })
-          assert.equal(cluster.ping('p1', POD2), 3)
+          assert.ok(reaches(cluster, 'p1', POD2))
         }
       })
       assert.ok(!seen.marked)
@@ -256,7 +260,7 @@ describe('Services', { skip: skip || later }, () => {
       [3, 3, 3],
     ] as const) {
       await cluster.be({ levels, config })
-      const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', SERVICE), 3))
+      const seen = await cluster.watch('wire', 'br0', () => assert.ok(reaches(cluster, 'p1', SERVICE)))
       assert.equal(seen.marked, levels[0] === 0)
     }
     cluster.nft(1, 'delete table ip kube-proxy')
@@ -273,16 +277,22 @@ describe('Services', { skip: skip || later }, () => {
       ] as const) {
         await cluster.be(change === undefined ? closed : { ...closed, without: change })
         const seen = await cluster.watch('wire', 'br0', () =>
-          assert.equal(cluster.ping('p1', NODE3) > 0, answered, what),
+          assert.equal(reaches(cluster, 'p1', NODE3, answered), answered, what),
         )
         assert.equal(seen.marked, leaves, `${what} ${endpoint}`)
       }
       await cluster.be(closed)
-      assert.equal(cluster.ping('n1', NODE3), 3, 'and by a node itself')
+      assert.ok(reaches(cluster, 'n1', NODE3), 'and by a node itself')
       cluster.nft(3, 'delete table ip kube-proxy')
     }
   })
 })
+
+/** Asked again where the machine was too busy to answer in time, and it is not known that nothing comes. */
+function reaches(cluster: SteeringCluster, from: string, to: string, expected = true): boolean {
+  for (let tries = expected ? 5 : 1; tries > 0; tries--) if (cluster.ping(from, to) > 0) return true
+  return false
+}
 
 const hex = (text: string) => Buffer.from(text).toString('hex')
 

@@ -21,12 +21,16 @@ export async function saidOfPaths(host: HostNetwork, applied: Applied | undefine
   )
 }
 
-/** Only of ends that are narrower than what this node sends. */
+/**
+ * Only of ends that are narrower than what this node sends. What has the size of the device that encrypts was said by this
+ * node itself: of packets for the other node's own address that were too large for it.
+ */
 export function pathProblems(applied: Applied | undefined, said: ReadonlyMap<Ip, number>): readonly Problem[] {
   const sent = applied?.snapshot.self.underlayMtu ?? 0
+  const device = applied?.plan.ipsec?.mtu
   return (applied?.plan.ipsec?.peers ?? []).flatMap(({ node, destination }) => {
     const mtu = said.get(destination)
-    if (mtu === undefined || mtu >= sent) return []
+    if (mtu === undefined || mtu >= sent || mtu === device) return []
     return [
       {
         code: 'path.mtu',

@@ -183,12 +183,14 @@ test('endpoints as Cilium lists them', () => {
 })
 
 test('a way that takes less than this node sends is told, with what to set', () => {
-  const snapshot = snapshotOf(1, 3, [ipsecPeerOf(2, 3), ipsecPeerOf(3, 3)], { config: ipsecConfig('udp') })
+  const peers = [2, 3, 4].map((n) => ipsecPeerOf(n, 3))
+  const snapshot = snapshotOf(1, 3, peers, { config: ipsecConfig('udp') })
   const made = plan(snapshot)
   assert.ok(made.usable)
   const paths = new Map([
     [nodeIpsOf(2)[4], 1400],
     [nodeIpsOf(3)[4], 1500],
+    [nodeIpsOf(4)[4], made.ipsec?.mtu ?? 0],
   ])
   const { problems } = makeStatus(inputs({ applied: { snapshot, plan: made }, paths })).pellicle
   assert.equal(problems.length, 1)

@@ -257,6 +257,8 @@ test('what is wrong with keys and boot ids is told', () => {
       ['peer.key.different CiliumNode/node-2'],
       1,
     ],
+    // not sent to yet, as two that have just met
+    [{}, { ipsec: { ...ownIpsecOf(1, []), sendBy: {} } }, [], 1],
     [{}, { ipsec: undefined }, ['node.key.missing CiliumNode/node-1'], undefined],
     [
       {},

@@ -1,6 +1,6 @@
 import { FAMILIES, type Family, type Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
-import { type KeyRef, sameKey } from '#core/ipsec/key.ts'
+import { hasKey, type KeyRef, sameKey } from '#core/ipsec/key.ts'
 import { CLOSED, type Level, RECEIVING, SENDING } from '#core/transition/level.ts'
 import { type EncryptionType, sendsBy } from '#core/transition/mode.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
@@ -143,6 +143,8 @@ function keyProblems(self: OwnNode, facts: PeerFacts, judged: JudgedPeer): reado
   if (judged.ipsec === undefined || judged.ipsec.send !== undefined) return []
   const theirs = facts.peer.ipsec?.receives ?? []
   const ours = self.ipsec?.receive ?? []
+  // it is sent to by that one as soon as both know each other (core/transition/greeting.ts)
+  if (theirs.some((key) => hasKey(ours, key))) return []
   const alike = theirs.find((key) => ours.some(({ id }) => id === key.id))
   return alike === undefined
     ? tell(

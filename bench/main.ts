@@ -58,8 +58,8 @@ const say = (text: string) => {
   if (interrupted) throw new Error('interrupted')
   console.error(text)
 }
-const rounds = Number(values.rounds ?? (quick ? 3 : 5))
-const seconds = Number(values.seconds ?? (quick ? 1 : 2))
+const rounds = wholeNumber('--rounds', values.rounds) ?? (quick ? 3 : 5)
+const seconds = wholeNumber('--seconds', values.seconds) ?? (quick ? 1 : 2)
 const loads = { before: load() }
 const began = performance.now()
 
@@ -88,6 +88,11 @@ const pods = parts.has('pods') ? await comparePods(effort) : nothing
 show([...pods.results.map(print), ...pods.notes])
 // a part alone is for whoever asked: the files stand for a whole run
 if (!values['no-file'] && values.part === undefined) await keep()
+
+function wholeNumber(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined || /^[1-9][0-9]{0,3}$/.test(text)) return text === undefined ? undefined : Number(text)
+  throw new TypeError(`${flag} ${text}: a whole number from 1 to 9999 is needed`)
+}
 
 function partsOf(wished: readonly string[] | undefined): ReadonlySet<Part> {
   const unknown = wished?.find((part) => !PARTS.includes(part as Part))

@@ -200,23 +200,11 @@ impl Device {
             text["mark"] = json!(self.settings.mark);
             link.add(&mut text, &mut fds);
         }
-        self.add_sockets(&mut text, &mut fds);
+        self.sockets.add_to(&mut text, &mut fds);
         channel::send(ours.as_raw_fd(), &text, &fds)?;
         self.channel = Some(ours);
         self.engine_ready = false;
         Ok(())
-    }
-
-    /// Says in `text` where the sockets lie in `fds`.
-    pub fn add_sockets(&self, text: &mut Value, fds: &mut Vec<RawFd>) {
-        for (names, pair) in [(channel::UDP, &self.sockets.udp), (channel::RAW, &self.sockets.raw)] {
-            for (name, socket) in names.iter().zip(pair) {
-                if let Some(socket) = socket {
-                    text[*name] = json!(fds.len());
-                    fds.push(socket.as_raw_fd());
-                }
-            }
-        }
     }
 
     fn start_keeper(&mut self, options: &Options, now: u64) -> io::Result<()> {
@@ -363,7 +351,7 @@ impl Device {
         self.sockets.udp = sockets;
         self.settings.port = port;
         let (mut text, mut fds) = (json!({ "op": "sockets" }), Vec::new());
-        self.add_sockets(&mut text, &mut fds);
+        self.sockets.add_to(&mut text, &mut fds);
         self.ask(&text, &fds, "sockets")
     }
 

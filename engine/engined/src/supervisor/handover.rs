@@ -50,7 +50,7 @@ pub fn give(supervisor: &mut Supervisor, stream: &UnixStream, id: &serde_json::V
 fn give_device(socket: &OwnedFd, device: &Device) -> io::Result<()> {
     let mut text = json!({ "device": device.settings.json(), "features": device.features.json(), "maxPeers": device.max_peers, "kept": device.kept });
     let mut fds = vec![device.memory.as_raw_fd(), device.listener.as_raw_fd(), device.tun.as_raw_fd()];
-    device.add_sockets(&mut text, &mut fds);
+    device.sockets.add_to(&mut text, &mut fds);
     channel::send(socket.as_raw_fd(), &text, &fds)
 }
 

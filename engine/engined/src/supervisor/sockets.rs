@@ -19,6 +19,18 @@ pub struct Sockets {
 }
 
 impl Sockets {
+    /// Says in `text` where the sockets lie in `fds`.
+    pub fn add_to(&self, text: &mut Value, fds: &mut Vec<RawFd>) {
+        for (names, pair) in [(channel::UDP, &self.udp), (channel::RAW, &self.raw)] {
+            for (name, socket) in names.iter().zip(pair) {
+                if let Some(socket) = socket {
+                    text[*name] = json!(fds.len());
+                    fds.push(socket.as_raw_fd());
+                }
+            }
+        }
+    }
+
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
         self.udp.iter().chain(&self.raw).flatten().try_for_each(|socket| udp::set_mark(socket, mark))
     }

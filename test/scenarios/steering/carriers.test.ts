@@ -92,13 +92,13 @@ test('VXLAN: a pod that spoke from its port does not get what is for other pods'
 
 test('two nodes of which one sends ESP in UDP and the other ESP, closed to all else', { skip }, async () => {
   const own = (n: number) => ipsecConfig(n === 1 ? 'udp' : 'esp', { nodeEncryption: true })
-  await cluster.be({ ...closed, own })
+  await cluster.be({ ...closed, own, refusing: true })
   const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', POD2), 3))
   assert.match(seen.lines, /172\.18\.0\.3\.4500 > 172\.18\.0\.4\.4500: UDP-encap: ESP/)
   assert.match(seen.lines, /172\.18\.0\.4 > 172\.18\.0\.3: ESP/)
   assert.equal(cluster.ping('n1', NODE2), 3)
   assert.equal(cluster.ping('p2', 'fc00:18::3'), 3)
   // a node that lets in only what it sends itself
-  await cluster.be({ ...closed, own, without: withoutLines(/^ {2}meta l4proto esp accept/) })
+  await cluster.be({ ...closed, own, refusing: true, without: withoutLines(/^ {2}meta l4proto esp accept/) })
   assert.equal(cluster.ping('p1', POD2), 0)
 })

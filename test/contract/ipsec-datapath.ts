@@ -8,7 +8,7 @@ import type { DatapathUnderTest } from './datapath.ts'
 
 const BOOT_IDS = ['', '11111111-1111-4111-8111-111111111111', '22222222-2222-4222-8222-222222222222']
 const OTHER_BOOT_ID = '33333333-3333-4333-8333-333333333333'
-const KEYS = [gcm(3, 0x33), gcm(4, 0x44)] as const
+export const KEYS = [gcm(3, 0x33), gcm(4, 0x44)] as const
 const [K3, K4] = KEYS
 
 /** What every implementation of the port promises for devices of IPsec; {@link datapathContract} runs it. */
@@ -153,15 +153,15 @@ export function ipsecContract(
   })
 }
 
-function settings(name: string): IpsecSettings {
+export function settings(name: string): IpsecSettings {
   return { name, mtu: 1400, mark: 0xe00, udpPort: 45_099 }
 }
 
-function deviceOf(name: string, bootId: string, peers: readonly IpsecPeer[]): IpsecDevice {
+export function deviceOf(name: string, bootId: string, peers: readonly IpsecPeer[]): IpsecDevice {
   return { ...settings(name), bootId, peers, keys: KEYS }
 }
 
-function peer(index: 1 | 2, receive: readonly IpsecKey[], send: IpsecKey | undefined): IpsecPeer {
+export function peer(index: 1 | 2, receive: readonly IpsecKey[], send: IpsecKey | undefined): IpsecPeer {
   return {
     node: `node-${index}`,
     bootId: BOOT_IDS[index] ?? '',

@@ -9,13 +9,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { UserspaceDatapath } from '#io/userspace/datapath.ts'
 import { missingForTunnels } from '#test/kit/tunnel-lab.ts'
 import { datapathContract } from './datapath.ts'
+import { deviceOf, KEYS, peer, settings } from './ipsec-datapath.ts'
 
 const NAMESPACE = 'pa-contract'
 const ENGINE = process.env['PELLICLE_ENGINE'] ?? 'engine/target/release/pellicle-engine'
 
 let count = 0
 
-async function start() {
+async function start(...more: string[]) {
   const missing = missingForTunnels()
   if (missing !== undefined) return missing
   if (!existsSync(ENGINE)) return 'needs the engine (cargo build --release in engine/)'
@@ -25,7 +26,7 @@ async function start() {
   execFileSync('ip', ['-n', NAMESPACE, 'link', 'set', 'lo', 'up'])
   const keeper = `${process.execPath} ${process.cwd()}/apps/keeper/main.ts`
   const controlFolder = join(folder, 'wireguard')
-  const args = ['supervise', '--run-dir', folder, '--uapi-dir', controlFolder, '--keeper-command', keeper]
+  const args = ['supervise', '--run-dir', folder, '--uapi-dir', controlFolder, '--keeper-command', keeper, ...more]
   const supervisor = spawn('ip', ['netns', 'exec', NAMESPACE, ENGINE, ...args], { stdio: 'ignore' })
   const datapath = new UserspaceDatapath({ supervisorSocket: join(folder, 'supervisor.sock'), controlFolder })
   const end = async () => {
@@ -44,7 +45,7 @@ async function start() {
   return { datapath, device: `pact${++count}`, end, folder }
 }
 
-datapathContract('userspace, with the real supervisor, keeper and engine', start)
+datapathContract('userspace, with the real supervisor, keeper and engine', () => start())
 
 const FILES = 'a removed device leaves no file, and no copy of its private key was left open to read'
 test(FILES, { timeout: 300_000 }, async (t) => {
@@ -68,6 +69,34 @@ test(FILES, { timeout: 300_000 }, async (t) => {
       closeSync(config)
     }
   } finally {
+    await end()
+  }
+})
+
+const RENEWED =
+  'ipsec: however often another node begins anew, the engine has room for its keys, and no key comes twice'
+test(RENEWED, { timeout: 60_000 }, async (t) => {
+  // room for 64 keys
+  const under = await start('--max-peers', '2')
+  if (typeof under === 'string') return t.skip(under)
+  const { datapath, device, end } = under
+  const [key] = KEYS
+  try {
+    const bootIds = new Set<string>()
+    const seen = new Map<string, string>()
+    for (let boot = 0; boot < 80; boot++) {
+      const { bootId } = await datapath.openIpsec(settings(device))
+      bootIds.add(bootId)
+      const theirs = `44444444-4444-4444-8444-${boot.toString(16).padStart(12, '0')}`
+      await datapath.applyIpsec(deviceOf(device, bootId, [{ ...peer(1, [key], key), bootId: theirs }]))
+      for (const { fingerprint } of (await datapath.observeIpsec(device))?.associations ?? []) {
+        assert.equal(seen.get(fingerprint) ?? theirs, theirs)
+        seen.set(fingerprint, theirs)
+      }
+    }
+    assert.ok(bootIds.size > 2 && bootIds.size < 6, `${bootIds.size}`)
+  } finally {
+    await datapath.close()
     await end()
   }
 })

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { CONFIG, ipsecConfig } from '#test/kit/snapshots.ts'
 import { lacking, SteeringCluster, withoutLines } from './cluster.ts'
 
@@ -34,13 +35,15 @@ const esp = (shape: IpsecShape) => {
 }
 const wireguard = { encryption: { ...CONFIG.encryption, listenPort: WIREGUARD_PORT } }
 
-for (const { carrier, config, speak } of [
-  { carrier: 'ESP in UDP', config: esp('udp'), speak: `udp ${NODE2} ${IPSEC_PORT} ${IPSEC_PORT}` },
+for (const { carrier, config, speak, always } of [
+  { carrier: 'ESP in UDP', config: esp('udp'), speak: `udp ${NODE2} ${IPSEC_PORT} ${IPSEC_PORT}`, always: true },
   { carrier: 'ESP', config: esp('esp'), speak: `esp ${NODE2}` },
   { carrier: 'VXLAN in ESP', config: esp('vxlan-in-esp'), speak: `esp ${NODE2}` },
   { carrier: 'WireGuard', config: wireguard, speak: `udp ${NODE2} ${WIREGUARD_PORT} ${WIREGUARD_PORT}` },
 ]) {
-  test(`${carrier}: a pod that spoke first, as its node, gets and stops nothing`, { skip }, async () => {
+  test(`${carrier}: a pod that spoke first, as its node, gets and stops nothing`, {
+    skip: skip || (always || SLOW ? false : SLOW_HINT),
+  }, async () => {
     for (const [without, through] of [
       [undefined, true],
       [tracked, false],
@@ -90,15 +93,17 @@ test('VXLAN: a pod that spoke from its port does not get what is for other pods'
   }
 })
 
-test('two nodes of which one sends ESP in UDP and the other ESP, closed to all else', { skip }, async () => {
+test('two nodes of which one sends ESP in UDP and the other ESP, closed to all else', {
+  skip: skip || (SLOW ? false : SLOW_HINT),
+}, async () => {
   const own = (n: number) => ipsecConfig(n === 1 ? 'udp' : 'esp', { nodeEncryption: true })
-  await cluster.be({ ...closed, own })
+  await cluster.be({ ...closed, own, refusing: true })
   const seen = await cluster.watch('wire', 'br0', () => assert.equal(cluster.ping('p1', POD2), 3))
   assert.match(seen.lines, /172\.18\.0\.3\.4500 > 172\.18\.0\.4\.4500: UDP-encap: ESP/)
   assert.match(seen.lines, /172\.18\.0\.4 > 172\.18\.0\.3: ESP/)
   assert.equal(cluster.ping('n1', NODE2), 3)
   assert.equal(cluster.ping('p2', 'fc00:18::3'), 3)
   // a node that lets in only what it sends itself
-  await cluster.be({ ...closed, own, without: withoutLines(/^ {2}meta l4proto esp accept/) })
+  await cluster.be({ ...closed, own, refusing: true, without: withoutLines(/^ {2}meta l4proto esp accept/) })
   assert.equal(cluster.ping('p1', POD2), 0)
 })

@@ -57,6 +57,8 @@ export interface Situation {
   readonly config?: Partial<PlanConfig>
   /** More of one node's. */
   readonly own?: (n: number) => Partial<PlanConfig>
+  /** With `nodeEncryption`: nodes say that they send nothing in clear to each other's own addresses, and then refuse it. */
+  readonly refusing?: true
   /** Of each node between WireGuard and IPsec; the configuration then says the shape of IPsec. */
   readonly stages?: readonly Level[]
   /** A measure taken out of every node's plan. */
@@ -165,7 +167,7 @@ export class SteeringCluster {
     return result
   }
 
-  #snapshot(n: number, { levels, config: common, own: ownConfig, stages }: Situation): Snapshot {
+  #snapshot(n: number, { levels, config: common, own: ownConfig, refusing, stages }: Situation): Snapshot {
     const config = ownConfig === undefined ? common : { ...common, ...ownConfig(n) }
     const key = (m: number) => this.#nodes[m - 1]?.publicKey
     const own = stages?.[n - 1]
@@ -174,7 +176,8 @@ export class SteeringCluster {
       .filter((node) => node.n !== n)
       .map((node) => {
         const level = levels[node.n - 1] ?? 3
-        if (config?.encryption?.type === 'ipsec') return ipsecPeerOf(node.n, level)
+        if (config?.encryption?.type === 'ipsec')
+          return ipsecPeerOf(node.n, level, { encryptsHosts: refusing === true })
         return peerOf(node.n, level, { publicKeyText: level === 0 ? undefined : node.publicKey })
       })
     const level = levels[n - 1] ?? 3

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { locateHelm } from '#io/helm/locate.ts'
-import { everyNodeSays, rotatedTo } from '#test/kit/announcements.ts'
+import { announced, everyNodeSays, rotatedTo } from '#test/kit/announcements.ts'
 import { Capture } from '#test/kit/capture.ts'
 import { createKey, keyText, patchKey, xfrmErrors } from '#test/kit/ipsec.ts'
 import { eventually, type Lab, labFor } from '#test/kit/lab.ts'
 import { judgeLoss, lossWhile } from '#test/kit/probe/loss.ts'
 import { findPod } from '#test/kit/probe/pods.ts'
-import { SLOW } from '#test/kit/slow.ts'
+import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { exposePod, runPods, sendMarker } from '#test/kit/traffic.ts'
 
 // One life of IPsec in a real cluster: without a key it waits and says what to do, with one every pair speaks encrypted, a
@@ -144,12 +144,32 @@ test('ipsec from the first key to the last', { timeout: 1_200_000 }, async (t) =
     assert.equal(await closed.count(MARKER), 0)
   })
 
+  const [before] = await announced(lab, 'ipsec-keys')
   await probed('off loses nothing and leaves nothing', async () => {
     await lab.sh(SLOW ? await byHand(lab) : 'cilium upgrade --set encryption.enabled=false', 300)
     await eventually('no node has the device', 240, async () =>
       (await devices(lab, nodes)).every((there) => !there) ? true : undefined,
     )
     await everyNodeSays(lab, 'ipsec-keys', /^$/)
+  })
+
+  await t.test('on again it begins by what is in the Secret then, not by what was', async (t) => {
+    if (!SLOW) return t.skip(SLOW_HINT)
+    await lab.sh('kubectl -n kube-system delete secret cilium-ipsec-keys')
+    await eventually('the operator says that it is forgotten', 60, async () =>
+      (await lab.sh('kubectl -n kube-system get events')).includes('KeyForgotten') ? true : undefined,
+    )
+    // under the same id
+    await createKey(lab, 5)
+    await lab.sh(
+      'cilium upgrade --set encryption.enabled=true --set encryption.type=ipsec && cilium status --wait',
+      300,
+    )
+    await rotatedTo(lab, 5)
+    const now = await announced(lab, 'ipsec-keys')
+    assert.equal(new Set(now).size, 1)
+    assert.notEqual(now[0], before)
+    assert.deepEqual(await xfrmErrors(lab), {})
   })
 })
 

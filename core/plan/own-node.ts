@@ -53,7 +53,8 @@ export function refusals({ config, self }: Snapshot): readonly Problem[] {
       remedy: 'Choose a mark such as 0xe00/0xf00',
     })
   }
-  if (config.encryption.enabled && answerMark(config) === 0) {
+  const encrypts = config.encryption.enabled || self.announcement.level > CLEAR
+  if (encrypts && answerMark(config) === 0) {
     problems.push({
       code: 'config.mark.too-narrow',
       object: CONFIG_OBJECT,

@@ -279,6 +279,32 @@ describe('Services', { skip: skip || later }, () => {
     await cluster?.close()
   })
 
+  test('pods leave as their node, in clear and encrypted', async () => {
+    const noSnat = withoutLines(/masquerade|daddr @nodes. meta.* snat/)
+    const masquerade = { 4: false, 6: false }
+    const asks = (from: string, to: string) => new RegExp(`IP6? ${from} > ${to}: ICMP6?,? echo request`)
+    for (const [target, own, pod] of [
+      [NODE2, NODE1, '10.244.1.10'],
+      [NODE2_6, 'fc00:18::3', 'fd00:10:244:1::a'],
+    ] as const) {
+      for (const [what, situation, source] of [
+        ['in clear', { levels: [0, 0, 0], config }, own],
+        ['whatever is asked for outside', { levels: [0, 0, 0], config: { ...config, masquerade } }, own],
+        ['without it', { levels: [0, 0, 0], config, without: noSnat }, pod],
+        ['encrypted', closed, own],
+        ['encrypted, without it', { ...closed, without: noSnat }, pod],
+      ] as const) {
+        await cluster.be(situation)
+        const isClear = what !== 'encrypted' && what !== 'encrypted, without it'
+        const seen = await cluster.watch(isClear ? 'wire' : 'n2', isClear ? 'br0' : 'pellicle_ipsec', () =>
+          cluster.reach('p1', target),
+        )
+        assert.match(seen.lines, asks(source, target), what)
+        assert.doesNotMatch(seen.lines, asks(source === own ? pod : own, target), what)
+      }
+    }
+  })
+
   test('a Service whose endpoint is another node, as the API server’s, is asked encrypted', async () => {
     cluster.nft(1, nodePort(NODE2).replace(`ip daddr ${NODE3}`, `iifname "lxc*" ip daddr ${SERVICE}`))
     for (const levels of [

@@ -110,16 +110,25 @@ function resume(state: Int32Array): void {
 
 /** The last block waits: only the end tells that it is the last. */
 function absorb(bytes: Uint8Array): void {
-  for (let i = 0; i < bytes.length; i++) append(bytes[i] as number)
+  for (let at = 0; at < bytes.length; ) {
+    if (filled === BLOCK) next()
+    const count = Math.min(BLOCK - filled, bytes.length - at)
+    for (let i = 0; i < count; i++) block[filled + i] = bytes[at + i] as number
+    at += count
+    filled += count
+    total += count
+  }
 }
 
 function append(byte: number): void {
-  if (filled === BLOCK) {
-    compress(total, 0)
-    filled = 0
-  }
+  if (filled === BLOCK) next()
   block[filled++] = byte
   total++
+}
+
+function next(): void {
+  compress(total, 0)
+  filled = 0
 }
 
 function finish(length: number): Uint8Array {

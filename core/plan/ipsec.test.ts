@@ -24,6 +24,7 @@ import type { Peer, Snapshot } from './snapshot.ts'
 
 type Usable = Extract<Plan, { usable: true }>
 
+// Longer than other files: the four shapes are held against the same expectations, side by side.
 function planned(snapshot: Snapshot): Usable {
   const result = plan(snapshot)
   assert.ok(result.usable, JSON.stringify(result))

@@ -45,6 +45,8 @@ const PROLOGUE = new TextEncoder().encode(IDENTIFIER)
  * - then wait until `nextTimeout()` (milliseconds, monotonic) at the latest.
  *
  * After each (re)connection to an engine, `reconcile` once with what the engine has.
+ *
+ * Longer than other files: what is configured, what comes and what an engine has all meet in the same peers and slots.
  */
 export class Device implements PeerContext {
   readonly crypto: WireguardCrypto

@@ -6,6 +6,8 @@ import { requireCidr } from '#core/ip/cidr.ts'
 import { seededRandom } from '#test/kit/seeded-random.ts'
 import { Node, Wire, wireguardPair } from '#test/kit/wireguard-pair.ts'
 
+// Two devices and a wire between them, in virtual time. Longer than other files: each rule of the paper is one short story
+// of the same pair.
 const SECOND = 1000
 
 test('a waiting packet makes one handshake and then arrives', () => {

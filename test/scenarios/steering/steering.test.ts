@@ -7,6 +7,7 @@ import { superPackets } from './super-packets.ts'
 /**
  * Each point of docs/adr/0004-steering.md: what it promises holds with the plan as it is, and the harm that it keeps away
  * is seen when it is taken out. Two nodes, one pod each; addresses are in cluster.ts.
+ * Longer than other files: the points are read in the order of that record, on one cluster.
  */
 const skip = lacking() ?? false
 let cluster: SteeringCluster

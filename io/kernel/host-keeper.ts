@@ -19,6 +19,8 @@ export interface KeeperHandlers {
   /** After every look that was not asked for and that changed or failed something. */
   readonly repaired?: (report: HostReport) => void
   readonly fault?: (fault: Fault | Error) => void
+  /** Events did not fit the socket's buffer: anything may have changed. */
+  readonly lost?: () => void
   /** Of XFRM, anybody's; listened to only with this. */
   readonly xfrm?: (event: XfrmEvent) => void
 }
@@ -60,6 +62,7 @@ export class HostKeeper {
         table: (name) => name.startsWith(OUR_TABLE_PREFIX) && this.#lookSoon(),
         lost: () => {
           this.counters.lostEvents++
+          handlers.lost?.()
           this.#lookSoon()
         },
         fault: (fault) => handlers.fault?.(fault),

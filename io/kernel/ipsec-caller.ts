@@ -10,6 +10,8 @@ const REFUSE_ALL = {
   4: [255, 1, new Uint8Array(4).fill(255)],
   6: [IPPROTO_ICMPV6, 1, new Uint8Array(32).fill(255)],
 } as const
+/** Of a cluster that was switched on as a whole: the others are called in the rounds that follow. */
+const MOST_AT_ONCE = 200
 /** A node that has not answered for a minute is called less often. */
 const OFTEN = 60
 const SELDOM = 10
@@ -56,8 +58,9 @@ export class IpsecCaller {
   #round(): void {
     this.#rounds++
     if (this.#rounds > OFTEN && this.#rounds % SELDOM !== 0) return
-    this.#unheard = this.#unheard.filter((peer) => !peer.heard())
-    for (const { allowedIps } of this.#unheard) {
+    const turn = this.#unheard.splice(0, MOST_AT_ONCE).filter((peer) => !peer.heard())
+    this.#unheard.push(...turn)
+    for (const { allowedIps } of turn) {
       const own = allowedIps.find((cidr) => lengthOf(cidr) === FAMILY_BITS[cidrFamily(cidr)])
       if (own !== undefined) this.#send(networkOf(own), cidrFamily(own))
     }

@@ -1,27 +1,30 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import type { IpsecAssociation, IpsecDevice, IpsecOpened, IpsecSettings, IpsecState } from '#core/datapath/datapath.ts'
 import { Fault } from '#core/fault/fault.ts'
 import type { Ip } from '#core/ip/address.ts'
 import { AEADS } from '#core/ipsec/algorithm.ts'
 import { wipeCrypto, xfrmAlgorithmName, xfrmFingerprint } from '#core/ipsec/xfrm-crypto.ts'
-import { ADDR_GEN_MODE_NONE, deleteLink, type Link, newLink, setLink } from '#core/netlink/link.ts'
-import { kindName } from '#core/netlink/link-kind.ts'
+import type { Link } from '#core/netlink/link.ts'
 import { IPPROTO_ESP } from '#core/netlink/xfrm.ts'
 import type { XfrmEvent } from '#core/netlink/xfrm-event.ts'
-import type { XfrmStateId } from '#core/netlink/xfrm-state.ts'
+import type { SeenXfrmState, XfrmStateId } from '#core/netlink/xfrm-state.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import { EncapSockets } from './encap-sockets.ts'
 import { IpsecCaller } from './ipsec-caller.ts'
-import { findLink, requireLink } from './link-table.ts'
-import { NetlinkSocket } from './netlink-socket.ts'
 import { ReceiveMarks } from './receive-marks.ts'
 import { SpentKeys } from './spent-keys.ts'
 import { type XfrmChange, XfrmClient } from './xfrm-client.ts'
-import { type ActualState, diffXfrm, RECEIVE_MASK, wipeChanges, type XfrmActual } from './xfrm-diff.ts'
+import {
+  type ActualState,
+  diffXfrm,
+  droppingPolicies,
+  peerPolicies,
+  RECEIVE_MASK,
+  wipeChanges,
+  type XfrmActual,
+} from './xfrm-diff.ts'
+import { bootIdOf, XfrmInterface } from './xfrm-interface.ts'
 import { type WantedXfrmPeer, XfrmDerivation } from './xfrm-wanted.ts'
-
-/** What stands before the boot id in the device's alias: not what every other link of ours has, whose plan would remove it. */
-const ALIAS = 'pellicle ipsec '
 
 /**
  * One device of IPsec by XFRM, in the network namespace that this was made in: an xfrm interface, to which states and
@@ -32,7 +35,7 @@ const ALIAS = 'pellicle ipsec '
 export class KernelIpsec {
   readonly #name: string
   readonly #interfaceId: number
-  readonly #links = new NetlinkSocket()
+  readonly #link: XfrmInterface
   readonly #xfrm: XfrmClient
   readonly #marks: ReceiveMarks
   readonly #spent: SpentKeys
@@ -40,7 +43,9 @@ export class KernelIpsec {
   readonly #caller: IpsecCaller
   readonly #sockets = new EncapSockets()
   /** Of the last apply, by the peer's address. */
-  #peers: ReadonlyMap<Ip, WantedXfrmPeer> = new Map()
+  #peers = new Map<Ip, WantedXfrmPeer>()
+  /** What it was asked for, as long as nobody else has changed what it brought about. */
+  #kept: Kept | undefined
   /** Peers from which something authentic has come, with the boot id of theirs under which it did. */
   readonly #heard = new Map<Ip, string>()
 
@@ -50,23 +55,26 @@ export class KernelIpsec {
    */
   constructor(name: string, stateFile: string) {
     this.#name = name
-    this.#interfaceId = interfaceIdOf(name)
+    this.#link = new XfrmInterface(name)
+    this.#interfaceId = this.#link.id
     this.#spent = new SpentKeys(stateFile)
     this.#marks = new ReceiveMarks(name)
     this.#caller = new IpsecCaller(name)
     try {
       this.#xfrm = new XfrmClient()
     } catch (error) {
-      this.#links.close()
+      this.#link.close()
       throw error
     }
   }
 
+  /** The next apply looks at everything. */
   open(settings: IpsecSettings): IpsecOpened {
-    const link = this.#find()
+    this.#kept = undefined
+    const link = this.#link.find()
     const there = this.#bootId(link)
     if (link !== undefined && there !== undefined) {
-      this.#set(link, there, settings)
+      this.#link.set(link, there, settings.mtu)
       return { bootId: there }
     }
     // states of another boot id, or of nobody knows which: nothing may be sent by them any more
@@ -75,36 +83,46 @@ export class KernelIpsec {
     this.#spent.begin(bootId)
     // what drops is there before there is a device that anything could be routed into
     this.#bringAbout(diffXfrm([], { states: [], policies: [] }, this.#options(0, 0)).receive)
-    this.#set(link ?? this.#make(), bootId, settings)
+    this.#link.set(link ?? this.#link.make(), bootId, settings.mtu)
     return { bootId }
   }
 
-  /** As {@link import('#core/datapath/datapath.ts').Datapath.applyIpsec}. */
+  /**
+   * As {@link import('#core/datapath/datapath.ts').Datapath.applyIpsec}. Of peers that are the same object as the last time
+   * nothing is looked at: whoever calls this listens to the kernel ({@link concerns}).
+   */
   apply(device: IpsecDevice): void {
-    const link = this.#find()
+    const link = this.#link.find()
     if (link === undefined || this.#bootId(link) !== device.bootId) throw this.#begunAnew()
-    this.#set(link, device.bootId, device)
-    const wanted = this.#derivation.wanted(device)
-    const diff = this.#diff(wanted, device)
-    const changes = [diff.receive, diff.send, diff.remove]
+    this.#link.set(link, device.bootId, device.mtu)
+    const part = partOf(this.#kept, device)
+    this.#kept = undefined
+    const wanted = this.#derivation.wanted(device, part?.changed)
+    const before = part?.before.flatMap(({ destination }) => this.#peers.get(destination) ?? [])
+    const others = part === undefined ? undefined : without(part.marks, before ?? [])
+    const actual = part === undefined ? this.#actual() : this.#actualOf(before ?? [], part.marks)
+    const diff = this.#diff(wanted, device, actual, others)
     try {
-      if (wanted.some(({ encapsulation }) => encapsulation === 'udp')) this.#sockets.open(device.udpPort)
-      this.#marks.set(diff.marksBefore, device.udpPort)
+      if (device.peers.some(({ encapsulation }) => encapsulation === 'udp')) this.#sockets.open(device.udpPort)
+      this.#setMarks(part?.marks, diff.marksBefore, device)
       this.#bringAbout(diff.receive)
       this.#spent.note(diff.used.map((fingerprint) => [fingerprint, 'used'] as const))
       this.#bringAbout(diff.send)
       this.#spent.note(diff.spent)
       this.#bringAbout(diff.remove)
-      this.#marks.set(diff.marksAfter, device.udpPort)
+      this.#setMarks(diff.marksBefore, diff.marksAfter, device)
     } finally {
-      for (const part of changes) wipeChanges(part, wipeCrypto)
+      for (const changes of [diff.receive, diff.send, diff.remove]) wipeChanges(changes, wipeCrypto)
     }
-    this.#peers = new Map(wanted.map((peer) => [peer.destination, peer]))
-    this.#callOnUnheard(wanted, diff.marksAfter)
+    if (before === undefined) this.#peers = new Map()
+    for (const { destination } of before ?? []) this.#peers.delete(destination)
+    for (const peer of wanted) this.#peers.set(peer.destination, peer)
+    this.#kept = { device, marks: diff.marksAfter }
+    this.#callOnUnheard([...this.#peers.values()], diff.marksAfter)
   }
 
   observe(): IpsecState | undefined {
-    const link = this.#find()
+    const link = this.#link.find()
     const bootId = link === undefined ? undefined : this.#bootId(link)
     if (bootId === undefined) return undefined
     const { states } = this.#actual()
@@ -129,9 +147,9 @@ export class KernelIpsec {
 
   /** Only what is ours: a device of that name and another kind stays. */
   remove(): void {
+    this.#kept = undefined
     this.#caller.close()
-    const link = this.#find()
-    if (link !== undefined) this.#links.request(`remove IPsec device ${this.#name}`, deleteLink(link.index))
+    this.#link.remove()
     this.#empty()
     this.#marks.remove()
     this.#sockets.close()
@@ -143,22 +161,29 @@ export class KernelIpsec {
   close(): void {
     this.#caller.close()
     this.#xfrm.close()
-    this.#links.close()
+    this.#link.close()
     this.#marks.close()
     this.#sockets.close()
   }
 
   /** Something of the device's is another one now, or gone, and it was not this agent. */
   concerns(event: XfrmEvent): boolean {
-    if (event.port === this.#xfrm.port) return false
-    if (event.of === 'states' || event.of === 'policies') return true
-    if (event.of === 'acquire') return false
-    return event.value.interfaceId === this.#interfaceId
+    if (event.port === this.#xfrm.port || event.of === 'acquire') return false
+    const all = event.of === 'states' || event.of === 'policies'
+    if (!all && event.value.interfaceId !== this.#interfaceId) return false
+    this.#kept = undefined
+    return true
   }
 
-  #diff(wanted: readonly WantedXfrmPeer[], { mark, udpPort }: IpsecDevice) {
+  #diff(
+    wanted: readonly WantedXfrmPeer[],
+    { mark, udpPort }: IpsecDevice,
+    actual: XfrmActual,
+    others: ReadonlyMap<Ip, number> | undefined,
+  ) {
+    const options = { ...this.#options(mark, udpPort), ...(others === undefined ? {} : { others }) }
     try {
-      return diffXfrm(wanted, this.#actual(), this.#options(mark, udpPort))
+      return diffXfrm(wanted, actual, options)
     } catch (error) {
       if (error instanceof Fault && error.code === 'datapath.boot-id') this.#spent.forget()
       throw error
@@ -180,18 +205,31 @@ export class KernelIpsec {
     }
   }
 
-  /** All states and policies of the device; the keys are overwritten once they have a name. */
+  #setMarks(before: ReadonlyMap<Ip, number> | undefined, after: ReadonlyMap<Ip, number>, device: IpsecDevice): void {
+    const same = before?.size === after.size && [...after].every(([ip, mark]) => before.get(ip) === mark)
+    if (!same) this.#marks.set(after, device.udpPort)
+  }
+
+  /** All states and policies of the device. */
   #actual(): XfrmActual {
-    const states = this.#xfrm
-      .states()
-      .filter(({ interfaceId }) => interfaceId === this.#interfaceId)
-      .map(({ crypto, ...rest }): ActualState => {
-        if (crypto === undefined) return { ...rest, fingerprint: undefined, algorithm: 'unknown' }
-        const known = { fingerprint: xfrmFingerprint(crypto, ipsecHash), algorithm: xfrmAlgorithmName(crypto) }
-        wipeCrypto(crypto)
-        return { ...rest, ...known }
-      })
-    return { states, policies: this.#xfrm.policies().filter(({ interfaceId }) => interfaceId === this.#interfaceId) }
+    const states = this.#xfrm.states().filter(({ interfaceId }) => interfaceId === this.#interfaceId)
+    const policies = this.#xfrm.policies().filter(({ interfaceId }) => interfaceId === this.#interfaceId)
+    return { states: states.map(named), policies }
+  }
+
+  /** Of those peers; that their policies and what drops are as they were made was listened to. */
+  #actualOf(peers: readonly WantedXfrmPeer[], marks: ReadonlyMap<Ip, number>): XfrmActual {
+    const states = peers.flatMap(({ source, destination, receive, send }) => {
+      const mark = { value: marks.get(destination) ?? 0, mask: RECEIVE_MASK }
+      const common = { protocol: IPPROTO_ESP }
+      const ids = [
+        ...receive.map(({ spi }) => ({ ...common, source: destination, destination: source, spi, mark })),
+        ...(send === undefined ? [] : [{ ...common, source, destination, spi: send.spi }]),
+      ]
+      return ids.flatMap((id) => this.#xfrm.state(id) ?? [])
+    })
+    const policies = peers.flatMap((peer) => peerPolicies(peer, this.#interfaceId))
+    return { states: states.map(named), policies: [...droppingPolicies(this.#interfaceId), ...policies] }
   }
 
   /** Nothing of the device's is left, what drops included. */
@@ -255,46 +293,8 @@ export class KernelIpsec {
 
   /** The device's boot id, if all that was sent under it is known. */
   #bootId(link: Link | undefined): string | undefined {
-    const said = link?.alias?.startsWith(ALIAS) === true ? link.alias.slice(ALIAS.length) : undefined
+    const said = link === undefined ? undefined : bootIdOf(link)
     return said !== undefined && said === this.#spent.bootId ? said : undefined
-  }
-
-  /** @throws Fault `kernel.xfrm.foreign` when the name is somebody else's */
-  #find(): Link | undefined {
-    const link = findLink(this.#links, this.#name)
-    if (link === undefined) return undefined
-    if (link.kind.kind === 'xfrm' && link.kind.interfaceId === this.#interfaceId) return link
-    const what = link.kind.kind === 'xfrm' ? 'an xfrm interface of another id' : `of kind ${kindName(link.kind)}`
-    throw new Fault('kernel.xfrm.foreign', `${this.#name} is no IPsec device of the kernel's: it is ${what}`, {
-      field: `link/${this.#name}`,
-      remedy: `Something else made it (the userspace datapath makes a tun): remove it with \`ip link del ${this.#name}\``,
-    })
-  }
-
-  #make(): Link {
-    try {
-      const interfaceId = this.#interfaceId
-      this.#links.request(`make IPsec device ${this.#name}`, newLink({ name: this.#name, kind: 'xfrm', interfaceId }))
-    } catch (error) {
-      if (!(error instanceof Fault) || error.code !== 'kernel.eexist') throw error
-      throw new Fault('kernel.xfrm.foreign', `an xfrm interface of id 0x${this.#interfaceId.toString(16)} is there`, {
-        field: `link/${this.#name}`,
-        remedy: '`ip -d link show type xfrm` says which; two devices cannot share states and policies',
-        cause: error,
-      })
-    }
-    const { index } = requireLink(this.#links, this.#name)
-    const [fault] = this.#links.batch([
-      { what: `silence ${this.#name}`, request: setLink(index, { addrGenMode: ADDR_GEN_MODE_NONE }) },
-    ])
-    if (fault !== undefined && fault.code !== 'kernel.eafnosupport') throw fault
-    return requireLink(this.#links, this.#name)
-  }
-
-  #set(link: Link, bootId: string, { mtu }: IpsecSettings): void {
-    if (link.mtu !== mtu) this.#links.request(`set the MTU of ${this.#name}`, setLink(link.index, { mtu }))
-    const alias = `${ALIAS}${bootId}`
-    if (link.alias !== alias) this.#links.request(`name ${this.#name} ours`, setLink(link.index, { alias }))
   }
 
   #begunAnew(): Fault {
@@ -305,9 +305,35 @@ export class KernelIpsec {
   }
 }
 
-/** The same for the same name, never 0. */
-function interfaceIdOf(name: string): number {
-  return (createHash('sha256').update(`pellicle ${name}`).digest().readUInt32BE(0) & 0x7fffffff) | 1
+interface Kept {
+  readonly device: IpsecDevice
+  readonly marks: ReadonlyMap<Ip, number>
+}
+
+/** What is another one than the last time; undefined: everything may be. */
+function partOf(kept: Kept | undefined, device: IpsecDevice) {
+  if (kept === undefined || kept.device.mark !== device.mark || kept.device.udpPort !== device.udpPort) return undefined
+  const then = new Set(kept.device.peers)
+  const now = new Set(device.peers)
+  return {
+    marks: kept.marks,
+    changed: device.peers.filter((peer) => !then.has(peer)),
+    before: kept.device.peers.filter((peer) => !now.has(peer)),
+  }
+}
+
+function without(marks: ReadonlyMap<Ip, number>, peers: readonly WantedXfrmPeer[]): ReadonlyMap<Ip, number> {
+  const rest = new Map(marks)
+  for (const { destination } of peers) rest.delete(destination)
+  return rest
+}
+
+/** The key is overwritten once it has a name. */
+function named({ crypto, ...rest }: SeenXfrmState): ActualState {
+  if (crypto === undefined) return { ...rest, fingerprint: undefined, algorithm: 'unknown' }
+  const known = { fingerprint: xfrmFingerprint(crypto, ipsecHash), algorithm: xfrmAlgorithmName(crypto) }
+  wipeCrypto(crypto)
+  return { ...rest, ...known }
 }
 
 function remoteOf({ mark, source, destination }: ActualState): Ip {

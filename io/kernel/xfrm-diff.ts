@@ -3,7 +3,7 @@ import type { Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, lengthOf, requireCidr } from '#core/ip/cidr.ts'
 import { IPPROTO_ESP, type XfrmMark } from '#core/netlink/xfrm.ts'
 import type { XfrmCrypto } from '#core/netlink/xfrm-algorithm.ts'
-import type { SeenXfrmPolicy, XfrmPolicy } from '#core/netlink/xfrm-policy.ts'
+import type { XfrmPolicy } from '#core/netlink/xfrm-policy.ts'
 import type { XfrmReplay } from '#core/netlink/xfrm-replay.ts'
 import {
   type SeenXfrmState,
@@ -37,7 +37,7 @@ export interface ActualState extends Omit<SeenXfrmState, 'crypto'> {
 export interface XfrmActual {
   /** Those of the device's interface id. */
   readonly states: readonly ActualState[]
-  readonly policies: readonly SeenXfrmPolicy[]
+  readonly policies: readonly XfrmPolicy[]
 }
 
 /** Each part is brought about when the one before is; what a part replaces is gone for a moment, and nothing else. */
@@ -59,6 +59,8 @@ export interface XfrmDiffOptions {
   /** Firewall mark of what leaves encrypted. */
   readonly mark: number
   readonly udpPort: number
+  /** Marks of peers that are there and stay as they are: neither in what is wanted nor in what is compared with. */
+  readonly others?: ReadonlyMap<Ip, number>
   /** Where a key that is in no state was left; `used`: nobody knows. */
   spent(fingerprint: string): bigint | 'used' | undefined
 }
@@ -81,8 +83,8 @@ export function diffXfrm(wanted: readonly WantedXfrmPeer[], actual: XfrmActual, 
   for (const { mark: own, fingerprint, replay } of actual.states) {
     if (own === undefined && fingerprint !== undefined) sent.set(fingerprint, replay.sent + SEQUENCE_MARGIN)
   }
-  const marks = assignMarks(wanted, actual.states)
-  const marksAfter = new Map<Ip, number>()
+  const marks = assignMarks(wanted, actual.states, options.others)
+  const marksAfter = new Map<Ip, number>(options.others)
   const kept = new Set<string>()
   const keptPolicies = new Set<string>()
   const used: string[] = []
@@ -150,14 +152,8 @@ export function diffXfrm(wanted: readonly WantedXfrmPeer[], actual: XfrmActual, 
         receive,
       )
     }
-    const end = { source: theirs, destination: own, protocol: IPPROTO_ESP, mode: 'tunnel', reqid: REQID } as const
-    for (const inner of peer.allowedIps) {
-      const all = everything(inner)
-      for (const direction of ['in', 'fwd'] as const) {
-        const selector = { source: inner, destination: all }
-        setPolicy(policyOf(selector, direction, inner, interfaceId, [{ ...end, spi: 0 }]), receive)
-      }
-    }
+    const policiesOfPeer = peerPolicies(peer, interfaceId)
+    for (const policy of policiesOfPeer) if (policy.direction !== 'out') setPolicy(policy, receive)
     if (peer.send === undefined) continue
     setState(
       peer.send,
@@ -172,11 +168,7 @@ export function diffXfrm(wanted: readonly WantedXfrmPeer[], actual: XfrmActual, 
       },
       send,
     )
-    for (const inner of peer.allowedIps) {
-      const selector = { source: everything(inner), destination: inner }
-      const template = { ...end, source: own, destination: theirs, spi: peer.send.spi }
-      setPolicy(policyOf(selector, 'out', inner, interfaceId, [template]), send)
-    }
+    for (const policy of policiesOfPeer) if (policy.direction === 'out') setPolicy(policy, send)
   }
 
   for (const [id, policy] of policies) if (!keptPolicies.has(id)) remove.push({ do: 'delete policy', policy })
@@ -190,8 +182,28 @@ export function diffXfrm(wanted: readonly WantedXfrmPeer[], actual: XfrmActual, 
   return { receive, send, remove, marksBefore: marks, marksAfter, used, spent }
 }
 
+/** What a peer may speak as, and how it is spoken to. */
+export function peerPolicies(peer: WantedXfrmPeer, interfaceId: number): readonly XfrmPolicy[] {
+  const { source: own, destination: theirs, send } = peer
+  const common = { protocol: IPPROTO_ESP, mode: 'tunnel', reqid: REQID } as const
+  const [inward, outward] = [
+    { ...common, source: theirs, destination: own, spi: 0 },
+    { ...common, source: own, destination: theirs, spi: send?.spi ?? 0 },
+  ]
+  return peer.allowedIps.flatMap((inner) => {
+    const all = everything(inner)
+    const from = { source: inner, destination: all }
+    const to = { source: all, destination: inner }
+    return [
+      policyOf(from, 'in', inner, interfaceId, [inward]),
+      policyOf(from, 'fwd', inner, interfaceId, [inward]),
+      ...(send === undefined ? [] : [policyOf(to, 'out', inner, interfaceId, [outward])]),
+    ]
+  })
+}
+
 /** Of both families and all directions: with no other policy, or before there is one, nothing passes the device. */
-function droppingPolicies(interfaceId: number): readonly XfrmPolicy[] {
+export function droppingPolicies(interfaceId: number): readonly XfrmPolicy[] {
   return ['0.0.0.0/0', '::/0'].flatMap((text) => {
     const all = requireCidr(text, 'policy')
     return (['out', 'in', 'fwd'] as const).map(
@@ -229,8 +241,12 @@ function everything(beside: Cidr): Cidr {
 }
 
 /** A peer that has states keeps the number that they have. */
-function assignMarks(wanted: readonly WantedXfrmPeer[], states: readonly ActualState[]): Map<Ip, number> {
-  const marks = new Map<Ip, number>()
+function assignMarks(
+  wanted: readonly WantedXfrmPeer[],
+  states: readonly ActualState[],
+  others: ReadonlyMap<Ip, number> | undefined,
+): Map<Ip, number> {
+  const marks = new Map<Ip, number>(others)
   for (const { source, mark } of states) if (mark !== undefined) marks.set(source, mark.value)
   const taken = new Set(marks.values())
   let next = 1

@@ -1,4 +1,4 @@
-import type { IpsecDevice } from '#core/datapath/datapath.ts'
+import type { IpsecDevice, IpsecPeer } from '#core/datapath/datapath.ts'
 import { Fault } from '#core/fault/fault.ts'
 import type { Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
@@ -38,10 +38,13 @@ export interface WantedXfrmPeer {
 export class XfrmDerivation {
   #fingerprints = new Map<string, string>()
 
-  /** @throws Fault `datapath.key` for a reference to a key that is not there, `ipsec.pair.*` */
-  wanted(device: IpsecDevice): WantedXfrmPeer[] {
-    const used = new Map<string, string>()
-    const peers = device.peers.map((peer): WantedXfrmPeer => {
+  /**
+   * `part`: of the device's peers, only these; without, those of all others are forgotten.
+   * @throws Fault `datapath.key` for a reference to a key that is not there, `ipsec.pair.*`
+   */
+  wanted(device: IpsecDevice, part?: readonly IpsecPeer[]): WantedXfrmPeer[] {
+    const used = part === undefined ? new Map<string, string>() : this.#fingerprints
+    const peers = (part ?? device.peers).map((peer): WantedXfrmPeer => {
       const own: PairEnd = { ip: peer.source, bootId: device.bootId }
       const theirs: PairEnd = { ip: peer.destination, bootId: peer.bootId }
       const state = (ref: KeyRef, source: PairEnd, destination: PairEnd): WantedState => {

@@ -5,6 +5,7 @@ import { after, test } from 'node:test'
 import { promisify } from 'node:util'
 import type { IpsecKey } from '#core/ipsec/key.ts'
 import { EncapSockets } from '#io/kernel/encap-sockets.ts'
+import { KernelMonitor } from '#io/kernel/kernel-monitor.ts'
 import { inNetworkNamespace } from '#io/kernel/network-namespace.ts'
 import { until } from './esp-ends.ts'
 import {
@@ -139,6 +140,8 @@ test('without states nothing leaves in clear; a key whose number is not known an
     assert.equal(ping(one, two, 3), 3)
     ip('-n', one.name, 'xfrm', 'state', 'flush')
     assert.equal(ping(one, two, 2), 0)
+    // as the agent does when the kernel tells of it
+    assert.equal((await one.datapath.openIpsec(settings())).bootId, one.bootId)
     await assert.rejects(one.datapath.applyIpsec(deviceOf(one, [two], [K3], K3)), { code: 'datapath.boot-id' })
     assert.equal(ping(one, two, 2), 0)
     const { bootId } = await one.datapath.openIpsec(settings())
@@ -149,6 +152,7 @@ test('without states nothing leaves in clear; a key whose number is not known an
     // policies gone: the device alone lets nothing out
     ip('-n', one.name, 'xfrm', 'policy', 'flush')
     assert.equal(ping(one, two, 2), 0)
+    assert.equal((await one.datapath.openIpsec(settings())).bootId, one.bootId)
     await applyAll(nodes, [K3], K3)
     assert.equal(ping(one, two, 3), 3)
   })
@@ -187,6 +191,51 @@ test('a peer speaks only as itself; what it decrypts to for another source is dr
     assert.equal(ping(two, one, 2), 2)
   })
 })
+
+test('what somebody else does to it is known from the kernel`s events, what it does itself is none of that', async () => {
+  await withNodes(2, async (nodes) => {
+    const [one, two] = nodes as [IpsecNode, IpsecNode]
+    const events: boolean[] = []
+    const ignore = () => undefined
+    const monitor = inNetworkNamespace(
+      `/run/netns/${one.name}`,
+      () =>
+        new KernelMonitor({
+          event: ignore,
+          table: ignore,
+          lost: ignore,
+          fault: (fault) => assert.fail(String(fault)),
+          xfrm: (event) => events.push(one.datapath.concerns(event)),
+        }),
+    )
+    try {
+      await one.datapath.applyIpsec(deviceOf(one, [two], [K3], K3))
+      await until('events have come', () => events.length >= 10)
+      assert.ok(!events.includes(true))
+      ip(
+        '-n',
+        one.name,
+        'xfrm',
+        'policy',
+        'delete',
+        ...'src 10.244.2.0/24 dst 0.0.0.0/0 dir in if_id'.split(' '),
+        idOf(one),
+      )
+      await until('it was told', () => events.includes(true))
+      // so the next apply looks at everything
+      await one.datapath.applyIpsec(deviceOf(one, [two], [K3], K3))
+      assert.match(ip('-n', one.name, 'xfrm', 'policy', 'list'), /src 10.244.2.0\/24 dst 0.0.0.0\/0 \n\tdir in/)
+    } finally {
+      await monitor.close()
+    }
+  })
+})
+
+function idOf({ name }: IpsecNode): string {
+  return (
+    /if_id (0x[0-9a-f]+)/.exec(ip('-n', name, '-d', 'link', 'show', DEVICE))?.[1] ?? assert.fail('no xfrm interface')
+  )
+}
 
 test('what is somebody else`s stays: a state in the way, a device of that name, a port that is taken', async () => {
   await withNodes(2, async (nodes) => {

@@ -22,6 +22,7 @@ import {
   RECEIVE_MASK,
   wipeChanges,
   type XfrmActual,
+  type XfrmDiff,
 } from './xfrm-diff.ts'
 import { bootIdOf, XfrmInterface } from './xfrm-interface.ts'
 import { type WantedXfrmPeer, XfrmDerivation } from './xfrm-wanted.ts'
@@ -82,7 +83,8 @@ export class KernelIpsec {
     const bootId = randomUUID()
     this.#spent.begin(bootId)
     // what drops is there before there is a device that anything could be routed into
-    this.#bringAbout(diffXfrm([], { states: [], policies: [] }, this.#options(0, 0)).receive)
+    const [refused] = this.#bringAbout(diffXfrm([], { states: [], policies: [] }, this.#options(0, 0)).receive)
+    if (refused !== undefined) throw refused
     this.#link.set(link ?? this.#link.make(), bootId, settings.mtu)
     return { bootId }
   }
@@ -104,19 +106,21 @@ export class KernelIpsec {
     const diff = this.#diff(wanted, device, actual, others)
     try {
       if (device.peers.some(({ encapsulation }) => encapsulation === 'udp')) this.#sockets.open(device.udpPort)
+      if (before === undefined) this.#peers = new Map()
+      for (const { destination } of before ?? []) this.#peers.delete(destination)
+      for (const peer of wanted) this.#peers.set(peer.destination, peer)
       this.#setMarks(part?.marks, diff.marksBefore, device)
-      this.#bringAbout(diff.receive)
-      this.#spent.note(diff.used.map((fingerprint) => [fingerprint, 'used'] as const))
-      this.#bringAbout(diff.send)
+      const faults = [...this.#bringAbout(diff.receive), ...this.#send(diff)]
+      // a refusal for one peer stops no other; what is left to remove may be what it still needs
+      const [first] = faults
+      if (first !== undefined) throw first
       this.#spent.note(diff.spent)
-      this.#bringAbout(diff.remove)
+      const [left] = this.#bringAbout(diff.remove)
+      if (left !== undefined) throw left
       this.#setMarks(diff.marksBefore, diff.marksAfter, device)
     } finally {
       for (const changes of [diff.receive, diff.send, diff.remove]) wipeChanges(changes, wipeCrypto)
     }
-    if (before === undefined) this.#peers = new Map()
-    for (const { destination } of before ?? []) this.#peers.delete(destination)
-    for (const peer of wanted) this.#peers.set(peer.destination, peer)
     this.#kept = { device, marks: diff.marksAfter }
     this.#callOnUnheard([...this.#peers.values()], diff.marksAfter)
   }
@@ -195,14 +199,24 @@ export class KernelIpsec {
     return { interfaceId: this.#interfaceId, mark, udpPort, spent }
   }
 
-  /** Done when the kernel has all of it. @throws Fault for the first that it refused; the others were made */
-  #bringAbout(changes: readonly XfrmChange[]): void {
-    if (changes.length === 0) return
-    const faults = this.#xfrm.changeAll(changes)
-    for (const [index, fault] of faults.entries()) {
+  /** What the kernel refused; it has the others. */
+  #bringAbout(changes: readonly XfrmChange[], refused: (change: XfrmChange) => void = () => undefined): Fault[] {
+    if (changes.length === 0) return []
+    return this.#xfrm.changeAll(changes).flatMap((fault, index) => {
       const change = changes[index]
-      if (fault !== undefined && change !== undefined && !isGone(change, fault)) throw refusalOf(change, fault)
-    }
+      if (fault === undefined || change === undefined || isGone(change, fault)) return []
+      refused(change)
+      return [refusalOf(change, fault)]
+    })
+  }
+
+  /** What is to be sent by is noted before; nothing was sent by what was refused. */
+  #send({ used, send }: XfrmDiff): Fault[] {
+    this.#spent.note(used.map((fingerprint) => [fingerprint, 'used'] as const))
+    return this.#bringAbout(send, (change) => {
+      if (change.do !== 'add state') return
+      this.#spent.note([[xfrmFingerprint(change.state.crypto, ipsecHash), change.state.replay.sent]])
+    })
   }
 
   #setMarks(before: ReadonlyMap<Ip, number> | undefined, after: ReadonlyMap<Ip, number>, device: IpsecDevice): void {
@@ -235,10 +249,11 @@ export class KernelIpsec {
   /** Nothing of the device's is left, what drops included. */
   #empty(): void {
     const { states, policies } = this.#actual()
-    this.#bringAbout([
+    const [left] = this.#bringAbout([
       ...states.map((state): XfrmChange => ({ do: 'delete state', state })),
       ...policies.map((policy): XfrmChange => ({ do: 'delete policy', policy })),
     ])
+    if (left !== undefined) throw left
   }
 
   #isHeard(destination: Ip, states: readonly ActualState[]): boolean {

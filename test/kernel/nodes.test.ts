@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { IPSEC_DEVICE } from '#core/plan/names.ts'
 import { missingForEnds, until } from './esp-ends.ts'
 import { gcm } from './ipsec-nodes.ts'
@@ -14,7 +15,8 @@ const WIRE: Readonly<Record<Mode, RegExp>> = {
   auto: /: ESP\(spi=0x00000003/,
   udp: /UDP-encap: ESP\(spi=0x00000003/,
   esp: /: ESP\(spi=0x00000003/,
-  'esp-in-vxlan': /VXLAN, .*\n.*ESP\(spi=0x00000003/,
+  // tcpdump takes port 8472 for another protocol with the same header
+  'esp-in-vxlan': /\.8472: .*\n *IP 10\.244\.1\.1 > 10\.244\.\d\.1: ESP\(spi=0x00000003/,
   'vxlan-in-esp': /: ESP\(spi=0x00000003/,
   wireguard: /\.51871 > /,
 }
@@ -32,6 +34,8 @@ suite('nodes of both datapaths', { skip, concurrency: 1 }, () => {
       t.after(async () => t.passed || t.diagnostic(await cluster.diagnose()))
       await cluster.be(mode, mode === 'wireguard' ? [] : [K3])
       if (mode !== 'wireguard') await heard()
+      // what was under way while the wire changed, and the device's own greetings to the link
+      const before = [1, 2, 3].map(drops)
       const { lines, marked } = await cluster.watch(async () => {
         for (const [from, to] of [
           [1, 2],
@@ -55,14 +59,12 @@ suite('nodes of both datapaths', { skip, concurrency: 1 }, () => {
       })
       assert.ok(!marked, 'a ping went in clear')
       assert.match(lines, WIRE[mode])
-      for (const n of [1, 2, 3]) {
-        const { multicast: _, ...drops } = cluster.drops(n)
-        assert.deepEqual(drops, {}, `node ${n}`)
-      }
+      assert.deepEqual([1, 2, 3].map(drops), before)
     })
   }
 
-  test('a rotation with both datapaths under ping loses nothing', async () => {
+  test('a rotation with both datapaths under ping loses nothing', async (t) => {
+    t.after(async () => t.passed || t.diagnostic(await cluster.diagnose()))
     await cluster.be('auto', [K3])
     await heard()
     const streams = [
@@ -72,11 +74,18 @@ suite('nodes of both datapaths', { skip, concurrency: 1 }, () => {
     ]
     await cluster.be('auto', [K3, K4], K3)
     await cluster.be('auto', [K3, K4], K4)
+    // as core/transition/rotation.ts: what is under way arrives
+    await sleep(3000)
     await cluster.be('auto', [K4], K4)
     const losses = await Promise.all(streams.map((stop) => stop()))
     for (const { sent, lost } of losses) assert.ok(sent > 0 && lost === 0, JSON.stringify(losses))
   })
 })
+
+function drops(n: number): Record<string, number> {
+  const { multicast: _, ...rest } = cluster.drops(n)
+  return rest
+}
 
 /** All have heard all others, without any traffic of pods. */
 async function heard(): Promise<void> {

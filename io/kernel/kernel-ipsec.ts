@@ -129,7 +129,8 @@ export class KernelIpsec {
     const link = this.#link.find()
     const bootId = link === undefined ? undefined : this.#bootId(link)
     if (bootId === undefined) return undefined
-    const { states } = this.#actual()
+    // one without a key is what the kernel notes while it waits for an IKE daemon
+    const states = this.#actual().states.filter(({ fingerprint }) => fingerprint !== undefined)
     const remotes = new Map<Ip, ActualState[]>([...this.#peers.keys()].map((ip) => [ip, []]))
     for (const state of states) {
       const remote = remoteOf(state)

@@ -122,6 +122,25 @@ test('a key that comes back goes on beyond where it was left, and is refused whe
   assert.throws(() => diffOf(kernel, wanted, () => 'used'), { code: 'datapath.boot-id' })
 })
 
+test('a state that receives again refuses what had come', () => {
+  const kernel = new Kernel()
+  bringAbout(kernel, device([peer(1, [3], 3)]))
+  kernel.states = kernel.states.map((one) =>
+    one.mark === undefined ? one : { ...one, replay: { ...one.replay, received: 99n } },
+  )
+  const [receiving] = kernel.states.filter(({ mark }) => mark !== undefined)
+  const flushed = diffOf(kernel, device([]))
+  assert.equal(flushed.spent.get(receiving?.fingerprint ?? ''), 99n)
+  bringAbout(kernel, device([]))
+  const [added] = diffOf(kernel, device([peer(1, [3], undefined)]), (key) => flushed.spent.get(key)).receive.filter(
+    (change) => change.do === 'add state',
+  )
+  assert.ok(added)
+  assert.equal(added.state.replay.received, 99n)
+  assert.equal(added.state.replay.bitmap?.length, 32)
+  assert.ok(added.state.replay.bitmap.every((word) => word === 0xffffffff))
+})
+
 test('peers keep their mark whoever comes and goes, and what is gone leaves nothing but what drops', () => {
   const kernel = new Kernel()
   bringAbout(kernel, device([peer(1, [3], 3), peer(2, [3], 3)]))

@@ -50,7 +50,7 @@ export interface XfrmDiff {
   readonly marksAfter: ReadonlyMap<Ip, number>
   /** By which is sent from now on, by fingerprint: to be noted before. */
   readonly used: readonly string[]
-  /** What ends, by fingerprint: nothing is sent beyond that number. */
+  /** What ends, by fingerprint: nothing is sent beyond that number, or was taken beyond it. */
   readonly spent: ReadonlyMap<string, bigint>
 }
 
@@ -111,17 +111,20 @@ export function diffXfrm(wanted: readonly WantedXfrmPeer[], actual: XfrmActual, 
     if (sends) used.push(one.fingerprint)
     if (there !== undefined) {
       into.push({ do: 'delete state', state: there })
-      if (sends && there.fingerprint !== undefined && there.fingerprint !== one.fingerprint) {
-        spent.set(there.fingerprint, there.replay.sent + SEQUENCE_MARGIN)
-      }
+      if (there.fingerprint !== one.fingerprint) end(there)
     }
-    const replay: XfrmReplay = sends
+    // what came already under this key stays refused
+    const again = there?.fingerprint === one.fingerprint ? there.replay : undefined
+    const replay = sends
       ? { sent: last, received: 0n, window: SEND_WINDOW }
-      : // what was there already under this key stays refused
-        there?.fingerprint === one.fingerprint
-        ? there.replay
-        : { sent: 0n, received: 0n, window: RECEIVE_WINDOW }
+      : (again ?? receivingFrom(options.spent(one.fingerprint)))
     into.push({ do: 'add state', state: { ...state, replay, crypto: one.crypto() } })
+  }
+
+  function end({ mark: receives, fingerprint, replay }: ActualState): void {
+    if (fingerprint === undefined || used.includes(fingerprint)) return
+    if (receives === undefined) spent.set(fingerprint, replay.sent + SEQUENCE_MARGIN)
+    else if (replay.received > 0n) spent.set(fingerprint, replay.received)
   }
 
   for (const policy of droppingPolicies(interfaceId)) setPolicy(policy, receive)
@@ -175,11 +178,16 @@ export function diffXfrm(wanted: readonly WantedXfrmPeer[], actual: XfrmActual, 
   for (const [id, state] of states) {
     if (kept.has(id)) continue
     remove.push({ do: 'delete state', state })
-    const continues = state.fingerprint !== undefined && used.includes(state.fingerprint)
-    if (state.mark !== undefined || state.fingerprint === undefined || continues) continue
-    spent.set(state.fingerprint, state.replay.sent + SEQUENCE_MARGIN)
+    end(state)
   }
   return { receive, send, remove, marksBefore: marks, marksAfter, used, spent }
+}
+
+/** With all before that number seen: nobody can repeat it to a state that is made again. */
+function receivingFrom(last: bigint | 'used' | undefined): XfrmReplay {
+  const replay = { sent: 0n, received: 0n, window: RECEIVE_WINDOW }
+  if (typeof last !== 'bigint' || last === 0n) return replay
+  return { ...replay, received: last, bitmap: Array.from({ length: RECEIVE_WINDOW / 32 }, () => 0xffffffff) }
 }
 
 /** What a peer may speak as, and how it is spoken to. */

@@ -227,7 +227,8 @@ export class NodeCluster {
 
   #pingArguments(where: string, target: string, more: readonly string[]): string[] {
     const pattern = Buffer.from(MARKER).toString('hex')
-    const how = ['-n', '-q', '-i', '0.02', '-W', '3', '-s', '64', '-p', pattern]
+    // a busy machine may take its time, and WireGuard's next handshake does (5 s)
+    const how = ['-n', '-q', '-i', '0.02', '-W', '30', '-s', '64', '-p', pattern]
     return ['netns', 'exec', path(where), 'ping', ...how, ...more, target]
   }
 

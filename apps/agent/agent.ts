@@ -234,6 +234,7 @@ export class Agent {
       mode,
       stage,
       announcement,
+      byKernel: this.#deps.datapath.kind === 'kernel',
     }
     return known
   }

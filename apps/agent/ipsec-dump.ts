@@ -1,6 +1,7 @@
 import type { IpsecAssociation, IpsecState } from '#core/datapath/datapath.ts'
 import type { IpsecKey } from '#core/ipsec/key.ts'
-import { deriveEngineKeys, engineFingerprint, supportedInUserspace } from '#core/ipsec/userspace.ts'
+import { derivePairKeys } from '#core/ipsec/pair-key.ts'
+import { xfrmCrypto, xfrmFingerprint } from '#core/ipsec/xfrm-crypto.ts'
 import type { IpsecPlan } from '#core/plan/plan.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 
@@ -51,13 +52,14 @@ function keysOf(
   const theirs = ipsec.peers.find((peer) => peer.node === node)?.bootId ?? ''
   const [from, to] = direction === 'out' ? [ipsec.bootId, theirs] : [theirs, ipsec.bootId]
   for (const key of keys.filter(({ id }) => id === spi)) {
-    if (!supportedInUserspace(key).supported) continue
-    const derived = deriveEngineKeys(key, { ip: source, bootId: from }, { ip: destination, bootId: to }, ipsecHash)
-    if (!derived.ok || engineFingerprint(derived.value, ipsecHash) !== fingerprint) continue
-    const { encryption, authentication } = derived.value
+    const derived = derivePairKeys(key, { ip: source, bootId: from }, { ip: destination, bootId: to }, ipsecHash)
+    if (!derived.ok || xfrmFingerprint(xfrmCrypto(key, derived.value), ipsecHash) !== fingerprint) continue
+    const { encryptionKey, authenticationKey } = derived.value
     return {
-      key: Buffer.from(encryption).toString('hex'),
-      ...(authentication.length === 0 ? {} : { 'authentication-key': Buffer.from(authentication).toString('hex') }),
+      key: Buffer.from(encryptionKey).toString('hex'),
+      ...(authenticationKey.length === 0
+        ? {}
+        : { 'authentication-key': Buffer.from(authenticationKey).toString('hex') }),
     }
   }
   return {}

@@ -1,5 +1,5 @@
 import type { AgentStatus, PeerStatus } from '#core/status/agent-status.ts'
-import { XFRM, xfrmMetric } from '#core/status/xfrm.ts'
+import { XFRM, XFRM_OF_KERNEL, xfrmMetric } from '#core/status/xfrm.ts'
 import { Metrics } from '#io/telemetry/metrics.ts'
 
 const PEER_STATES: readonly PeerStatus['state'][] = ['ok', 'idle', 'no answer', 'no handshake', 'no key', 'not heard']
@@ -29,7 +29,8 @@ export function agentMetrics(status: () => Promise<AgentStatus>): Metrics {
     const { ipsec } = encryption
     if (ipsec !== undefined) {
       keysInUse.set(ipsec['keys-in-use'] ?? 0)
-      for (const name of Object.keys(XFRM)) xfrm.set(ipsec['xfrm-errors']?.[name] ?? 0, xfrmMetric(name))
+      for (const name of Object.keys({ ...XFRM, ...XFRM_OF_KERNEL }))
+        xfrm.set(ipsec['xfrm-errors']?.[name] ?? 0, xfrmMetric(name))
     }
     if (pellicle.rotation !== undefined) keyProblem.set(pellicle.rotation.problem === undefined ? 0 : 1)
     if (pellicle.health !== undefined) {

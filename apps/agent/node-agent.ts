@@ -52,6 +52,8 @@ export interface NodeAgentOptions {
   readonly host: HostNetwork
   readonly devices: PodDevices
   readonly datapath: Datapath
+  /** Why it is this one. */
+  readonly datapathReason?: string
   /** `127.0.0.1`; undefined: no health port (tests). */
   readonly healthPort: number | undefined
   /** Empty: all addresses of the node. Undefined: this node's own 127.0.0.1. */
@@ -402,6 +404,7 @@ export class NodeAgent {
       rotation: agent?.ipsec.rotation,
       health: this.#health.status,
       datapath: this.#options.datapath.kind,
+      datapathReason: this.#options.datapathReason,
       kubernetes: this.#kubernetes(),
       cniFile: this.#cniFile,
     }

@@ -26,8 +26,11 @@ export function modeOf({ encryption, ipsec }: AgentConfig): EncryptionMode | und
   return encryption === 'none' ? undefined : { type: encryption, shape: ipsec.shape }
 }
 
-/** What the planner needs of the cluster's configuration; `own`: what this node does, where it is another mode. */
-export function toPlanConfig(config: AgentConfig, own?: EncryptionMode): PlanConfig {
+/**
+ * What the planner needs of the cluster's configuration; `own`: what this node does, where it is another mode. `byKernel`:
+ * its datapath is the kernel's.
+ */
+export function toPlanConfig(config: AgentConfig, own?: EncryptionMode, byKernel = false): PlanConfig {
   const mode = own ?? modeOf(config)
   return {
     encryption: {
@@ -40,8 +43,10 @@ export function toPlanConfig(config: AgentConfig, own?: EncryptionMode): PlanCon
       ipsec: {
         shape: mode?.shape ?? DEFAULTS.ipsec.shape,
         port: DEFAULTS.ipsec.port,
+        ...(config.ipsec.udpEncapsulation === 'auto' ? { udpByEngines: true } : {}),
         ...(config.ipsec.interface === undefined ? {} : { interface: config.ipsec.interface }),
       },
+      ...(byKernel ? { byKernel } : {}),
     },
     masquerade: config.masquerade,
     clusterCidrs: widest(config.clusterCidrs),

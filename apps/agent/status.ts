@@ -60,6 +60,7 @@ export interface StatusInputs {
   readonly levelSince: number | undefined
   readonly usage: ReturnType<NodeAddresses['usage']>
   readonly datapath: string
+  readonly datapathReason?: string | undefined
   readonly kubernetes: StateMessage
   readonly cniFile: StateMessage
 }
@@ -93,6 +94,7 @@ export function makeStatus(inputs: StatusInputs): AgentStatus {
       'cilium-version': ciliumVersion(config?.profile),
       node: inputs.nodeName,
       datapath: inputs.datapath,
+      ...(inputs.datapathReason === undefined ? {} : { 'datapath-reason': inputs.datapathReason }),
       level: applied?.snapshot.self.announcement.level ?? CLEAR,
       phase: inputs.transition?.text ?? notReady ?? 'starting',
       'network-policy': 'not enforced',
@@ -103,7 +105,10 @@ export function makeStatus(inputs: StatusInputs): AgentStatus {
         ...stalled(inputs),
       ],
       peers: peerStatuses(inputs),
-      drops: [...dropsOf('nftables', inputs.host.drops), ...dropsOf('engine', inputs.counters)],
+      drops: [
+        ...dropsOf('nftables', inputs.host.drops),
+        ...dropsOf(inputs.datapath === 'kernel' ? 'kernel' : 'engine', inputs.counters),
+      ],
       ...(rotation === undefined ? {} : { rotation }),
       ...(inputs.health === undefined ? {} : { health: inputs.health }),
       ...(inputs.host.upkeep === undefined ? {} : { upkeep: inputs.host.upkeep }),

@@ -54,6 +54,7 @@ const known = (config: AgentConfig, ciliumNodes: readonly CiliumNode[], nodes: r
   ipsec: undefined,
   mode: undefined,
   stage: undefined,
+  byKernel: false,
   announcement: { level: 3, epoch: 1 },
 })
 

@@ -42,6 +42,8 @@ export interface Known {
   /** What `mode` follows from. */
   readonly stage: Announcement | undefined
   readonly announcement: Announcement
+  /** This node's datapath is the kernel's. */
+  readonly byKernel: boolean
 }
 
 export type KnownNodes = Pick<Known, 'config' | 'node' | 'ciliumNodes' | 'nodes'>
@@ -67,7 +69,7 @@ export class View {
   readonly #endpoints = new WeakMap<Endpoint, LocalEndpoint>()
 
   snapshot(known: Known): Snapshot {
-    this.#config = keep(this.#config, toPlanConfig(known.config, known.mode))
+    this.#config = keep(this.#config, toPlanConfig(known.config, known.mode, known.byKernel))
     this.#self = keep(this.#self, ownNode(known))
     return {
       config: this.#config,
@@ -117,7 +119,12 @@ export class View {
 
 /** A snapshot of one's own node alone, not remembered: for what has to be known before the peers' part. */
 export function ownSnapshot(known: Known): Snapshot {
-  return { config: toPlanConfig(known.config, known.mode), self: ownNode(known), peers: [], endpoints: [] }
+  return {
+    config: toPlanConfig(known.config, known.mode, known.byKernel),
+    self: ownNode(known),
+    peers: [],
+    endpoints: [],
+  }
 }
 
 function ownNode(known: Known): OwnNode {
@@ -162,6 +169,7 @@ function peerOf(node: CiliumNode, facts: NodeFacts | undefined, config: AgentCon
     announcement: said.announcement,
     ...(said.mode === undefined ? {} : { mode: said.mode }),
     encryptsHosts: said.encryptsHosts,
+    ...(said.annotations[ANNOTATION.datapath] === 'kernel' ? { byKernel: true } : {}),
     granted,
   }
 }

@@ -113,7 +113,6 @@ for (const [name, value, expected] of [
   ['pellicle-ipsec-udp-encapsulation', 'maybe', /"auto" or "true" or "false"/],
   ['pellicle-ipsec-secret', 'cilium-ipsec-keys', /one of its fields/],
   ['enable-encryption-strict-mode-egress', 'true', /strict mode/],
-  ['pellicle-datapath', 'kernel', /not built yet/],
   ['cni-chaining-mode', 'aws-cni', /not built/],
   ['enable-host-firewall', 'true', /no host firewall/],
   ['enable-policy', 'always', /NetworkPolicy is not enforced/],

@@ -195,12 +195,6 @@ export function parseConfig(data: Readonly<Record<string, string>>): Result<Pars
     'Set one of them to false',
   )
   refuse('tunnel-protocol', read('tunnel-protocol') === 'geneve', 'Geneve is not built', 'Set it to vxlan')
-  refuse(
-    'pellicle-datapath',
-    read('pellicle-datapath') === 'kernel',
-    'the kernel datapath is not built yet',
-    'Set it to auto',
-  )
   refuse('enable-ipv4', !ipv4 && !ipv6, 'enable-ipv4 and enable-ipv6 are both false', 'Set one of them to true')
   refuse(
     'wireguard-persistent-keepalive',

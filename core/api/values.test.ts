@@ -160,11 +160,13 @@ test('extraConfig takes what agents read and what is off, and tells what they do
   )
 })
 
-test('the kernel datapath is refused while it is not built', () => {
-  for (const datapath of ['auto', 'userspace']) assert.deepEqual(judgeValues({ pellicle: { datapath } }).faults, [])
+test('any of the three datapaths may be asked for, and no other', () => {
+  for (const datapath of ['auto', 'kernel', 'userspace']) {
+    assert.deepEqual(judgeValues({ pellicle: { datapath } }).faults, [])
+  }
   assert.deepEqual(
-    judgeValues({ pellicle: { datapath: 'kernel' } }).faults.map(({ code, field }) => [code, field]),
-    [['values.refused', 'pellicle.datapath']],
+    judgeValues({ pellicle: { datapath: 'ebpf' } }).faults.map(({ field }) => field),
+    ['pellicle.datapath'],
   )
 })
 

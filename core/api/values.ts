@@ -207,10 +207,7 @@ function contradictions(values: Values): Fault[] {
   const faults: Fault[] = []
   const add = (field: string, sentence: string, remedy: string) =>
     faults.push(new Fault('values.refused', `${field}: ${sentence}`, { field, remedy }))
-  const { encryption, ipv4, ipv6, pellicle } = values
-  if (pellicle?.datapath === 'kernel') {
-    add('pellicle.datapath', 'the kernel datapath is not built yet', 'Remove it, or set it to userspace')
-  }
+  const { encryption, ipv4, ipv6 } = values
   if (values.tunnelProtocol === 'geneve') {
     add('tunnelProtocol', 'Geneve is not built', 'Remove it, or set it to vxlan')
   }

@@ -19,6 +19,8 @@ const IFLA_TUN_PERSIST = 6
 const IFLA_TUN_MULTI_QUEUE = 7
 const IFLA_TUN_NUM_QUEUES = 8
 
+const IFLA_XFRM_IF_ID = 2
+
 export interface Vxlan {
   readonly vni: number
   /** UDP port of ours and of every peer. */
@@ -33,6 +35,8 @@ export type LinkKind =
   | { readonly kind: 'veth' }
   /** What is in it is told by generic netlink (wireguard-device.ts). */
   | { readonly kind: 'wireguard' }
+  /** What is routed into it takes policies and states of that id, and what those decrypt comes out of it. */
+  | { readonly kind: 'xfrm'; readonly interfaceId: number }
   | {
       readonly kind: 'tun'
       readonly tap: boolean
@@ -60,6 +64,10 @@ export function writeVxlan(to: AttributeWriter, vxlan: Vxlan): void {
   to.u16be(IFLA_VXLAN_PORT, vxlan.port)
 }
 
+export function writeXfrmInterface(to: AttributeWriter, interfaceId: number): void {
+  to.u32(IFLA_XFRM_IF_ID, interfaceId)
+}
+
 export function readLinkKind(reader: Reader): LinkKind {
   let name: string | undefined
   let data: Reader | undefined
@@ -78,6 +86,8 @@ export function readLinkKind(reader: Reader): LinkKind {
       return readVxlan(data)
     case 'tun':
       return readTun(data)
+    case 'xfrm':
+      return { kind: 'xfrm', interfaceId: readInterfaceId(data) }
     default:
       return { kind: 'other', name }
   }
@@ -103,6 +113,13 @@ function readVxlan(data: Reader | undefined): LinkKind {
     }
   }
   return { kind: 'vxlan', ...vxlan }
+}
+
+/** 0, which no xfrm interface can have: the kernel did not say it. */
+function readInterfaceId(data: Reader | undefined): number {
+  const attributes = data === undefined ? [] : readAttributes(data)
+  const found = attributes.find(({ type }) => type === IFLA_XFRM_IF_ID)
+  return found === undefined ? 0 : readU32(found)
 }
 
 function readTun(data: Reader | undefined): LinkKind {

@@ -4,7 +4,7 @@ import type { Fault } from '#core/fault/fault.ts'
 import type { Result } from '#core/fault/result.ts'
 import { type Mac, macFromBytes, macToBytes } from '#core/ip/mac.ts'
 import { AttributeWriter, readAttributes, readBytes, readText, readU8, readU32 } from './attribute.ts'
-import { type LinkKind, readLinkKind, type Vxlan, writeVxlan } from './link-kind.ts'
+import { type LinkKind, readLinkKind, type Vxlan, writeVxlan, writeXfrmInterface } from './link-kind.ts'
 import { guarded, type NetlinkMessage, type NetlinkRequest, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from './message.ts'
 import { AF_INET6, AF_UNSPEC, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK } from './rtnetlink.ts'
 
@@ -84,6 +84,8 @@ export type NewLink = LinkAttributes & { readonly name: string } & (
     | { readonly kind: 'vxlan'; readonly vxlan: Vxlan }
     /** EOPNOTSUPP: this kernel has none. */
     | { readonly kind: 'wireguard' }
+    /** The same. The kernel wants no id of 0. */
+    | { readonly kind: 'xfrm'; readonly interfaceId: number }
   )
 
 /** Fails with EEXIST when the name (or the peer's) is taken. */
@@ -95,6 +97,7 @@ export function newLink(link: NewLink): NetlinkRequest {
     if (link.kind === 'wireguard') return
     info.nested(IFLA_INFO_DATA, (data) => {
       if (link.kind === 'vxlan') writeVxlan(data, link.vxlan)
+      else if (link.kind === 'xfrm') writeXfrmInterface(data, link.interfaceId)
       else
         data.nested(VETH_INFO_PEER, (peer) => {
           putHeader(peer.writer, 0, link.peer)

@@ -11,6 +11,8 @@ import { type CryptoParts, cryptoOf, putCrypto, readCrypto, type XfrmCrypto } fr
 import { readReplay, readReplayEsn, replayEsnBytes, type XfrmReplay } from './xfrm-replay.ts'
 
 /** Bits of {@link XfrmState.flags} that are used here; others pass as they are. */
+/** Both families inside a tunnel, whatever the outer one is. */
+export const XFRM_STATE_AF_UNSPEC = 32
 export const XFRM_STATE_ALIGN4 = 64
 /** 64-bit sequence numbers. */
 export const XFRM_STATE_ESN = 128

@@ -410,3 +410,41 @@ test('a new peer touches no other, and a pod no peer', () => {
   assert.equal(pod.ipsec?.peers, before.ipsec?.peers)
   assert.equal(pod.host.tables[0], before.host.tables[0])
 })
+
+test('by the kernel: what XFRM is about to encrypt is let out, before anything drops; for the engine nothing is', () => {
+  for (const shape of SHAPES) {
+    const by = (change: object) =>
+      planned(snapshotOf(1, 3, [ipsecPeerOf(2, 3)], { config: ipsecConfig(shape, change) }))
+    const [kernel, engine] = [by({ byKernel: true }), by({})]
+    const leave = chain(kernel, 'leave').split('\n')
+    const rule = leave.findIndex((line) => line.trim() === 'rt ipsec exists accept')
+    const first = leave.findIndex((line) => / drop$|goto into_vxlan/.test(line))
+    assert.ok(rule >= 0 && rule < first, leave.join('\n'))
+    assert.equal(table(kernel).replace(/\n *rt ipsec exists accept/, ''), table(engine))
+  }
+  // WireGuard's device takes packets and says nothing more of them
+  const { encryption } = CONFIG
+  const config = { encryption: { ...encryption, byKernel: true as const } }
+  assert.doesNotMatch(table(planned(snapshotOf(1, 3, [peerOf(2, 3)], { config }))), /rt ipsec/)
+})
+
+test('auto: UDP between two engines only, and whichever end looks comes to the same', () => {
+  const way = (own: boolean, peer: boolean, auto: boolean) => {
+    const { encryption } = ipsecConfig('udp', own ? { byKernel: true } : {})
+    const ipsec = { ...encryption.ipsec, ...(auto ? { udpByEngines: true as const } : {}) }
+    const peers = [ipsecPeerOf(2, 3, peer ? { byKernel: true } : {})]
+    const p = planned(
+      snapshotOf(1, 3, peers, { config: { encryption: { ...encryption, ipsec, nodeEncryption: true } } }),
+    )
+    return p.ipsec?.peers[0]?.encapsulation
+  }
+  for (const [own, peer] of [
+    [true, true],
+    [true, false],
+    [false, true],
+  ] as const) {
+    assert.equal(way(own, peer, true), 'none')
+    assert.equal(way(own, peer, false), 'udp')
+  }
+  assert.equal(way(false, false, true), 'udp')
+})

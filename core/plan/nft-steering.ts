@@ -187,6 +187,8 @@ function leave(snapshot: Snapshot): string {
   const cluster = clusterOf(snapshot)
   return nftChain('leave', 'type filter hook postrouting priority 300; policy accept;', [
     ...encryptionDevices(snapshot.config).map((device) => `oifname "${device}" goto into_encryption`),
+    // XFRM shows what it is about to encrypt once more, as if it left by the device that the result will leave by
+    config.encryption.byKernel === true && ipsecShape(config) !== undefined ? 'rt ipsec exists accept' : undefined,
     carriesEsp(snapshot) ? `oifname "${VXLAN_DEVICE}" goto into_vxlan` : undefined,
     ...inside('oifname'),
     ...(closed && encryptsVxlan(snapshot)

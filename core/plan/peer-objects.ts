@@ -225,9 +225,15 @@ function ipsecOf(snapshot: Snapshot, judged: JudgedPeer): IpsecPeer | undefined 
     node: judged.peer.name,
     bootId: judged.ipsec.bootId,
     ...ends,
-    encapsulation: config.encryption.ipsec.shape === 'udp' ? 'udp' : 'none',
+    encapsulation: inUdp(config, judged) ? 'udp' : 'none',
     allowedIps: allowedIpsOf(judged),
     receive: self.ipsec.receive,
     send: judged.ipsec.send,
   }
+}
+
+/** Both ends come to the same: a state of the kernel's takes what comes one way only. */
+function inUdp({ encryption: { ipsec, byKernel } }: PlanConfig, { peer }: JudgedPeer): boolean {
+  if (ipsec.shape !== 'udp') return false
+  return ipsec.udpByEngines !== true || (byKernel !== true && peer.byKernel !== true)
 }

@@ -85,6 +85,8 @@ export interface Peer {
   readonly mode?: ModeWords | undefined
   /** Annotation `pellicle.io/node-encryption` is `on`. */
   readonly encryptsHosts: boolean
+  /** Annotation `pellicle.io/datapath` is `kernel`: Linux itself encrypts there. */
+  readonly byKernel?: true
   /** Undefined: Kubernetes knows no such node (yet), so nothing that it claims is believed. */
   readonly granted: Granted | undefined
 }
@@ -124,6 +126,8 @@ export interface PlanConfig {
     /** Of WireGuard; seconds, 0 is off. */
     readonly persistentKeepalive: number
     readonly ipsec: IpsecPlanConfig
+    /** Linux itself encrypts (XFRM, WireGuard), and not the engine: packets then pass the firewall once more before they do. */
+    readonly byKernel?: true
   }
   /** What pods see of a node when they leave the cluster: true is the node's address. */
   readonly masquerade: { readonly 4: boolean; readonly 6: boolean }
@@ -153,6 +157,8 @@ export interface IpsecPlanConfig {
   readonly shape: IpsecShape
   /** Of ESP in UDP (RFC 3948). */
   readonly port: number
+  /** `udpEncapsulation: auto`: UDP only between two engines, which are several times faster by it; the kernel is not. */
+  readonly udpByEngines?: true
   /** `encrypt-interface`: asked for, and looked for on the node. Nothing else follows from it. */
   readonly interface?: string
 }

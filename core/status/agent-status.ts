@@ -53,6 +53,8 @@ interface PellicleStatus {
   readonly 'cilium-version': string
   readonly node: string
   readonly datapath: string
+  /** Why it is this one. */
+  readonly 'datapath-reason'?: string
   /** core/transition: 0 clear … 3 closed. */
   readonly level: number
   /** The level in words, with what it waits for. */
@@ -97,7 +99,11 @@ export function formatAgentStatus(status: AgentStatus, options: { verbose?: bool
     ['Masquerading:', `${masquerading.mode} [IPv4: ${onOff(protocols.ipv4)}, IPv6: ${onOff(protocols.ipv6)}]`],
     ['Controller Status:', `${status.controllers.length - failing.length}/${status.controllers.length} healthy`],
     ...shown.map((controller) => [`  ${controller.name}`, controller.status?.['last-failure-msg'] ?? 'healthy']),
-    ['Datapath:', pellicle.datapath],
+    [
+      'Datapath:',
+      pellicle.datapath,
+      ...(options.verbose === true && pellicle['datapath-reason'] !== undefined ? [pellicle['datapath-reason']] : []),
+    ],
     ['NetworkPolicy:', pellicle['network-policy']],
     ['Encryption:', ...encryptionCells(status.encryption)],
     ['Encryption phase:', pellicle.phase],

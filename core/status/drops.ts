@@ -6,7 +6,7 @@ import { xfrmSentence } from './xfrm.ts'
  */
 export interface DropStatus {
   readonly name: string
-  readonly where: 'nftables' | 'engine'
+  readonly where: 'nftables' | 'engine' | 'kernel'
   readonly packets: number
   /** What it means, and what to do. */
   readonly sentence: string

@@ -93,3 +93,14 @@ test('encrypt status', () => {
   )
   assert.equal(formatEncryptStatus({ mode: 'Disabled' }), 'Encryption: Disabled                  \n')
 })
+
+test('why it is that datapath is told when asked for everything', () => {
+  const reason = 'this kernel lacks WireGuard devices (module wireguard, CONFIG_WIREGUARD)'
+  const status = { ...STATUS, pellicle: { ...STATUS.pellicle, 'datapath-reason': reason } }
+  const line = (text: string) => text.split('\n').find((one) => one.startsWith('Datapath:'))
+  assert.match(
+    line(formatAgentStatus(status, { verbose: true })) ?? '',
+    new RegExp(`userspace +${reason.slice(0, 20)}`),
+  )
+  assert.match(line(formatAgentStatus(status)) ?? '', /userspace$/)
+})

@@ -64,10 +64,45 @@ export const XFRM: Readonly<Record<string, XfrmMeaning>> = {
   },
 }
 
+/** Of the kernel datapath alone. */
+export const XFRM_OF_KERNEL: Readonly<Record<string, XfrmMeaning>> = {
+  XfrmOutPolBlock: {
+    ...outbound('policy_blocked'),
+    means: 'for a node that there is no key to send to by yet, or for no node',
+    todo: 'A few while a node boots are usual; many: see Problem in cilium-dbg status for the node and what its key is',
+  },
+  XfrmInPolBlock: {
+    ...inbound('policy_blocked'),
+    means: 'decrypted, but its source is no address of any node',
+    todo: 'Compare the CiliumNodes of both ends (kubectl get ciliumnodes -o yaml)',
+  },
+  XfrmInNoPols: {
+    ...inbound('no_policy'),
+    means: 'decrypted, but somebody removed the policies that would let it in',
+    todo: 'The agent puts them back; its log says when: look for what else uses ip xfrm on this node',
+  },
+  XfrmInStateMismatch: {
+    ...inbound('state_mismatched'),
+    means: 'in UDP, though the node was to send it without, or the other way round',
+    todo: 'A few while udpEncapsulation is changed are usual; many: do both agents have the same configuration?',
+  },
+  XfrmInStateInvalid: {
+    ...inbound('state_invalid'),
+    means: 'for a key that was just removed',
+    todo: 'A few during a rotation are usual',
+  },
+  XfrmAcquireError: {
+    ...outbound('acquire'),
+    means: 'wanted a key from an IKE daemon, and there is none',
+    todo: 'Keys come from the agent here; somebody else has policies of his own (ip xfrm policy)',
+  },
+}
+
 /** What it means, and what to do. */
 export function xfrmSentence(name: string): string {
-  const meaning = Object.hasOwn(XFRM, name) ? XFRM[name] : undefined
-  return meaning === undefined ? 'of another release' : `${meaning.means}. ${meaning.todo}`
+  const meaning = meaningOf(name)
+  if (meaning !== undefined) return `${meaning.means}. ${meaning.todo}`
+  return 'of another release, or see xfrm_proc in the documentation of the kernel'
 }
 
 /** Those that are not zero, by name. */
@@ -80,6 +115,11 @@ export function xfrmErrors(counters: Readonly<Record<string, number>>): Readonly
 export function xfrmMetric(name: string): { readonly type: 'inbound' | 'outbound'; readonly error: string } {
   const { type, error } = XFRM[name] ?? (name.startsWith('XfrmOut') ? outbound('other') : inbound('other'))
   return { type, error }
+}
+
+function meaningOf(name: string): XfrmMeaning | undefined {
+  if (Object.hasOwn(XFRM, name)) return XFRM[name]
+  return Object.hasOwn(XFRM_OF_KERNEL, name) ? XFRM_OF_KERNEL[name] : undefined
 }
 
 function inbound(error: string): { readonly type: 'inbound'; readonly error: string } {

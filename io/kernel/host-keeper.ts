@@ -3,6 +3,7 @@ import { OUR_TABLE_PREFIX } from '#core/host/host-actual.ts'
 import { type HostPlan, OUR_PROTOCOL } from '#core/host/host-plan.ts'
 import { deviceOf } from '#core/host/host-step.ts'
 import type { KernelEvent } from '#core/netlink/event.ts'
+import type { XfrmEvent } from '#core/netlink/xfrm-event.ts'
 import { HostKernel, type HostReport } from './host-kernel.ts'
 import { KernelMonitor } from './kernel-monitor.ts'
 
@@ -18,6 +19,10 @@ export interface KeeperHandlers {
   /** After every look that was not asked for and that changed or failed something. */
   readonly repaired?: (report: HostReport) => void
   readonly fault?: (fault: Fault | Error) => void
+  /** Events did not fit the socket's buffer: anything may have changed. */
+  readonly lost?: () => void
+  /** Of XFRM, anybody's; listened to only with this. */
+  readonly xfrm?: (event: XfrmEvent) => void
 }
 
 export interface KeeperCounters {
@@ -57,9 +62,11 @@ export class HostKeeper {
         table: (name) => name.startsWith(OUR_TABLE_PREFIX) && this.#lookSoon(),
         lost: () => {
           this.counters.lostEvents++
+          handlers.lost?.()
           this.#lookSoon()
         },
         fault: (fault) => handlers.fault?.(fault),
+        ...(handlers.xfrm === undefined ? {} : { xfrm: handlers.xfrm }),
       })
     } catch (error) {
       this.kernel.close()

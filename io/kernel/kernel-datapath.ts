@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type {
   Datapath,
   IpsecDevice,
@@ -8,35 +10,43 @@ import type {
   WireguardDevice,
   WireguardState,
 } from '#core/datapath/datapath.ts'
-import { Fault } from '#core/fault/fault.ts'
+import { unwrap } from '#core/fault/result.ts'
+import type { XfrmEvent } from '#core/netlink/xfrm-event.ts'
+import { parseXfrmStat } from '#core/netlink/xfrm-stat.ts'
+import { KernelIpsec } from './kernel-ipsec.ts'
 import { KernelWireguard } from './kernel-wireguard.ts'
 import { inNetworkNamespace } from './network-namespace.ts'
-import { probeWireguard } from './probe-kernel.ts'
+import { probeIpsec, probeWireguard } from './probe-kernel.ts'
 
 export interface KernelDatapathOptions {
   /** Path of a network namespace; the calling thread's own without. */
   readonly namespace?: string
+  /** In memory-backed storage: what is remembered of keys that were sent by, a file for each device of IPsec. */
+  readonly stateFolder?: string
 }
 
-/**
- * The kernel's datapath by netlink, for as long as its sockets are open in one network namespace. WireGuard only: IPsec's
- * methods refuse, since an agent must not believe that something was encrypted.
- */
+/** The kernel's datapath by netlink, for as long as its sockets are open in one network namespace. */
 export class KernelDatapath implements Datapath {
   readonly kind = 'kernel'
   readonly #wireguard: KernelWireguard
+  readonly #ipsec = new Map<string, KernelIpsec>()
+  readonly #inside: <T>(run: () => T) => T
+  readonly #stateFolder: string
   #probed: ProbeResult | undefined
 
   /** @throws Fault `kernel.*` without the right to open netlink sockets there */
   constructor(options: KernelDatapathOptions = {}) {
-    const { namespace } = options
-    this.#wireguard =
-      namespace === undefined ? new KernelWireguard() : inNetworkNamespace(namespace, () => new KernelWireguard())
+    const { namespace, stateFolder = '/run/pellicle/kernel' } = options
+    this.#inside = namespace === undefined ? (run) => run() : (run) => inNetworkNamespace(namespace, run)
+    this.#stateFolder = stateFolder
+    this.#wireguard = this.#inside(() => new KernelWireguard())
   }
 
-  /** A yes is kept; a no is asked again, since a module may be loaded meanwhile. */
+  /** WireGuard and IPsec, since a cluster may change from one to the other. A yes is kept; a no is asked again. */
   async probe(): Promise<ProbeResult> {
-    if (this.#probed?.usable !== true) this.#probed = probeWireguard()
+    if (this.#probed?.usable === true) return this.#probed
+    const wireguard = probeWireguard()
+    this.#probed = wireguard.usable ? probeIpsec() : wireguard
     return this.#probed
   }
 
@@ -45,38 +55,56 @@ export class KernelDatapath implements Datapath {
   }
 
   async observe(name: string): Promise<WireguardState | undefined> {
-    return this.#wireguard.observe(name)
+    return this.#wireguard.kindOf(name) === 'xfrm' ? undefined : this.#wireguard.observe(name)
   }
 
-  /** The kernel's WireGuard counts drops only together with its device's, which the host's statistics tell. */
-  async counters(_name: string): Promise<Readonly<Record<string, number>>> {
-    return {}
+  /**
+   * Of IPsec what `/proc/net/xfrm_stat` says, which is about all of the namespace, not of the device alone. The kernel's
+   * WireGuard counts drops only together with its device's, which the host's statistics tell.
+   */
+  async counters(name: string): Promise<Readonly<Record<string, number>>> {
+    if (this.#wireguard.kindOf(name) !== 'xfrm') return {}
+    return unwrap(parseXfrmStat(this.#inside(() => readFileSync('/proc/thread-self/net/xfrm_stat', 'utf8'))))
   }
 
   async remove(name: string): Promise<void> {
-    this.#wireguard.remove(name)
+    if (this.#ipsec.has(name) || this.#wireguard.kindOf(name) === 'xfrm') {
+      this.#withIpsec(name, (ipsec) => ipsec.remove())
+    } else this.#wireguard.remove(name)
   }
 
-  async openIpsec({ name }: IpsecSettings): Promise<IpsecOpened> {
-    throw noIpsec(name)
+  async openIpsec(settings: IpsecSettings): Promise<IpsecOpened> {
+    return this.#withIpsec(settings.name, (ipsec) => ipsec.open(settings))
   }
 
-  async applyIpsec({ name }: IpsecDevice): Promise<void> {
-    throw noIpsec(name)
+  async applyIpsec(device: IpsecDevice): Promise<void> {
+    this.#withIpsec(device.name, (ipsec) => ipsec.apply(device))
   }
 
-  async observeIpsec(_name: string): Promise<IpsecState | undefined> {
-    return undefined
+  async observeIpsec(name: string): Promise<IpsecState | undefined> {
+    if (this.#wireguard.kindOf(name) !== 'xfrm') return undefined
+    return this.#withIpsec(name, (ipsec) => ipsec.observe())
+  }
+
+  /** Whether it tells of something that somebody else did to a device of ours. */
+  concerns(event: XfrmEvent): boolean {
+    return [...this.#ipsec.values()].some((ipsec) => ipsec.concerns(event))
   }
 
   async close(): Promise<void> {
     this.#wireguard.close()
+    for (const ipsec of this.#ipsec.values()) ipsec.close()
+    this.#ipsec.clear()
   }
-}
 
-function noIpsec(name: string): Fault {
-  return new Fault('datapath.kernel-ipsec', `the kernel datapath cannot make the IPsec device ${name}`, {
-    field: name,
-    remedy: 'Use the userspace datapath for IPsec',
-  })
+  /** In the namespace, since libnftables opens its socket at first use. */
+  #withIpsec<T>(name: string, run: (ipsec: KernelIpsec) => T): T {
+    return this.#inside(() => {
+      const there = this.#ipsec.get(name)
+      if (there !== undefined) return run(there)
+      const made = new KernelIpsec(name, join(this.#stateFolder, `${name}.keys`))
+      this.#ipsec.set(name, made)
+      return run(made)
+    })
+  }
 }

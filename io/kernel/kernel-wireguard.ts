@@ -62,6 +62,12 @@ export class KernelWireguard {
     if (link !== undefined) this.#links.request(`remove WireGuard device ${name}`, deleteLink(link.index))
   }
 
+  /** The kernel's word for what has that name; undefined: nothing. */
+  kindOf(name: string): string | undefined {
+    const link = findLink(this.#links, name)
+    return link === undefined ? undefined : kindName(link.kind)
+  }
+
   close(): void {
     this.#client.close()
     this.#links.close()

@@ -52,8 +52,22 @@ export class NftTables {
   list(planned: readonly NftTablePlan[]): ActualTable[] {
     return this.#ours().map((id) => {
       const plan = planned.find((one) => one.family === id.family && one.name === id.name)
-      return plan !== undefined && this.#isIntact(plan) ? { ...id, body: plan.body } : id
+      return plan !== undefined && this.has(plan) ? { ...id, body: plan.body } : id
     })
+  }
+
+  /** Whether the table still is what was applied. */
+  has(plan: NftTablePlan): boolean {
+    let whole: string
+    try {
+      whole = this.#run(`list table ${plan.family} ${plan.name}`)
+    } catch {
+      // not there, or deleted since it was listed
+      return false
+    }
+    const { markers, rest } = withoutMarkers(whole)
+    const [, body, listing] = MARKER.exec(markers.length === 1 ? (markers[0] ?? '') : '') ?? []
+    return body === hash(plan.body) && listing === hash(rest)
   }
 
   /** As `nft list table` prints it, without what only we put there. */
@@ -91,19 +105,6 @@ export class NftTables {
         { packets: Number(packets), bytes: Number(bytes) },
       ]),
     )
-  }
-
-  #isIntact(plan: NftTablePlan): boolean {
-    let whole: string
-    try {
-      whole = this.#run(`list table ${plan.family} ${plan.name}`)
-    } catch {
-      // deleted since it was listed
-      return false
-    }
-    const { markers, rest } = withoutMarkers(whole)
-    const [, body, listing] = MARKER.exec(markers.length === 1 ? (markers[0] ?? '') : '') ?? []
-    return body === hash(plan.body) && listing === hash(rest)
   }
 
   #listing({ family, name }: TableId): string {

@@ -2,11 +2,21 @@ import type { ProbeResult } from '#core/datapath/datapath.ts'
 import { Fault } from '#core/fault/fault.ts'
 import { requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
+import { xfrmFingerprint } from '#core/ipsec/xfrm-crypto.ts'
 import { newLink } from '#core/netlink/link.ts'
 import { IPPROTO_ESP } from '#core/netlink/xfrm.ts'
 import type { XfrmCrypto } from '#core/netlink/xfrm-algorithm.ts'
 import type { XfrmPolicy } from '#core/netlink/xfrm-policy.ts'
-import { UDP_ENCAP_ESPINUDP, XFRM_STATE_ESN, type XfrmState } from '#core/netlink/xfrm-state.ts'
+import {
+  type SeenXfrmState,
+  UDP_ENCAP_ESPINUDP,
+  XFRM_STATE_AF_UNSPEC,
+  XFRM_STATE_ESN,
+  type XfrmState,
+} from '#core/netlink/xfrm-state.ts'
+import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
+import { openNftables } from '#io/sys/libc.ts'
+import { EncapSockets } from './encap-sockets.ts'
 import { NetlinkSocket } from './netlink-socket.ts'
 import { inScratchNamespace } from './network-namespace.ts'
 import { WireguardClient } from './wireguard-client.ts'
@@ -30,6 +40,7 @@ const DEFAULT_ALGORITHM: ProbedAlgorithm = {
 
 /** The newest window that our states ask for. */
 const WINDOW = 1024
+const INTERFACE_ID = 1
 
 /**
  * Makes a WireGuard device in a namespace of its own, and says what is missing when it cannot be made. Synchronous; some
@@ -59,18 +70,67 @@ export function probeWireguard(): ProbeResult {
 }
 
 /**
- * Makes in a namespace of its own what the kernel's IPsec needs, for IPv4 and IPv6: a tunnel's state with that algorithm, 64-bit
- * sequence numbers, a window of 1,024, mark and output mark, the same in UDP, and policies in each direction.
+ * Makes in a namespace of its own what the kernel's IPsec needs, for IPv4 and IPv6: an xfrm interface, a tunnel's state with that
+ * algorithm, 64-bit sequence numbers, a window of 1,024, mark and output mark, the same in UDP, policies in each direction, and
+ * what nftables must know of them.
  */
 export function probeIpsec(algorithm: ProbedAlgorithm = DEFAULT_ALGORITHM): ProbeResult {
   return probed(() => {
     const client = step('XFRM for programs (module xfrm_user, CONFIG_XFRM_USER)', () => new XfrmClient())
     try {
+      probeInterface()
       for (const family of [4, 6] as const) probeFamily(client, family, algorithm)
     } finally {
       client.close()
     }
+    probeUdp()
+    probeNftables()
   })
+}
+
+function probeInterface(): void {
+  const links = new NetlinkSocket()
+  try {
+    step('xfrm interfaces (module xfrm_interface, CONFIG_XFRM_INTERFACE, Linux 4.19)', () =>
+      links.request('make an xfrm interface', newLink({ name: 'probe', kind: 'xfrm', interfaceId: INTERFACE_ID })),
+    )
+  } finally {
+    links.close()
+  }
+}
+
+function probeUdp(): void {
+  const sockets = new EncapSockets()
+  try {
+    step('sockets for ESP in UDP', () => sockets.open(4500))
+  } finally {
+    sockets.close()
+  }
+}
+
+/** Of the tables of receive-marks.ts and of core/plan, what only this datapath needs. */
+function probeNftables(): void {
+  const nft = openNftables()
+  try {
+    step('nftables that know of marks by address and of IPsec (CONFIG_NF_TABLES_INET, CONFIG_NFT_FIB_INET)', () =>
+      nft.run(`table inet probe {
+        map peers {
+          type ipv4_addr : mark
+          elements = { 192.0.2.1 : 0x00010d00 }
+        }
+        chain arriving {
+          type filter hook prerouting priority mangle
+          meta l4proto esp fib daddr type local meta mark set ip saddr map @peers
+        }
+        chain leaving {
+          type filter hook postrouting priority 300
+          rt ipsec exists accept
+        }
+      }`),
+    )
+  } finally {
+    nft.close()
+  }
 }
 
 function probeFamily(client: XfrmClient, family: 4 | 6, algorithm: ProbedAlgorithm): void {
@@ -89,10 +149,13 @@ function probeFamily(client: XfrmClient, family: 4 | 6, algorithm: ProbedAlgorit
     throw missing(known, error)
   }
   const seen = step('reading XFRM states', () => client.states().find(({ spi }) => spi === state.spi))
+  // "confidentiality" of lockdown(7): without its key a state cannot be known again
+  if (!shows(seen, state.crypto)) throw missing('reading the keys of states (lockdown=confidentiality hides them)')
   if (seen?.outputMark?.mask !== state.outputMark?.mask) throw missing('output marks of states (Linux 4.19)')
   if (seen?.replay.window !== WINDOW)
     throw missing('64-bit sequence numbers with a window of 1,024 packets (Linux 3.0)')
   if (seen.mark?.mask !== state.mark?.mask) throw missing('marks of states')
+  if (seen.interfaceId !== INTERFACE_ID) throw missing('states of an xfrm interface (Linux 4.19)')
   step(`ESP in UDP over IPv${family} (CONFIG_INET${family === 6 ? '6' : ''}_ESP)`, () =>
     client.change({
       do: 'add state',
@@ -120,11 +183,17 @@ function stateOf(family: 4 | 6, crypto: XfrmCrypto): XfrmState {
     mode: 'tunnel',
     reqid: 1,
     crypto,
-    flags: XFRM_STATE_ESN,
+    flags: XFRM_STATE_ESN | XFRM_STATE_AF_UNSPEC,
     replay: { sent: 0n, received: 0n, window: WINDOW },
     mark: { value: 0x10d00, mask: 0xffff0f00 },
     outputMark: { value: 0xe00, mask: 0xf00 },
+    interfaceId: INTERFACE_ID,
   }
+}
+
+function shows(seen: SeenXfrmState | undefined, wanted: XfrmCrypto): boolean {
+  if (seen?.crypto === undefined) return false
+  return xfrmFingerprint(seen.crypto, ipsecHash) === xfrmFingerprint(wanted, ipsecHash)
 }
 
 function policyOf({ source, destination }: XfrmState, direction: XfrmPolicy['direction']): XfrmPolicy {
@@ -134,6 +203,7 @@ function policyOf({ source, destination }: XfrmState, direction: XfrmPolicy['dir
     direction,
     priority: 1,
     action: 'allow',
+    interfaceId: INTERFACE_ID,
     templates: [{ source, destination, protocol: IPPROTO_ESP, mode: 'tunnel', reqid: 1, spi: 0 }],
   }
 }

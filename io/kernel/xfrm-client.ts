@@ -1,4 +1,4 @@
-import type { Fault } from '#core/fault/fault.ts'
+import { Fault } from '#core/fault/fault.ts'
 import { type Result, unwrap } from '#core/fault/result.ts'
 import type { Ip } from '#core/ip/address.ts'
 import type { NetlinkMessage, NetlinkRequest } from '#core/netlink/message.ts'
@@ -18,6 +18,7 @@ import {
   decodeState,
   deleteState,
   dumpStates,
+  getState,
   newState,
   type SeenXfrmState,
   updateState,
@@ -58,6 +59,21 @@ export class XfrmClient {
   /** All states, anybody's; with their keys. */
   states(): SeenXfrmState[] {
     return this.#all('list XFRM states', dumpStates(), XFRM_MSG_NEWSA, decodeState)
+  }
+
+  /** One of them; undefined: it is not there. With its key. */
+  state(id: XfrmStateId & { readonly source: Ip }): SeenXfrmState | undefined {
+    try {
+      for (const message of this.#socket.request(`look for the state from ${id.source}`, getState(id))) {
+        const value = message.type === XFRM_MSG_NEWSA ? unwrap(decodeState(message)) : undefined
+        message.body.fill(0)
+        if (value !== undefined) return value
+      }
+      return undefined
+    } catch (error) {
+      if (error instanceof Fault && error.code === 'kernel.esrch') return undefined
+      throw error
+    }
   }
 
   /** All policies but those of single sockets, anybody's. */

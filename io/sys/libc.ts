@@ -39,13 +39,19 @@ export const EINTR = 4
 export const EAGAIN = 11
 export const ENOBUFS = 105
 
+export const AF_INET = 2
+export const AF_INET6 = 10
 export const AF_NETLINK = 16
+export const SOCK_DGRAM = 2
 export const SOCK_RAW = 3
 const SOCK_CLOEXEC = 0o2000000
 export const SOCK_NONBLOCK = 0o4000
 export const SOL_SOCKET = 1
 export const SO_RCVBUF = 8
 const SO_RCVTIMEO = 20
+const SO_BINDTODEVICE = 25
+const IPPROTO_IPV6 = 41
+const IPV6_V6ONLY = 26
 export const SO_RCVBUFFORCE = 33
 const MSG_TRUNC = 0x20
 const CLONE_NEWNET = 0x40000000
@@ -54,7 +60,7 @@ const O_RDONLY_CLOEXEC = 0o2000000
 type Call = (...args: readonly unknown[]) => number
 
 let loaded: Readonly<
-  Record<'socket' | 'bind' | 'send' | 'recv' | 'setsockopt' | 'setns' | 'unshare' | 'open' | 'close', Call>
+  Record<'socket' | 'bind' | 'send' | 'sendto' | 'recv' | 'setsockopt' | 'setns' | 'unshare' | 'open' | 'close', Call>
 >
 
 function libc(): typeof loaded {
@@ -64,6 +70,7 @@ function libc(): typeof loaded {
     socket: lib.func('int socket(int, int, int)'),
     bind: lib.func('int bind(int, const void *, uint32_t)'),
     send: lib.func('long send(int, const void *, size_t, int)'),
+    sendto: lib.func('long sendto(int, const void *, size_t, int, const void *, uint32_t)'),
     recv: lib.func('long recv(int, void *, size_t, int)'),
     setsockopt: lib.func('int setsockopt(int, int, int, const void *, uint32_t)'),
     setns: lib.func('int setns(int, int)'),
@@ -102,6 +109,30 @@ export function send(fd: number, bytes: Uint8Array): void {
   if (sent !== bytes.length) throw new Error(`send took ${sent} of ${bytes.length} bytes`)
 }
 
+/** To an IP address (4 or 16 bytes), by a socket of that family. */
+export function sendToIp(fd: number, bytes: Uint8Array, address: Uint8Array): void {
+  // struct sockaddr_in: u16 family, u16 port, address; sockaddr_in6 has the flow label before it and the scope behind
+  const to = Buffer.alloc(address.length === 4 ? 16 : 28)
+  to.writeUInt16LE(address.length === 4 ? AF_INET : AF_INET6, 0)
+  to.set(address, address.length === 4 ? 4 : 8)
+  checked('sendto', fd, bytes, bytes.length, 0, to, to.length)
+}
+
+/** What the socket sends leaves by that device, and by no other. */
+export function bindToDevice(fd: number, name: string): void {
+  const text = Buffer.from(`${name}\0`)
+  checked('setsockopt', fd, SOL_SOCKET, SO_BINDTODEVICE, text, text.length)
+}
+
+/** On every address of that family, IPv6's without IPv4's. */
+export function bindPort(fd: number, family: 4 | 6, port: number): void {
+  const address = Buffer.alloc(family === 4 ? 16 : 28)
+  address.writeUInt16LE(family === 4 ? AF_INET : AF_INET6, 0)
+  address.writeUInt16BE(port, 2)
+  if (family === 6) setSocketInt(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
+  checked('bind', fd, address, address.length)
+}
+
 /** How many bytes the datagram had: more than the buffer holds means that the rest is lost. Throws EAGAIN on time-out. */
 export function recv(fd: number, into: Uint8Array): number {
   return checked('recv', fd, into, into.length, MSG_TRUNC)
@@ -111,6 +142,10 @@ export function setSocketInt(fd: number, level: number, option: number, value: n
   const bytes = Buffer.alloc(4)
   bytes.writeInt32LE(value)
   checked('setsockopt', fd, level, option, bytes, 4)
+}
+
+export function setSocketBytes(fd: number, level: number, option: number, value: Uint8Array): void {
+  checked('setsockopt', fd, level, option, value, value.length)
 }
 
 /** After so long without a datagram, recv and read fail with EAGAIN. */

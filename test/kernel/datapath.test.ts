@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { WireguardDevice } from '#core/datapath/datapath.ts'
@@ -15,16 +18,17 @@ import { datapathContract } from '#test/contract/datapath.ts'
 const ip = (...args: readonly string[]) => execFileSync('ip', args, { encoding: 'utf8' })
 let made = 0
 
-datapathContract(
-  'kernel, in the guest',
-  async () => {
-    const name = `pk-contract${++made}`
-    ip('netns', 'add', name)
-    const datapath = new KernelDatapath({ namespace: `/run/netns/${name}` })
-    return { datapath, device: 'cilium_wg0', end: async () => void ip('netns', 'del', name) }
-  },
-  'needs IPsec of the kernel behind the port',
-)
+datapathContract('kernel, in the guest', async () => {
+  const name = `pk-contract${++made}`
+  ip('netns', 'add', name)
+  const stateFolder = mkdtempSync(join(tmpdir(), 'pk-contract-'))
+  const datapath = new KernelDatapath({ namespace: `/run/netns/${name}`, stateFolder })
+  const end = async () => {
+    ip('netns', 'del', name)
+    rmSync(stateFolder, { recursive: true })
+  }
+  return { datapath, device: 'pk_device', end }
+})
 
 const NODES = ['pk-one', 'pk-two'] as const
 const privateKey = (byte: number) => new Uint8Array(32).fill(byte)

@@ -86,7 +86,10 @@ export const KEY_4: KeyRef = { id: 4, fingerprint: '4444444444444444' as KeyFing
 
 export const bootIdOf = (n: number) => `00000000-0000-4000-8000-${n.toString(16).padStart(12, '0')}`
 
-export function ipsecConfig(shape: IpsecShape, change: Partial<PlanConfig['encryption']> = {}): Partial<PlanConfig> {
+export function ipsecConfig(
+  shape: IpsecShape,
+  change: Partial<PlanConfig['encryption']> = {},
+): Pick<PlanConfig, 'encryption'> {
   return { encryption: { ...CONFIG.encryption, type: 'ipsec', ipsec: { ...DEFAULTS.ipsec, shape }, ...change } }
 }
 

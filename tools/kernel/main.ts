@@ -10,7 +10,7 @@ import { bundleTests } from './tests.ts'
 // dies is a failure. `node tools/kernel/main.ts record` makes the vectors of core/netlink's tests anew.
 const root = new URL('../..', import.meta.url).pathname.replace(/\/$/, '')
 /** Most of it is the guest's: ten times what the same takes outside, and more on a busy machine. */
-const SECONDS = 900
+const SECONDS = 1200
 
 const [mode = ''] = process.argv.slice(2)
 try {

@@ -2,6 +2,9 @@ import { globSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
+/** For nodes of the userspace datapath there: reading it file by file takes a minute. */
+const KEEPER = { from: 'apps/keeper/main.ts', to: 'build/kernel-keeper.cjs' }
+
 /**
  * One bundle of JavaScript for all tests of the guest: reading hundreds of files and stripping their types takes half a
  * minute in an emulated machine. Kept inside the checkout, so that koffi, a native file, is found beside it.
@@ -21,5 +24,7 @@ export async function bundleTests(root: string, pattern = 'test/kernel/**/*.test
     sourcemap: 'inline',
     logLevel: 'warning',
   })
+  const keeper = { entryPoints: [join(root, KEEPER.from)], outfile: join(root, KEEPER.to) }
+  await build({ ...keeper, bundle: true, format: 'cjs', platform: 'node', target: 'node26', logLevel: 'error' })
   return outfile
 }

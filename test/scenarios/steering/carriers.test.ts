@@ -31,7 +31,7 @@ const WIREGUARD_PORT = 51911
 
 const esp = (shape: IpsecShape) => {
   const config = ipsecConfig(shape)
-  return { ...config, encryption: { ...config.encryption!, ipsec: { shape, port: IPSEC_PORT } } }
+  return { ...config, encryption: { ...config.encryption, ipsec: { shape, port: IPSEC_PORT } } }
 }
 const wireguard = { encryption: { ...CONFIG.encryption, listenPort: WIREGUARD_PORT } }
 

@@ -7,7 +7,6 @@ type Issue = z.core.$ZodIssue
 /** Choices that the schema has, for Cilium has them too, and that are refused here: none of them is offered. */
 const NOT_OFFERED: Readonly<Record<string, readonly string[]>> = {
   'encryption.type': ['ztunnel'],
-  'pellicle.datapath': ['kernel'],
   tunnelProtocol: ['geneve'],
 }
 

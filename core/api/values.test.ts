@@ -73,8 +73,8 @@ for (const [values, sentence, remedy] of [
   [{ debug: { enabled: 'true' } }, 'debug.enabled: true or false is needed', 'Give true as it is, not as a text'],
   [
     { pellicle: { datapath: 'kernl' } },
-    'pellicle.datapath: auto or userspace is needed',
-    'Set it to auto or userspace',
+    'pellicle.datapath: auto or kernel or userspace is needed',
+    'Did you mean kernel?',
   ],
   [
     { encryption: { ipsec: { udpEncapsulation: 'atuo' } } },

@@ -29,7 +29,7 @@ import { type WantedXfrmPeer, XfrmDerivation } from './xfrm-wanted.ts'
 
 /**
  * One device of IPsec by XFRM, in the network namespace that this was made in: an xfrm interface, to which states and
- * policies are tied by its id (docs/adr/0010-kernel-ipsec.md). What is routed into it leaves encrypted or not at all; what
+ * policies are tied by its id (docs/adr/0012-kernel-ipsec.md). What is routed into it leaves encrypted or not at all; what
  * its states decrypt comes out of it, if it came as a policy requires. Keeps nothing that the kernel and a file in /run do
  * not tell, so an agent may start anew at any time. Synchronous.
  */

@@ -38,7 +38,7 @@ async function run(): Promise<void> {
   const config = await firstConfig(configDir)
   const log = makeLog(config, values['log-format'], values.debug)
   try {
-    const { datapath, choice } = await makeDatapath(wish(values.datapath) ?? config?.datapath ?? 'auto', () =>
+    const { datapath, choice } = await makeDatapath(wish(values.datapath) ?? config?.datapath ?? 'userspace', () =>
       agent.resync(),
     )
     log.info(`the datapath is ${choice.kind}: ${choice.why}`)

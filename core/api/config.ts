@@ -127,7 +127,7 @@ export const CONFIG_KEYS = {
   'pellicle-profile': key<string | undefined>(RELEASE, undefined),
   'pellicle-ipsec-secret': key(SECRET_FIELD, { name: IPSEC_SECRET, field: IPSEC_SECRET_FIELD }),
   'pellicle-ipsec-udp-encapsulation': key(oneOf('auto', 'true', 'false'), 'auto'),
-  'pellicle-datapath': key(oneOf('auto', 'kernel', 'userspace'), 'auto'),
+  'pellicle-datapath': key(oneOf('auto', 'kernel', 'userspace'), 'userspace'),
   'pellicle-mark-encrypt': key(MARK, { bits: 0xe00, mask: 0xf00 }),
   'pellicle-mark-decrypt': key(MARK, { bits: 0xd00, mask: 0xf00 }),
 } as const

@@ -46,12 +46,11 @@ test('Helm by hand refuses under extraConfig what install refuses', options, asy
 })
 
 test('Helm by hand refuses what is not built', options, async () => {
-  await assert.rejects(template('--set', 'pellicle.datapath=kernel'), { message: /kernel datapath is not built/ })
   await assert.rejects(template('--set', 'cni.chainingMode=aws-cni'), { message: /chainingMode/ })
   await assert.rejects(template('--set', 'routingMode=native'), {
     message: /ipv4NativeRoutingCIDR must be set when routingMode is native/,
   })
-  await template('--set', 'cni.chainingMode=none,pellicle.datapath=userspace')
+  await template('--set', 'cni.chainingMode=none,pellicle.datapath=kernel')
 })
 
 test('what is asked for IPsec stands in the ConfigMap by the names of Cilium', options, async () => {

@@ -39,7 +39,7 @@ export const OUR_PROTOCOL = 112
 /** as Cilium's */
 export const TABLE_ENCRYPT_MARKED = 200
 export const TABLE_STEERING = 201
-/** Ours: by which a node's pods, and its answers to pods of others, reach other nodes' own addresses. */
+/** Ours: where pods of a node that is opted out of `nodeEncryption` find other nodes. */
 export const TABLE_POD_STEERING = 202
 /** Ours: what `cilium_vxlan` sends to nodes by way of the encryption device. */
 export const TABLE_OVERLAY = 203

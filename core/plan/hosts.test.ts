@@ -150,15 +150,3 @@ test('a mask that leaves no marks for answers is refused, any that does gives di
     assert.ok(used.every((mark) => (mark & ~mask) === 0))
   }
 })
-
-test('a closed node tells no other of a shorter way in clear, for that quotes the packet', () => {
-  for (const [level, drops] of [
-    [2, 0],
-    [3, 2],
-  ] as const) {
-    const p = plan(snapshotOf(1, level, [peerOf(2, level)]))
-    assert.ok(p.usable)
-    const found = p.host.tables[0]?.body.match(/icmp(v6)? type (nd-)?redirect ip6? daddr @nodes[46] drop/g) ?? []
-    assert.equal(found.length, drops)
-  }
-})

@@ -89,9 +89,5 @@ export function podsToHosts(snapshot: Snapshot): string[] {
     ),
     ...both((ip, n) => `ct mark & ${hex(mask)} == ${hex(bits)} ${ip} daddr @guarded${n} ${refused}`),
     ...both((ip, n) => `meta mark & ${hex(mask)} != ${hex(bits)} ${isAnswer(snapshot, ip, n)} ${refused}`),
-    // Of what comes from the encryption device and leaves by it again (a NodePort with its endpoint on a third node) the
-    // kernel tells the sender a shorter way: in clear, with the packet in it. Connection tracking knows nothing of that.
-    'icmp type redirect ip daddr @nodes4 drop',
-    'icmpv6 type nd-redirect ip6 daddr @nodes6 drop',
   ]
 }

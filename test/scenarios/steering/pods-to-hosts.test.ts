@@ -243,14 +243,13 @@ for (const [name, config, device] of WAYS) {
           await cluster.be({ levels: [3, 3], config: each })
           assert.ok(reaches(cluster, 'p1', POD2))
         }
-        // a capture ends when nobody says anything more
-        for (const { sent, lost } of await Promise.all(streams.map((stop) => stop()))) {
-          t.diagnostic(`${sent} sent, ${lost} lost`)
-          assert.ok(sent > 100)
-          assert.ok(lost < 10, `${lost} of ${sent} lost`)
-        }
       })
       assert.ok(!seen.marked)
+      for (const { sent, lost } of await Promise.all(streams.map((stop) => stop()))) {
+        t.diagnostic(`${sent} sent, ${lost} lost`)
+        assert.ok(sent > 100)
+        assert.ok(lost < 10, `${lost} of ${sent} lost`)
+      }
     })
   })
 }

@@ -1,8 +1,7 @@
 import { SENDING } from '#core/transition/level.ts'
-import { encryptionMtu } from './mtu.ts'
 import { both, each, hex, isClosed, ownOf } from './nft-parts.ts'
 import { drop, nftChain, within } from './nft-text.ts'
-import { answerMark, encryptionDevices, encryptionTypes, otherMark, type Snapshot } from './snapshot.ts'
+import { answerMark, encryptionDevices, otherMark, type Snapshot } from './snapshot.ts'
 
 /**
  * Pods ask other nodes' own addresses as their node, in clear and encrypted, so that connections outlive a change. So only
@@ -12,12 +11,10 @@ import { answerMark, encryptionDevices, encryptionTypes, otherMark, type Snapsho
  * | mark | it was asked | the answer goes |
  * |---|---|---|
  * | `bits` | encrypted: a pod's for good, whatever somebody says in clear on the same ports | encrypted, or nowhere when closed |
- * | the other one | in clear since this node is closed: by the node itself | as everything of the node's own |
- * | neither | not since: an older connection that is quiet | before this node is closed in clear, then as the first; harmless where it is the node's |
+ * | another, by level | in clear, at that level: closed, by the node itself | as everything of the node's own |
+ * | any else | not at this level: an older connection that is quiet | as the first; harmless where it is the node's |
  *
- * What was asked in clear counts only when closed: before that it may have been a pod of a node that steps down, and both
- * may be closed again before it says anything more (transition.test.ts).
- *
+ * By level, since before a node is closed, one that steps down may ask it for its pods in clear (transition.test.ts).
  * Nodes' own connections never need the tunnel for longer than until they say something: what repairs a key goes by them.
  */
 export function answers(snapshot: Snapshot): string[] {
@@ -36,12 +33,10 @@ export function answers(snapshot: Snapshot): string[] {
       ...both((ip, n) => `iifname ${devices} ct direction original ${ip} saddr @asking${n} ${asked(bits)}`),
       // on from here too: a NodePort's endpoint may be a third node
       ...both((ip, n) => `iifname ${devices} ${ip} saddr @answered${n} ${encrypted}`),
-      ...(isClosed(snapshot)
-        ? both(
-            (ip, n) =>
-              `iifname != ${devices} ct direction original ${ip} saddr @answered${n} ct mark & ${hex(mask)} != ${hex(bits)} ${asked(otherMark(config))}`,
-          )
-        : []),
+      ...both(
+        (ip, n) =>
+          `iifname != ${devices} ct direction original ${ip} saddr @answered${n} ct mark & ${hex(mask)} != ${hex(bits)} ${asked(clearMark(snapshot))}`,
+      ),
       // those of pods to a NodePort of this node
       ...both((ip, n) => `${isAnswer(snapshot, ip, n)} ${encrypted}`),
     ]),
@@ -49,33 +44,17 @@ export function answers(snapshot: Snapshot): string[] {
     nftChain('answer', 'type route hook output priority mangle - 1; policy accept;', [
       `meta mark & ${hex(mask)} == ${hex(bits)} accept`,
       ...both((ip, n) => `${isAnswer(snapshot, ip, n)} ${encrypted}`),
-      // where a socket of the node's own, not known yet, may send more than fits: it is cut (IPv6 has to be told)
-      `meta mark & ${hex(mask)} == ${hex(answerMark(config))} meta length > ${leastMtu(snapshot)} ip frag-off & 0x4000 != 0 ip frag-off set 0`,
     ]),
   ]
 }
 
-function leastMtu(snapshot: Snapshot): number {
-  return Math.min(...encryptionTypes(snapshot.config).map((type) => encryptionMtu(snapshot, type)))
-}
-
-/**
- * A host's socket knows the way in clear alone. Where a pod's connection promised it larger packets than fit encrypted, it
- * would be told of a lower MTU, and with it all that goes to that node.
- */
-export function fittingAnswers(snapshot: Snapshot): string[] {
-  const mtu = leastMtu(snapshot)
-  return both((ip, n) => {
-    // IP's header and TCP's
-    const size = mtu - (n === 4 ? 40 : 60)
-    return `${ip} daddr @nodes${n} tcp flags & (syn | rst) == syn tcp option maxseg size > ${size} tcp option maxseg size set ${size}`
-  })
+function clearMark(snapshot: Snapshot): number {
+  return isClosed(snapshot) ? otherMark(snapshot.config) : answerMark(snapshot.config)
 }
 
 function isAnswer(snapshot: Snapshot, ip: 'ip' | 'ip6', family: 4 | 6): string {
-  const { bits, mask } = snapshot.config.mark
-  const whose = isClosed(snapshot) ? `!= ${hex(otherMark(snapshot.config))}` : `== ${hex(bits)}`
-  return `ct direction reply ct original ${ip} saddr @answered${family} ct mark & ${hex(mask)} ${whose}`
+  const notClear = `ct mark & ${hex(snapshot.config.mark.mask)} != ${hex(clearMark(snapshot))}`
+  return `ct direction reply ct original ${ip} saddr @answered${family} ${notClear}`
 }
 
 /** Closed, the last look: between pods and other nodes' own addresses nothing goes in clear. */

@@ -4,7 +4,7 @@ import { SENDING } from '#core/transition/level.ts'
 import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
 import { IPSEC_DEVICE, POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
-import { answers, fittingAnswers, podsToHosts } from './nft-answers.ts'
+import { answers, podsToHosts } from './nft-answers.ts'
 import { carriers, carriersByPods, untracked } from './nft-carriers.ts'
 import { sourceNat } from './nft-nat.ts'
 import {
@@ -236,7 +236,6 @@ function intoEncryption(snapshot: Snapshot): string {
     // group reports of the kernel: the device is silent until somebody talks (ADR 0004)
     `ip daddr 224.0.0.0/4 ${drop('multicast')}`,
     `ip6 daddr ff00::/8 ${drop('multicast')}`,
-    ...fittingAnswers(snapshot),
   ])
 }
 

@@ -53,8 +53,7 @@ export function refusals({ config, self }: Snapshot): readonly Problem[] {
       remedy: 'Choose a mark such as 0xe00/0xf00',
     })
   }
-  const encrypts = config.encryption.enabled || self.announcement.level > CLEAR
-  if (encrypts && answerMark(config) === 0) {
+  if (config.encryption.enabled && answerMark(config) === 0) {
     problems.push({
       code: 'config.mark.too-narrow',
       object: CONFIG_OBJECT,

@@ -127,10 +127,10 @@ function sendsEncrypted(from: Announcement, known: Announcement): boolean {
 /**
  * Pods of one node ask the other node itself, on connections that are silent for as long as they like, and are answered at
  * any time. They have the asking node's address, so the other one goes by what core/plan/nft-answers.ts remembers of each:
- * that it was asked encrypted, or in clear when closed. Here that is every memory that a connection could have left.
+ * that it was asked encrypted, or in clear at a level of its own. Here that is every memory that a connection could have left.
  */
 function answering(): NodeRules<Announcement, boolean> {
-  const memories = new Map<string, Set<'encrypted' | 'clear' | 'nothing'>>()
+  const memories = new Map<string, Set<'encrypted' | 'nothing' | Level>>()
   return {
     ...RULES,
     wrong(from, known, to, back, pair) {
@@ -139,10 +139,9 @@ function answering(): NodeRules<Announcement, boolean> {
       const marks = memories.get(pair) ?? new Set(['nothing'])
       memories.set(pair, marks)
       const knows = to.level === 3 || (to.level === 2 && back.level >= 2)
-      if (knows && sendsEncrypted(from, known)) marks.add('encrypted')
-      else if (to.level === 3) marks.add('clear')
+      if (knows) marks.add(sendsEncrypted(from, known) ? 'encrypted' : to.level)
       for (const mark of marks) {
-        const encrypted = knows && (to.level === 3 ? mark !== 'clear' : mark === 'encrypted')
+        const encrypted = knows && mark !== to.level
         const what = `at ${formatAnnouncement(to)}, mark ${mark}, one at ${formatAnnouncement(from)}`
         if (encrypted && from.level === 0) return `answers encrypted what is not received: ${what}`
         if (!encrypted && to.level === 3) return `answers in clear, closed: ${what}`

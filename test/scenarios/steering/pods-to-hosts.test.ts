@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import type { Family } from '#core/ip/address.ts'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { PlanConfig } from '#core/plan/snapshot.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { CONFIG, ipsecConfig } from '#test/kit/snapshots.ts'
 import { both, type Change, lacking, type Situation, SteeringCluster, withoutLines } from './cluster.ts'
-import { fetchAll, Server, Talker } from './talker.ts'
+import { Talker } from './talker.ts'
 
 /** What pods ask other nodes themselves, and what these answer (docs/adr/0004-steering.md), each measure also taken out. */
 const skip = lacking() ?? false
@@ -205,30 +204,6 @@ for (const [name, config, device] of WAYS) {
           (await pod.heard(3)).map((line) => line.length - `${target} ${PORT} `.length),
           [1400, 1450, 4000],
         )
-      }
-    })
-
-    test('what a node answers by TCP fits encrypted, though the pod is older than IPsec', { skip: later }, async () => {
-      for (const [change, told] of [
-        [undefined, []],
-        [withoutLines(/maxseg/), [6]],
-        [withoutLines(/maxseg|frag-off/), [4, 6]],
-      ] as const satisfies readonly (readonly [Change | undefined, readonly Family[]])[]) {
-        await cluster.be(change === undefined ? closed : without(change))
-        for (const [target, own, family] of [
-          [NODE2, NODE1, 4],
-          [NODE2_6, 'fc00:18::3', 6],
-        ] as const) {
-          const isTold = device === 'pellicle_ipsec' && told.some((each) => each === family)
-          await using server = await Server.start(cluster.path('n2'), PORT)
-          const got = fetchAll(cluster.path('p1'), target, PORT)
-          if (!isTold) assert.equal(got, server.size)
-          // whoever is told of a lower MTU keeps it for all that goes there
-          const route = cluster.run('n2', `ip route get ${own}`)
-          assert.equal(/mtu/.test(route), isTold, route)
-        }
-        cluster.run('n2', 'ip route flush cache')
-        cluster.run('n2', 'ip -6 route flush cache')
       }
     })
 

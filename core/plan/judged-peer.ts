@@ -24,19 +24,17 @@ export interface JudgedPeer {
   /** By which device, where the path is `encrypted`. */
   readonly via: EncryptionType
   /**
-   * Which packets for the node's own addresses take the encrypted path or none: those from pods (and answers to its pods) as
-   * soon as packets for pods do, with `nodeEncryption` also this node's own, unless one of the two is opted out.
+   * Packets for the node's own addresses, from pods as well as from this node itself, take the encrypted path or none.
+   * `pods`: only those from pods, since this node is opted out.
    */
   readonly hosts: 'all' | 'pods' | 'none'
   /**
-   * What no pod's packet goes to in clear: also addresses that it may not use, because another node claims them too or its
-   * Node is gone.
+   * Where `hosts` is not `none`, what nothing goes to in clear: also addresses that it may not use, because another node
+   * claims them too or its Node is gone. Never one of an opted-out node, such as the API server's.
    */
   readonly guarded: PerFamily<Ip>
-  /** Where `hosts` is `all`, what nothing goes to in clear: never an address of an opted-out node, such as the API server's. */
-  readonly guardedFromHosts: PerFamily<Ip>
-  /** What its pods ask this node's own addresses comes encrypted, and is answered so (nft-answers.ts). */
-  readonly answered: boolean
+  /** Opted out itself: its pods ask this node's own addresses as themselves, and expect answers from what they asked. */
+  readonly podsAskHosts: boolean
   /** What comes in clear from its own addresses is refused. */
   readonly refused: boolean
 }
@@ -60,15 +58,13 @@ export function judgePeers(config: PlanConfig, self: OwnNode, peers: readonly Pe
   if (last?.config === config && last.self === self) return last.judgement
   const facts = peers.filter((peer) => peer.name !== self.name).map((peer) => factsOf(config, peer))
   const conflicts = conflictsOf(self, facts)
-  const own = new Set(addressesOf(self))
   const exempt = new Set([...facts.filter((fact) => fact.optedOut), self].flatMap(addressesOf))
   const problems: Problem[] = []
   const judged = facts.map((fact) => {
     problems.push(...fact.problems)
     const refused = conflicts.podCidrs.get(fact.peer.name)
-    const claimed = fact.peer.granted === undefined ? fact.peer.nodeIps : fact.nodeIps
-    const guards = { guarded: free(claimed, own), guardedFromHosts: free(claimed, exempt) }
-    const peer = judge(config, self, guards, {
+    const guarded = free(fact.peer.granted === undefined ? fact.peer.nodeIps : fact.nodeIps, exempt)
+    const peer = judge(config, self, guarded, {
       ...fact,
       key: fact.key === undefined || conflicts.keys.has(fact.key) ? undefined : fact.key,
       nodeIps: free(fact.nodeIps, conflicts.nodeIps),
@@ -84,9 +80,7 @@ export function judgePeers(config: PlanConfig, self: OwnNode, peers: readonly Pe
   return judgement
 }
 
-type Guards = Pick<JudgedPeer, 'guarded' | 'guardedFromHosts'>
-
-function judge(config: PlanConfig, self: OwnNode, guards: Guards, facts: PeerFacts): JudgedPeer {
+function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts: PeerFacts): JudgedPeer {
   const { peer, level, nodeIps, internalIps, podCidrs } = facts
   const own = self.announcement.level
   const key = endpointIp(self, facts.nodeIps) === undefined ? undefined : facts.key
@@ -99,13 +93,12 @@ function judge(config: PlanConfig, self: OwnNode, guards: Guards, facts: PeerFac
   else path = tunnelIp(self, nodeIps) === undefined ? 'none' : 'clear'
   const { nodeEncryption } = config.encryption
   // While the peer says that it encrypts it may refuse what is in clear: also when this node was told to stop.
-  const all = path !== 'clear' && !facts.optedOut && !self.optedOut && (nodeEncryption || peer.encryptsHosts)
-  const hosts = all ? 'all' : path === 'encrypted' ? 'pods' : 'none'
+  const carried = path !== 'clear' && !facts.optedOut && (nodeEncryption || (peer.encryptsHosts && !self.optedOut))
+  const hosts = !carried ? 'none' : self.optedOut ? 'pods' : 'all'
   // only one that has said so, and so was told as well: while `nodeEncryption` spreads, the others still send in clear
   const refused = own === CLOSED && nodeEncryption && hosts === 'all' && peer.encryptsHosts
-  // before it sends encrypted, what is not known to be asked by its hosts may be its pods' older connections in clear
-  const answered = path === 'encrypted' && (own === CLOSED || level >= SENDING)
-  return { peer, key, ipsec, nodeIps, internalIps, podCidrs, path, via, hosts, ...guards, answered, refused }
+  const podsAskHosts = nodeEncryption && facts.optedOut && !self.optedOut
+  return { peer, key, ipsec, nodeIps, internalIps, podCidrs, path, via, hosts, guarded, podsAskHosts, refused }
 }
 
 /** Undefined where no tunnel can be made: either end without boot id or words, or without addresses to speak between. */
@@ -222,11 +215,10 @@ function reuse(judged: JudgedPeer): JudgedPeer {
     before.path === judged.path &&
     before.via === judged.via &&
     before.hosts === judged.hosts &&
-    before.answered === judged.answered &&
+    before.podsAskHosts === judged.podsAskHosts &&
     before.refused === judged.refused &&
     same(before.nodeIps, judged.nodeIps) &&
     same(before.guarded, judged.guarded) &&
-    same(before.guardedFromHosts, judged.guardedFromHosts) &&
     same(before.internalIps, judged.internalIps) &&
     before.podCidrs.length === judged.podCidrs.length &&
     before.podCidrs.every((cidr, index) => cidr === judged.podCidrs[index])

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
+import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_STEERING } from '#core/host/host-plan.ts'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { Level } from '#core/transition/level.ts'
 import { sendsBy } from '#core/transition/mode.ts'
@@ -113,7 +113,7 @@ test('with nodeEncryption what carries either of them is let in', () => {
       ['201 cilium_wg0 1420'],
     )
     const later = planned(stageSnapshotOf(1, 3, 2, peers, shape, { nodeEncryption: true }))
-    assert.match(steered(later, '172.18.0.4/32').join(), /^202 pellicle_ipsec \d+,201 pellicle_ipsec \d+/)
+    assert.match(steered(later, '172.18.0.4/32').join(), /^201 pellicle_ipsec \d+/)
   }
 })
 
@@ -167,8 +167,7 @@ test('no plan of a closed node has a way for a remote pod outside the two device
         }
         for (const route of p.host.routes) {
           if (route.type !== 'unicast' || route.device?.startsWith('lxc')) continue
-          assert.ok([TABLE_STEERING, TABLE_POD_STEERING, TABLE_ENCRYPT_MARKED, TABLE_OVERLAY].includes(route.table))
-          if (route.table === TABLE_POD_STEERING) assert.match(route.destination, /^172\.|^fc00:/)
+          assert.ok([TABLE_STEERING, TABLE_ENCRYPT_MARKED, TABLE_OVERLAY].includes(route.table))
           if (route.table === TABLE_OVERLAY) assert.equal(route.device, 'pellicle_ipsec')
         }
         assert.equal(p.host.routes.filter(({ type }) => type === 'blackhole').length, 2)

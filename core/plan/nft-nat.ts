@@ -39,9 +39,9 @@ export function sourceNat(snapshot: Snapshot): string[] {
     const { ip } = NFT[n]
     const [node, internal] = [self.nodeIps[n], self.internalIps[n]]
     return [
-      // Pods speak to nodes as their node in clear and encrypted, so a connection outlives a change of it. For nodes' own
-      // packets too, "snat" also where it changes nothing: kube-proxy's masquerading, which comes next, would.
-      node === undefined ? undefined : `${ip} daddr @nodes${n} ${CLEAR_MARKS} snat ${ip} to ${node}`,
+      // Pods speak to nodes as their node with and without `nodeEncryption`, so a connection outlives a change of it. For
+      // both, "snat" also where it changes nothing: kube-proxy's masquerading, which comes next, would.
+      node === undefined || self.optedOut ? undefined : `${ip} daddr @hosts${n} ${CLEAR_MARKS} snat ${ip} to ${node}`,
       ...within(`${ip} saddr`, own(n)).map((from) => `${from} accept`),
       internal === undefined ? undefined : `${outside(`${ip} saddr`, own(n))} ${CLEAR_MARKS} snat ${ip} to ${internal}`,
     ]

@@ -1,10 +1,9 @@
 import type { NftTablePlan } from '#core/host/host-plan.ts'
-import { FAMILIES, type Ip } from '#core/ip/address.ts'
+import { FAMILIES } from '#core/ip/address.ts'
 import { SENDING } from '#core/transition/level.ts'
 import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
 import { IPSEC_DEVICE, POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
-import { answers, podsToHosts } from './nft-answers.ts'
 import { carriers, carriersByPods, untracked } from './nft-carriers.ts'
 import { sourceNat } from './nft-nat.ts'
 import {
@@ -39,7 +38,6 @@ export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]):
     forward(snapshot),
     arrived(),
     ...findAnew(snapshot),
-    ...answers(snapshot),
     ...overlay(snapshot),
     leave(snapshot),
     ...(carriesEsp(snapshot) ? [intoVxlan(snapshot)] : []),
@@ -57,14 +55,11 @@ function sets({ config }: Snapshot, peers: readonly JudgedPeer[]): string[] {
   return FAMILIES.flatMap((family) => {
     const { type } = NFT[family]
     const ips = (list: readonly JudgedPeer[]) => list.flatMap((peer) => peer.nodeIps[family] ?? [])
-    const carried = peers.filter((peer) => peer.hosts === 'all')
-    const unique = (list: readonly (Ip | undefined)[]) => [...new Set(list.filter((ip) => ip !== undefined))]
+    const carried = peers.filter((peer) => peer.hosts !== 'none')
+    const guarded = [...new Set(carried.flatMap((peer) => peer.guarded[family] ?? []))]
     return [
       nftSet(`nodes${family}`, type, ips(peers)),
-      nftSet(`guarded${family}`, type, unique(peers.map((peer) => peer.guarded[family]))),
-      nftSet(`answered${family}`, type, ips(peers.filter((peer) => peer.answered))),
-      nftSet(`asking${family}`, type, ips(peers.filter((peer) => peer.answered && peer.hosts === 'pods'))),
-      nftSet(`hosts${family}`, type, unique(carried.map((peer) => peer.guardedFromHosts[family]))),
+      nftSet(`hosts${family}`, type, guarded),
       nftSet(`refused${family}`, type, ips(peers.filter((peer) => peer.refused))),
       ...(ipsecShape(config) === 'vxlan-in-esp'
         ? [nftSet(`overlay${family}`, type, ips(peers.filter((peer) => peer.path === 'encrypted' && peer.ipsec)))]
@@ -216,7 +211,14 @@ function leave(snapshot: Snapshot): string {
           ...both((ip, n) => `${ip} daddr @hosts${n} ${drop('host_would_leave_in_clear')}`),
         ]
       : []),
-    ...(closed ? podsToHosts(snapshot) : []),
+    // of an opted-out node only its pods' packets: by now they have its address
+    ...(closed && snapshot.config.encryption.nodeEncryption && snapshot.self.optedOut
+      ? each(ownOf(snapshot), (ip, own, n) =>
+          within(`ct original ${ip} saddr`, own).map(
+            (from) => `${from} ${ip} daddr @hosts${n} ${drop('would_leave_in_clear')}`,
+          ),
+        )
+      : []),
   ])
 }
 
@@ -244,13 +246,13 @@ function intoEncryption(snapshot: Snapshot): string {
  * looked up again after every change). A packet whose mark changes here is routed anew.
  */
 function findAnew(snapshot: Snapshot): string[] {
-  const { mask } = snapshot.config.mark
-  if (snapshot.self.announcement.level < SENDING || snapshot.self.optedOut) return []
+  const { bits, mask } = snapshot.config.mark
   const other = otherMark(snapshot.config)
+  // a mask of a single bit leaves no other mark
+  if (snapshot.self.announcement.level < SENDING || snapshot.self.optedOut || other === 0) return []
   return [
     nftChain('find_anew', 'type route hook output priority mangle; policy accept;', [
-      // encrypted already, or an answer
-      `meta mark & ${hex(mask)} != 0 accept`,
+      `meta mark & ${hex(mask)} == ${hex(bits)} accept`,
       `icmpv6 type { ${ICMPV6_OF_THE_LINK} } accept`,
       `ip6 daddr @hosts6 meta mark set meta mark & ${hex(~mask >>> 0)} | ${hex(other)}`,
     ]),

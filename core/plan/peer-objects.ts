@@ -81,11 +81,17 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
   const hosts = FAMILIES.flatMap((family) => {
     const ip = judged.nodeIps[family]
     if (ip === undefined || judged.hosts === 'none') return []
-    const ofPods = route(hostCidr(ip), self.internalIps[family], TABLE_POD_STEERING)
-    return judged.hosts === 'all' ? [...ofPods, ...route(hostCidr(ip), self.nodeIps[family])] : ofPods
+    return judged.hosts === 'all'
+      ? route(hostCidr(ip), self.nodeIps[family])
+      : route(hostCidr(ip), self.internalIps[family], TABLE_POD_STEERING)
   })
   const pods = judged.podCidrs.flatMap((cidr) => {
-    return route(cidr, self.internalIps[cidrFamily(cidr)])
+    const family = cidrFamily(cidr)
+    const internal = self.internalIps[family]
+    // What a UDP server that listens on every address answers by; connections of this node's get the internal one by
+    // source NAT all the same.
+    const source = judged.podsAskHosts && internal !== undefined ? (self.nodeIps[family] ?? internal) : internal
+    return route(cidr, source)
   })
   if (ipsecShape(config) !== 'vxlan-in-esp' || judged.ipsec === undefined) return [...pods, ...hosts]
   // while WireGuard still carries the pods' packets, what VXLAN's will need is there before them

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
+import { TABLE_STEERING } from '#core/host/host-plan.ts'
 import { containsIp, networkOf } from '#core/ip/cidr.ts'
 import type { Level } from '#core/transition/level.ts'
 import { CONFIG, cidr, endpointOf, ip, keyOf, nodeIpsOf, peerOf, podCidrsOf, snapshotOf } from '#test/kit/snapshots.ts'
@@ -92,10 +92,10 @@ test('closed: nothing but the encryption device, one peer per key, and the drops
     p.host.rules.map(
       (r) => `${r.family} ${r.invert ? 'not' : ''} ${r.mark.toString(16)}/${r.mask.toString(16)} ${r.table}`,
     ),
-    ['4 not e00/f00 201', '6 not e00/f00 201', '4  0/0 202', '4  c00/f00 202', '6  0/0 202', '6  c00/f00 202'],
+    ['4 not e00/f00 201', '6 not e00/f00 201'],
   )
   assert.deepEqual(deviceTo(p, '10.244.2.0/24'), ['201 cilium_wg0'])
-  assert.deepEqual(deviceTo(p, '172.18.0.4/32'), ['202 cilium_wg0'], 'of hosts what pods ask, without nodeEncryption')
+  assert.deepEqual(deviceTo(p, '172.18.0.4/32'), [], 'host addresses stay out without nodeEncryption')
   assert.match(table(p), /ip daddr 10\.224\.0\.0\/11 counter name would_leave_in_clear drop/)
   assert.match(table(p), /ip6 saddr fd00:10:244::\/48 counter name entered_in_clear drop/)
   assert.deepEqual(p.host.fdb, [])
@@ -125,13 +125,11 @@ test('the way to a peer follows both levels', () => {
 test('nodeEncryption steers host addresses, unless one of the two nodes is opted out', () => {
   const peers = [peerOf(2, 3), peerOf(3, 3, { encryptionKey: 0 })]
   const p = planned(snapshotOf(1, 3, peers, { config: nodeEncryption }))
-  assert.deepEqual(deviceTo(p, '172.18.0.4/32'), ['202 cilium_wg0', '201 cilium_wg0'])
-  assert.equal(p.host.routes.findLast((r) => r.destination === '172.18.0.4/32')?.source, '172.18.0.3')
-  assert.deepEqual(deviceTo(p, '172.18.0.5/32'), ['202 cilium_wg0'], 'its own packets alone are opted out')
+  assert.deepEqual(deviceTo(p, '172.18.0.4/32'), ['201 cilium_wg0'])
+  assert.equal(p.host.routes.find((r) => r.destination === '172.18.0.4/32')?.source, '172.18.0.3')
+  assert.deepEqual(deviceTo(p, '172.18.0.5/32'), [])
   assert.deepEqual(deviceTo(p, '10.244.3.0/24'), ['201 cilium_wg0'], 'pods of an opted-out node stay encrypted')
   assert.match(table(p), /set hosts4 \{ type ipv4_addr; elements = \{ 172\.18\.0\.4 \}; \}/)
-  assert.match(table(p), /set guarded4 \{ type ipv4_addr; elements = \{ 172\.18\.0\.4, 172\.18\.0\.5 \}; \}/)
-  assert.match(table(p), /set asking4 \{ type ipv4_addr; elements = \{ 172\.18\.0\.5 \}; \}/)
   assert.ok(p.host.sysctls.some((s) => s.path === 'net/ipv4/conf/eth0/rp_filter' && s.value === '2'))
   const out = planned(snapshotOf(1, 3, peers, { config: nodeEncryption, self: { optedOut: true } }))
   assert.deepEqual(deviceTo(out, '172.18.0.4/32'), ['202 cilium_wg0'], 'its pods are not opted out')
@@ -155,7 +153,7 @@ test('clear packets of another host are refused once it says that it sends none'
   assert.equal(refused(3, {}), false)
   // told to stop, it goes on encrypting to those that may still refuse
   const stopping = planned(snapshotOf(1, 3, [peerOf(2, 3, { encryptsHosts: true })]))
-  assert.deepEqual(deviceTo(stopping, '172.18.0.4/32'), ['202 cilium_wg0', '201 cilium_wg0'])
+  assert.deepEqual(deviceTo(stopping, '172.18.0.4/32'), ['201 cilium_wg0'])
   assert.equal(stopping.announce.encryptsHosts, false)
 })
 
@@ -164,7 +162,7 @@ test('connected sockets find the way anew, but neighbours are never asked throug
   const chain = /chain find_anew \{[^}]*type route[^]*?\n\}/.exec(text)?.[0] ?? ''
   assert.match(
     chain,
-    /0xf00 != 0 accept\n.*nd-neighbor-advert.* accept\n.*@hosts6 meta mark set meta mark & 0xfffff0ff \| 0xf00/,
+    /0xe00 accept\n.*nd-neighbor-advert.* accept\n.*@hosts6 meta mark set meta mark & 0xfffff0ff \| 0xf00/,
   )
   const out = planned(snapshotOf(1, 3, [peerOf(2, 3)], { config: nodeEncryption, self: { optedOut: true } }))
   assert.doesNotMatch(table(out), /find_anew/)
@@ -317,8 +315,7 @@ test('no plan of a closed node has a way for a remote pod outside the encryption
       for (const route of p.host.routes) {
         if (route.type === 'blackhole' || route.device?.startsWith('lxc')) continue
         assert.equal(route.device, 'cilium_wg0')
-        const isHost = /^172\.|^fc00:/.test(route.destination)
-        assert.ok(route.table === TABLE_STEERING || (isHost && route.table === TABLE_POD_STEERING))
+        assert.equal(route.table, TABLE_STEERING)
       }
       assert.ok(!p.host.links.some((link) => link.kind === 'vxlan'))
       assert.equal(p.host.routes.filter((r) => r.type === 'blackhole').length, 2)
@@ -351,13 +348,13 @@ test('a new peer adds its own objects and touches no other, and a pod touches no
     assert.ok(objects(before).every((o) => objects(more).includes(o)))
     const added = objects(more).filter((o) => !had.has(o))
     assert.ok(
-      added.length > 0 && added.every((o) => /10\.244\.30\.|172\.18\.0\.32|fc00:18::20|:1e::|:001e/.test(o)),
+      added.length > 0 && added.every((o) => /10\.244\.30\.|172\.18\.0\.32|:1e::|:001e/.test(o)),
       added.join('\n'),
     )
     // the very same objects, so that nothing is made or compared again
     assert.equal(
       more.host.routes.filter((r) => before.host.routes.includes(r) && r.table !== 254).length,
-      level === 0 ? 0 : 80,
+      level === 0 ? 0 : 40,
     )
     const pod = planned({ ...base, endpoints: [...base.endpoints, endpointOf(1, 11)] })
     assert.equal(pod.host.fdb, before.host.fdb)

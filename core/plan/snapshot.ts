@@ -204,20 +204,8 @@ export function usesVxlan(config: PlanConfig): boolean {
  * The mark of what has to be routed anew: another one than that of encrypted packets, within the same mask. 0: a mask of a
  * single bit leaves none.
  */
-export function otherMark(config: PlanConfig): number {
-  return moreMarks(config)[0] ?? 0
-}
-
-/** The mark of what is answered encrypted though it goes to a node itself: a third one. 0 as above. */
-export function answerMark(config: PlanConfig): number {
-  return moreMarks(config)[1] ?? 0
-}
-
-function moreMarks({ mark: { bits, mask } }: PlanConfig): readonly number[] {
-  const lowest = mask & -mask
-  const next = (mask ^ lowest) & -(mask ^ lowest)
-  if (next === 0) return []
-  return [bits ^ lowest, bits ^ next, bits ^ lowest ^ next].filter((mark) => mark !== 0)
+export function otherMark({ mark: { bits, mask } }: PlanConfig): number {
+  return bits ^ (mask & -mask)
 }
 
 /** `spec.encryption.key` of a WireGuard node. */

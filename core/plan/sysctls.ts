@@ -22,10 +22,10 @@ export function sysctls(snapshot: Snapshot): readonly SysctlPlan[] {
     list.push({ path: `net/ipv4/conf/${device}/rp_filter`, value: '0' })
     list.push({ path: `net/ipv6/conf/${device}/addr_gen_mode`, value: '1' })
   }
-  // Encrypted packets of a peer, and its answers in clear to pods while encryption is turned on or off, come in here while
-  // the way back leads into the encryption device; 2 still asks that there is any way back.
+  // Encrypted packets of a peer come in here while the way back to its address leads into the encryption device; 2
+  // still asks that there is any way back.
   // The same where pods' packets come in by it as they are.
-  const carries = hasEncryption(snapshot) || config.native !== undefined
+  const carries = (config.encryption.nodeEncryption && hasEncryption(snapshot)) || config.native !== undefined
   if (carries && self.underlayDevice !== undefined) {
     list.push({ path: `net/ipv4/conf/${self.underlayDevice}/rp_filter`, value: '2' })
   }

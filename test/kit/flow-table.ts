@@ -68,9 +68,8 @@ async function serviceIps(lab: Lab, name: string): Promise<ServiceIps> {
 }
 
 /**
- * Every kind of traffic, and what must be seen of it (docs/adr/0004-steering.md): `pods` encrypts whatever goes from or to a
- * pod of another node, `nodes` also what a node itself sends to another, unless one of both is opted out, as the control
- * plane is.
+ * Every kind of traffic, and what must be seen of it (docs/adr/0004-steering.md): `pods` encrypts whatever goes to a pod of
+ * another node; `nodes` also what goes to another node itself, unless one of both is opted out, as the control plane is.
  */
 export function flowTable(
   place: Readonly<Record<string, Place>>,
@@ -122,17 +121,17 @@ export function flowTable(
       flow('host to Service', worker, services.b[family] as string, ifPods, internal(worker)),
       flow('host to its own pod', worker, ip(a), 'absent', ip(worker)),
       flow('pod to its own host', a, ip(worker), 'absent', ip(a)),
-      flow('pod to host', a, ip(worker2), ifPods, ip(worker)),
-      flow('pod to Service of a host', a, services.host[family] as string, ifPods, ip(worker)),
-      flow('pod to host of the control plane', a, ip(control), ifPods, ip(worker)),
-      flow('pod of the control plane to host', c, ip(worker), ifPods, ip(control)),
+      flow('pod to host', a, ip(worker2), ifNodes, ip(worker)),
+      flow('pod to Service of a host', a, services.host[family] as string, ifNodes, ip(worker)),
+      flow('pod to host of the control plane', a, ip(control), 'clear', ip(worker)),
+      flow('pod of the control plane to host', c, ip(worker), ifNodes, encryption === 'nodes' ? ip(c) : ip(control)),
       flow('host to host', worker, ip(worker2), ifNodes, ip(worker)),
       flow('host to Service of a host', worker, services.host[family] as string, ifNodes, ip(worker)),
       flow('host to host of the control plane', worker, ip(control), 'clear', ip(worker)),
       flow('host of the control plane to host', control, ip(worker), 'clear', ip(control)),
       flow('host to NodePort, on from there', worker, ip(worker3), ifNodes, internal(worker3), FLOW_NODE_PORT),
       flow('host to NodePort beside the pod', worker, ip(worker2), ifNodes, masqueraded(worker2), FLOW_NODE_PORT),
-      flow('pod to NodePort, on from there', a, ip(worker3), ifPods, internal(worker3), FLOW_NODE_PORT),
+      flow('pod to NodePort, on from there', a, ip(worker3), ifNodes, internal(worker3), FLOW_NODE_PORT),
       flow('pod to NodePort of its host', a, ip(worker), ifPods, internal(worker), FLOW_NODE_PORT),
     ]
   })

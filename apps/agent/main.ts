@@ -98,10 +98,14 @@ async function makeDatapath(
   wanted: DatapathWish,
   changed: () => void,
 ): Promise<{ readonly datapath: Datapath; readonly choice: DatapathChoice }> {
-  const kernel = new KernelDatapath()
-  const choice = await chooseDatapath(wanted, { kernel, userspaceDevice })
-  if (choice.kind === 'kernel') return { datapath: kernel, choice }
-  await kernel.close()
+  let kernel: KernelDatapath | undefined
+  const probe = () => {
+    kernel = new KernelDatapath()
+    return kernel.probe()
+  }
+  const choice = await chooseDatapath(wanted, { kernel: { probe }, userspaceDevice })
+  if (choice.kind === 'kernel' && kernel !== undefined) return { datapath: kernel, choice }
+  await kernel?.close()
   return { datapath: new UserspaceDatapath({ changed }), choice }
 }
 

@@ -49,7 +49,10 @@ export function supportedInUserspace(key: AlgorithmNames): Support {
 }
 
 /** `rfc4106(gcm(aes))`, or `hmac(sha256),cbc(aes)`. */
-function algorithmName({ authenticationAlgorithm, encryptionAlgorithm }: AlgorithmNames): string {
+export function algorithmName({
+  authenticationAlgorithm,
+  encryptionAlgorithm,
+}: Omit<AlgorithmNames, 'icvBytes'>): string {
   return authenticationAlgorithm === undefined
     ? encryptionAlgorithm
     : `${authenticationAlgorithm},${encryptionAlgorithm}`

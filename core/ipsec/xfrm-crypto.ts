@@ -2,7 +2,7 @@ import type { XfrmCrypto } from '#core/netlink/xfrm-algorithm.ts'
 import type { IpsecHash } from './hash.ts'
 import type { IpsecKey } from './key.ts'
 import type { PairKeys } from './pair-key.ts'
-import { engineFingerprint, supportedInUserspace } from './userspace.ts'
+import { type AlgorithmNames, algorithmName, engineFingerprint, supportedInUserspace } from './userspace.ts'
 
 /** Derived keys of `key` as a state of XFRM has them. The bytes are `pair`'s own, not copied. */
 export function xfrmCrypto(key: IpsecKey, pair: PairKeys): XfrmCrypto {
@@ -18,11 +18,7 @@ export function xfrmCrypto(key: IpsecKey, pair: PairKeys): XfrmCrypto {
  */
 export function xfrmFingerprint(crypto: XfrmCrypto, hash: IpsecHash): string {
   const { encryption, authentication, icvBytes } = partsOf(crypto)
-  const support = supportedInUserspace({
-    encryptionAlgorithm: encryption.name,
-    authenticationAlgorithm: authentication?.name,
-    icvBytes,
-  })
+  const support = supportedInUserspace(namesOf(crypto))
   if (support.supported) {
     const keys = { encryption: encryption.key, authentication: authentication?.key ?? new Uint8Array(0) }
     return engineFingerprint({ algorithm: support.algorithm, icv: icvBytes, ...keys }, hash)
@@ -38,8 +34,12 @@ export function xfrmFingerprint(crypto: XfrmCrypto, hash: IpsecHash): string {
 
 /** `rfc4106(gcm(aes))`, or `hmac(sha256),cbc(aes)`. */
 export function xfrmAlgorithmName(crypto: XfrmCrypto): string {
-  const { encryption, authentication } = partsOf(crypto)
-  return authentication === undefined ? encryption.name : `${authentication.name},${encryption.name}`
+  return algorithmName(namesOf(crypto))
+}
+
+function namesOf(crypto: XfrmCrypto): AlgorithmNames {
+  const { encryption, authentication, icvBytes } = partsOf(crypto)
+  return { encryptionAlgorithm: encryption.name, authenticationAlgorithm: authentication?.name, icvBytes }
 }
 
 export function wipeCrypto(crypto: XfrmCrypto): void {

@@ -3,6 +3,7 @@ import type { IpsecAssociation, IpsecDevice, IpsecOpened, IpsecSettings, IpsecSt
 import { Fault } from '#core/fault/fault.ts'
 import type { Ip } from '#core/ip/address.ts'
 import { AEADS } from '#core/ipsec/algorithm.ts'
+import { PairDerivation } from '#core/ipsec/pair-derivation.ts'
 import { wipeCrypto, xfrmAlgorithmName, xfrmFingerprint } from '#core/ipsec/xfrm-crypto.ts'
 import type { Link } from '#core/netlink/link.ts'
 import { IPPROTO_ESP } from '#core/netlink/xfrm.ts'
@@ -25,7 +26,7 @@ import {
   type XfrmDiff,
 } from './xfrm-diff.ts'
 import { bootIdOf, XfrmInterface } from './xfrm-interface.ts'
-import { type WantedXfrmPeer, XfrmDerivation } from './xfrm-wanted.ts'
+import { type WantedXfrmPeer, XFRM_KEYS } from './xfrm-keys.ts'
 
 /**
  * One device of IPsec by XFRM, in the network namespace that this was made in: an xfrm interface, to which states and
@@ -40,7 +41,7 @@ export class KernelIpsec {
   readonly #xfrm: XfrmClient
   readonly #marks: ReceiveMarks
   readonly #spent: SpentKeys
-  readonly #derivation = new XfrmDerivation()
+  readonly #derivation = new PairDerivation(XFRM_KEYS)
   readonly #caller: IpsecCaller
   readonly #sockets = new EncapSockets()
   /** Of the last apply, by the peer's address. */
@@ -119,7 +120,7 @@ export class KernelIpsec {
       if (left !== undefined) throw left
       this.#setMarks(diff.marksBefore, diff.marksAfter, device)
     } finally {
-      for (const changes of [diff.receive, diff.send, diff.remove]) wipeChanges(changes, wipeCrypto)
+      for (const changes of [diff.receive, diff.send, diff.remove]) wipeChanges(changes)
     }
     this.#kept = { device, marks: diff.marksAfter }
     this.#callOnUnheard([...this.#peers.values()], diff.marksAfter)

@@ -1,8 +1,7 @@
 import type { NftTablePlan } from '#core/host/host-plan.ts'
 import { FAMILIES, familyOf, type Ip } from '#core/ip/address.ts'
+import { NFT } from '#core/plan/nft-text.ts'
 import { NftTables } from './nft-tables.ts'
-
-const NFT = { 4: { type: 'ipv4_addr', ip: 'ip' }, 6: { type: 'ipv6_addr', ip: 'ip6' } } as const
 
 /**
  * Marks what arrives encrypted by who it comes from: the kernel finds a state by destination, SPI and mark, and all peers send by

@@ -4,12 +4,13 @@ import type { IpsecDevice, IpsecPeer } from '#core/datapath/datapath.ts'
 import { requireIp } from '#core/ip/address.ts'
 import { requireCidr } from '#core/ip/cidr.ts'
 import type { IpsecKey, KeyFingerprint } from '#core/ipsec/key.ts'
-import { wipeCrypto, xfrmAlgorithmName, xfrmFingerprint } from '#core/ipsec/xfrm-crypto.ts'
+import { PairDerivation } from '#core/ipsec/pair-derivation.ts'
+import { xfrmAlgorithmName, xfrmFingerprint } from '#core/ipsec/xfrm-crypto.ts'
 import type { SeenXfrmPolicy } from '#core/netlink/xfrm-policy.ts'
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import type { XfrmChange } from './xfrm-client.ts'
 import { type ActualState, diffXfrm, SEQUENCE_MARGIN, wipeChanges, type XfrmActual } from './xfrm-diff.ts'
-import { XfrmDerivation } from './xfrm-wanted.ts'
+import { XFRM_KEYS } from './xfrm-keys.ts'
 
 const OWN_BOOT = '00000000-0000-4000-8000-000000000000'
 const BOOTS = ['11111111-1111-4111-8111-111111111111', '22222222-2222-4222-8222-222222222222']
@@ -173,7 +174,7 @@ test('what somebody changed is put right, and nothing else', () => {
 function bringAbout(kernel: Kernel, wanted: IpsecDevice): void {
   const { receive, send, remove } = diffOf(kernel, wanted)
   for (const part of [receive, send, remove]) kernel.take(part)
-  for (const part of [receive, send, remove]) wipeChanges(part, wipeCrypto)
+  for (const part of [receive, send, remove]) wipeChanges(part)
 }
 
 function diffOf(
@@ -182,7 +183,7 @@ function diffOf(
   spent: (f: string) => bigint | 'used' | undefined = () => undefined,
 ) {
   const { mark, udpPort } = wanted
-  return diffXfrm(new XfrmDerivation().wanted(wanted), kernel, { interfaceId: ID, mark, udpPort, spent })
+  return diffXfrm(new PairDerivation(XFRM_KEYS).wanted(wanted), kernel, { interfaceId: ID, mark, udpPort, spent })
 }
 
 function advance(kernel: Kernel, sent: bigint): void {

@@ -1,8 +1,8 @@
 import { Fault } from '#core/fault/fault.ts'
 import type { Ip } from '#core/ip/address.ts'
 import { type Cidr, cidrFamily, lengthOf, requireCidr } from '#core/ip/cidr.ts'
+import { wipeCrypto } from '#core/ipsec/xfrm-crypto.ts'
 import { IPPROTO_ESP, type XfrmMark } from '#core/netlink/xfrm.ts'
-import type { XfrmCrypto } from '#core/netlink/xfrm-algorithm.ts'
 import type { XfrmPolicy } from '#core/netlink/xfrm-policy.ts'
 import type { XfrmReplay } from '#core/netlink/xfrm-replay.ts'
 import {
@@ -13,7 +13,7 @@ import {
   type XfrmState,
 } from '#core/netlink/xfrm-state.ts'
 import type { XfrmChange } from './xfrm-client.ts'
-import type { WantedState, WantedXfrmPeer } from './xfrm-wanted.ts'
+import type { WantedState, WantedXfrmPeer } from './xfrm-keys.ts'
 
 /** What a state that sends may have sent since its number was read: nobody sends a million packets in that time. */
 export const SEQUENCE_MARGIN = 1n << 20n
@@ -103,7 +103,7 @@ export function diffXfrm(wanted: readonly WantedXfrmPeer[], actual: XfrmActual, 
     const sends = state.mark === undefined
     if (there?.fingerprint === one.fingerprint && sameEncapsulation(there, state)) {
       if (sameMark(there.outputMark, state.outputMark)) return
-      into.push({ do: 'update state', state: { ...state, replay: there.replay, crypto: one.crypto() } })
+      into.push({ do: 'update state', state: { ...state, replay: there.replay, crypto: one.keys() } })
       return
     }
     const last = sends ? (sent.get(one.fingerprint) ?? options.spent(one.fingerprint) ?? 0n) : 0n
@@ -118,7 +118,7 @@ export function diffXfrm(wanted: readonly WantedXfrmPeer[], actual: XfrmActual, 
     const replay = sends
       ? { sent: last, received: 0n, window: SEND_WINDOW }
       : (again ?? receivingFrom(options.spent(one.fingerprint)))
-    into.push({ do: 'add state', state: { ...state, replay, crypto: one.crypto() } })
+    into.push({ do: 'add state', state: { ...state, replay, crypto: one.keys() } })
   }
 
   function end({ mark: receives, fingerprint, replay }: ActualState): void {
@@ -322,8 +322,8 @@ function usedBefore(destination: Ip): Fault {
 }
 
 /** Overwrites the keys of changes that were made, or never will be. */
-export function wipeChanges(changes: readonly XfrmChange[], wipe: (crypto: XfrmCrypto) => void): void {
+export function wipeChanges(changes: readonly XfrmChange[]): void {
   for (const change of changes) {
-    if (change.do === 'add state' || change.do === 'update state') wipe(change.state.crypto)
+    if (change.do === 'add state' || change.do === 'update state') wipeCrypto(change.state.crypto)
   }
 }

@@ -1,9 +1,10 @@
-import type { DumpedAssociation, EngineKeys, Outer } from '#core/engine/association.ts'
+import type { DumpedAssociation, EngineKeys } from '#core/engine/association.ts'
 import type { DumpedPeer } from '#core/engine/event.ts'
 import { type EngineRequest, MAX_PREFIXES } from '#core/engine/request.ts'
 import { Fault } from '#core/fault/fault.ts'
 import type { Ip } from '#core/ip/address.ts'
 import type { Cidr } from '#core/ip/cidr.ts'
+import type { DerivedKey } from '#core/ipsec/pair-derivation.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 
 /** What an engine has, of what is compared. */
@@ -21,17 +22,8 @@ export interface WantedPeer {
   readonly destination: Ip
   readonly encapsulation: 'udp' | 'none'
   readonly allowedIps: readonly Cidr[]
-  readonly receive: readonly WantedAssociation[]
-  readonly send: WantedAssociation | undefined
-}
-
-export interface WantedAssociation {
-  readonly spi: number
-  readonly outer: Outer
-  /** Of the derived key, as the engine makes it. */
-  readonly fingerprint: string
-  /** Made when needed: the copy is the caller's to overwrite. */
-  keys(): EngineKeys
+  readonly receive: readonly DerivedKey<EngineKeys>[]
+  readonly send: DerivedKey<EngineKeys> | undefined
 }
 
 /** Associations that an engine receives by from one peer (docs/protocol/engine.md, SET_RECEIVING). */

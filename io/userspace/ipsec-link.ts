@@ -3,11 +3,12 @@ import type { IpsecAssociation, IpsecDevice, IpsecOpened, IpsecState } from '#co
 import type { DumpedAssociation } from '#core/engine/association.ts'
 import type { EngineRequest } from '#core/engine/request.ts'
 import { Fault } from '#core/fault/fault.ts'
+import { PairDerivation } from '#core/ipsec/pair-derivation.ts'
 import { linuxAlgorithm } from '#core/ipsec/userspace.ts'
 import { type PublicKey, publicKeyOf } from '#core/wireguard/key.ts'
 import { EngineClient, type EngineHello, type EngineState } from '#io/engine/engine-client.ts'
 import { diffIpsec, type WantedPeer } from './ipsec-diff.ts'
-import { PairDerivation } from './ipsec-keys.ts'
+import { ENGINE_KEYS } from './ipsec-keys.ts'
 
 /** Between two dummy packets to a peer that has not been heard. */
 const KEEPALIVE_MS = 1000
@@ -28,7 +29,7 @@ export class IpsecLink {
   readonly #timeoutMs: number
   readonly #changed: () => void
   readonly #timer: NodeJS.Timeout
-  readonly #derivation = new PairDerivation()
+  readonly #derivation = new PairDerivation(ENGINE_KEYS)
   /** By identity of the slot: whom the last apply was about. */
   #names = new Map<PublicKey, WantedPeer>()
   /** Slots, with how often each is still to be called. */
@@ -100,7 +101,9 @@ export class IpsecLink {
         remedy: 'Open it again and derive the keys from its new boot id.',
       })
     }
-    const wanted = this.#derivation.wanted(device, (peer) => identityOf(device.bootId, peer))
+    const wanted = this.#derivation
+      .wanted(device)
+      .map((peer): WantedPeer => ({ ...peer, identity: identityOf(device.bootId, peer) }))
     const state = await this.#engine.dump(this.#timeoutMs)
     this.#still(hello)
     const change = diffIpsec(wanted, state, { maxPeers: hello.maxPeers, udpPort: device.udpPort })

@@ -120,6 +120,19 @@ test('a route that moves to another table is there before the old one goes', () 
   assert.ok(at('delete route 10.244.2.0/24') < at('delete route blackhole'))
 })
 
+test('what pods send in VXLAN to a node never enters the tunnel that the node itself was reached by', () => {
+  const routes = ['10.244.2.0/24', 'fd00:2::/64', '172.18.0.3/32', 'fc00::3/128'].map((destination) => ({
+    table: 201,
+    destination: cidr(destination),
+    type: 'unicast' as const,
+    device: 'cilium_wg0',
+    metric: 1024,
+  }))
+  const list = steps({ ...PLAN, routes: [] }, { ...DONE, routes })
+  const destinations = list.flatMap((step) => /^delete route (\S+)/.exec(step)?.[1] ?? [])
+  assert.deepEqual(destinations, ['172.18.0.3/32', 'fc00::3/128', '10.244.2.0/24', 'fd00:2::/64'])
+})
+
 test('one difference is one step', () => {
   const cases: readonly (readonly [change: Partial<HostActual>, expected: string[]])[] = [
     [{ tables: [{ family: 'inet', name: 'pellicle' }] }, ['set table inet pellicle']],

@@ -1,4 +1,5 @@
-import { cidrFamily } from '#core/ip/cidr.ts'
+import { FAMILY_BITS } from '#core/ip/address.ts'
+import { cidrFamily, lengthOf } from '#core/ip/cidr.ts'
 import type { DiffContext } from './diff-host.ts'
 import type { ActualRoute, ActualRule, HostActual } from './host-actual.ts'
 import type { HostPlan, RoutePlan, RulePlan } from './host-plan.ts'
@@ -49,6 +50,7 @@ function diffRoutes(
   const obsolete = [...[...there].filter(([key]) => !wanted.has(key)).map(([, route]) => route), ...extra]
   const removed = obsolete
     .filter((route) => route.device === undefined || stateOf(route.device) !== 'fresh')
+    .sort((a, b) => Number(isAddress(b)) - Number(isAddress(a)))
     .map(
       (route): HostStep => ({
         do: 'delete route',
@@ -57,6 +59,14 @@ function diffRoutes(
     )
   // a gateway must be reachable before it is used
   return [...direct, ...through, ...removed]
+}
+
+/**
+ * Removed first: with `nodeEncryption` one table has nodes' addresses and their pods' networks, and what pods send in VXLAN
+ * once their network has gone is addressed to nodes: it must not enter the tunnel that the node's address still leads to.
+ */
+function isAddress({ destination }: Pick<RoutePlan, 'destination'>): boolean {
+  return lengthOf(destination) === FAMILY_BITS[cidrFamily(destination)]
 }
 
 function metricOf(route: Pick<RoutePlan, 'destination' | 'metric'>): number {

@@ -93,6 +93,7 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
     const source = judged.podsAskHosts && internal !== undefined ? (self.nodeIps[family] ?? internal) : internal
     return route(cidr, source)
   })
+  // pods first: what they send in VXLAN must not enter the tunnel (and the other way round: diff-routing.ts)
   if (ipsecShape(config) !== 'vxlan-in-esp' || judged.ipsec === undefined) return [...pods, ...hosts]
   // while WireGuard still carries the pods' packets, what VXLAN's will need is there before them
   const overlay = judged.via === 'ipsec' ? pods.flatMap((pod) => overlayRoute(snapshot, judged, pod)) : pods

@@ -5,7 +5,7 @@ import { requireCidr } from '#core/ip/cidr.ts'
 import type { Mac } from '#core/ip/mac.ts'
 import { diffHost } from './diff-host.ts'
 import type { ActualLink, HostActual } from './host-actual.ts'
-import { EMPTY_HOST_PLAN, type HostPlan } from './host-plan.ts'
+import { EMPTY_HOST_PLAN, type HostPlan, TABLE_OVERLAY } from './host-plan.ts'
 import { describeStep, PHASES, phaseOf } from './host-step.ts'
 
 const ip = (text: string) => requireIp(text, 'test')
@@ -131,6 +131,20 @@ test('what pods send in VXLAN to a node never enters the tunnel that the node it
   const list = steps({ ...PLAN, routes: [] }, { ...DONE, routes })
   const destinations = list.flatMap((step) => /^delete route (\S+)/.exec(step)?.[1] ?? [])
   assert.deepEqual(destinations, ['172.18.0.3/32', 'fc00::3/128', '10.244.2.0/24', 'fd00:2::/64'])
+})
+
+test('what a table marks for a way finds it there', () => {
+  const common = { table: TABLE_OVERLAY, destination: cidr('172.18.0.3/32') }
+  const routes = [
+    { ...common, type: 'unicast' as const, device: 'cilium_wg0', metric: 1024 },
+    { ...common, type: 'unreachable' as const, metric: 1_000_000 },
+  ]
+  const list = steps({ ...PLAN, routes, tables: [{ family: 'inet', name: 'pellicle', body: 'chain b { }' }] }, DONE)
+  assert.deepEqual(list.slice(0, 3), [
+    'set route unreachable 172.18.0.3/32 table 203 metric 1000000',
+    'set route 172.18.0.3/32 dev cilium_wg0 table 203 metric 1024',
+    'set table inet pellicle',
+  ])
 })
 
 test('one difference is one step', () => {

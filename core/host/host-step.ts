@@ -1,13 +1,14 @@
 import type { Mac } from '#core/ip/mac.ts'
-import type {
-  AddressPlan,
-  FdbPlan,
-  LinkPlan,
-  NeighbourPlan,
-  NftTablePlan,
-  RoutePlan,
-  RulePlan,
-  SysctlPlan,
+import {
+  type AddressPlan,
+  type FdbPlan,
+  type LinkPlan,
+  type NeighbourPlan,
+  type NftTablePlan,
+  type RoutePlan,
+  type RulePlan,
+  type SysctlPlan,
+  TABLE_OVERLAY,
 } from './host-plan.ts'
 
 /** What is set on a link that exists; absent fields stay as they are. */
@@ -43,17 +44,21 @@ export type HostStep =
 
 /**
  * The order of an apply, and what a failure stops:
+ * - `prepare`: ways that packets take only when a table of `close` marks them for it. A failure stops nothing but `release`.
  * - `close`: what drops or steers away from clear paths. A failure stops everything but `withdraw`.
  * - `receive`: devices and what they need to take packets in. A failure stops `open` on that device.
  * - `open`: routes that let packets out. A failure stops `release`, since the old way may still be needed closed.
  * - `withdraw`: routes and entries that nobody wants any more. Always tried: it only closes.
  * - `release`: what closed, and devices. Not tried when anything before failed.
  */
-export const PHASES = ['close', 'receive', 'open', 'withdraw', 'release'] as const
+export const PHASES = ['prepare', 'close', 'receive', 'open', 'withdraw', 'release'] as const
 export type Phase = (typeof PHASES)[number]
 
 export function phaseOf(step: HostStep): Phase {
-  if (step.do === 'set route') return isClosing(step.route) ? 'close' : 'open'
+  if (step.do === 'set route') {
+    if (step.route.table === TABLE_OVERLAY) return 'prepare'
+    return isClosing(step.route) ? 'close' : 'open'
+  }
   if (step.do === 'delete route') return isClosing(step.route) ? 'release' : 'withdraw'
   return PHASE_OF[step.do]
 }

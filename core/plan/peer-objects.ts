@@ -47,8 +47,9 @@ export function objectsOf(snapshot: Snapshot, judged: JudgedPeer): PeerObjects {
   const throughVxlan = (clear && config.native === undefined) || (ipsec !== undefined && usesVxlan(config))
   const objects: PeerObjects = {
     routes: [
-      ...(clear ? clearRoutes(snapshot, judged) : judged.path === 'encrypted' ? steeringRoutes(snapshot, judged) : []),
+      // what carries the rest before the rest
       ...(inVxlan ? markedRoutes(snapshot, ipsec) : []),
+      ...(clear ? clearRoutes(snapshot, judged) : judged.path === 'encrypted' ? steeringRoutes(snapshot, judged) : []),
     ],
     neighbours: throughVxlan ? neighboursOf(self, judged) : [],
     fdb: throughVxlan ? fdbOf(self, judged) : [],

@@ -38,6 +38,7 @@ export function applyHost(socket: NetlinkSocket, tables: NftTables, steps: reado
   const closed = () => !report.failed.some(({ step }) => phaseOf(step) === 'close')
   const broken = new Set<string>()
   const mayRun: Readonly<Record<Phase, (step: HostStep) => boolean>> = {
+    prepare: () => true,
     close: () => true,
     receive: closed,
     open: (step) => closed() && !broken.has(deviceOf(step) ?? ''),

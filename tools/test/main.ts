@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
-import { run } from 'node:test'
-import { spec } from 'node:test/reporters'
+import { relative } from 'node:path'
 import { add, type Count, countCargo, describe, NOTHING } from './count.ts'
+import { runNodeFiles } from './node-files.ts'
+import { withSecondTry } from './second-try.ts'
 import { STAGES, type Suite } from './suites.ts'
 import { Turn } from './turn.ts'
 
@@ -17,11 +18,14 @@ if (unknown.length > 0) {
 }
 
 const results: Count[] = []
+/** Failed at first. */
+const passedLate: string[] = []
 for (const lanes of STAGES) {
   const turns = Turn.inOrder(lanes.length, process.stdout)
   await Promise.all(lanes.map((lane, index) => runLane(lane, turns[index] as Turn)))
 }
 const total = results.reduce(add, NOTHING)
+if (passedLate.length > 0) console.log(`\nfailed at first and passed at the second try: ${passedLate.join(', ')}`)
 console.log(`\n${describe(total)}`)
 if (total.failed > 0 || total.passed === 0) process.exitCode = 1
 
@@ -39,26 +43,19 @@ async function runLane(lane: readonly Suite[], turn: Turn): Promise<void> {
 async function runNode(suite: Suite, turn: Turn): Promise<Count> {
   const files = globSync([...(suite.files ?? [])], { cwd: root, exclude: ['**/node_modules/**'] }).toSorted()
   if (files.length === 0) return NOTHING
-  const stream = run({
-    cwd: root,
-    files,
-    concurrency: suite.concurrency,
-    isolation: 'process',
-    timeout: suite.seconds * 1000,
-  })
-  const counted = new Promise<Count>((resolve) => {
-    stream.on('test:summary', ({ file, counts }) => {
-      if (file !== undefined) return
-      // a file that dies before its first test is a failure of `counts.failed` as well
-      resolve({
-        passed: counts.passed,
-        failed: counts.tests - counts.passed - counts.skipped - counts.todo,
-        skipped: counts.skipped + counts.todo,
-      })
-    })
-  })
-  for await (const text of stream.compose(new spec())) turn.write(String(text))
-  return await counted
+  const { counts, second } = await withSecondTry(
+    files.map((file) => `${root}${file}`),
+    async (some, again) => {
+      if (again) turn.write(`\n-- once more: ${some.map(nameOf).join(', ')}\n`)
+      return await runNodeFiles(some, again ? { ...suite, concurrency: 1 } : suite, (text) => turn.write(text))
+    },
+  )
+  passedLate.push(...second.map(nameOf))
+  return [...counts.values()].reduce(add, NOTHING)
+}
+
+function nameOf(file: string): string {
+  return relative(root, file)
 }
 
 async function runCargo(folder: string, turn: Turn): Promise<Count> {

@@ -139,12 +139,19 @@ test('what a table marks for a way finds it there', () => {
     { ...common, type: 'unicast' as const, device: 'cilium_wg0', metric: 1024 },
     { ...common, type: 'unreachable' as const, metric: 1_000_000 },
   ]
-  const list = steps({ ...PLAN, routes, tables: [{ family: 'inet', name: 'pellicle', body: 'chain b { }' }] }, DONE)
+  const marking = { ...PLAN, routes, tables: [{ family: 'inet' as const, name: 'pellicle', body: 'chain b { }' }] }
+  const list = steps(marking, DONE)
   assert.deepEqual(list.slice(0, 3), [
     'set route unreachable 172.18.0.3/32 table 203 metric 1000000',
     'set route 172.18.0.3/32 dev cilium_wg0 table 203 metric 1024',
     'set table inet pellicle',
   ])
+  // the kernel takes no route by a device that is down
+  const down = DONE.links.map((link) => (link.name === 'cilium_wg0' ? { ...link, up: false } : link))
+  const late = steps(marking, { ...DONE, links: down })
+  assert.ok(
+    late.indexOf('set link cilium_wg0 up true') < late.findIndex((step) => step.includes('dev cilium_wg0 table 203')),
+  )
 })
 
 test('one difference is one step', () => {

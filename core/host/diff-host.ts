@@ -37,7 +37,8 @@ export function diffHost(desired: HostPlan, actual: HostActual): HostDiff {
         : actual.links.some((link) => link.name === device)
           ? 'there'
           : undefined
-  const context = { stateOf: memo(stateOf), wait }
+  const isUp = (device: string) => actual.links.some((link) => link.name === device && link.up)
+  const context = { stateOf: memo(stateOf), isUp: memo(isUp), wait }
 
   const tables = diffTables(desired, actual)
   steps.push(...tables.set, ...diffSysctls(desired, actual, context))
@@ -53,6 +54,7 @@ export function diffHost(desired: HostPlan, actual: HostActual): HostDiff {
 /** What the parts of a diff ask about devices. */
 export interface DiffContext {
   readonly stateOf: (device: string) => 'there' | 'fresh' | undefined
+  readonly isUp: (device: string) => boolean
   /** Counts one object that waits for `device`. */
   readonly wait: (device: string) => void
 }

@@ -2,7 +2,7 @@ import { FAMILY_BITS } from '#core/ip/address.ts'
 import { cidrFamily, lengthOf } from '#core/ip/cidr.ts'
 import type { DiffContext } from './diff-host.ts'
 import type { ActualRoute, ActualRule, HostActual } from './host-actual.ts'
-import type { HostPlan, RoutePlan, RulePlan } from './host-plan.ts'
+import { type HostPlan, type RoutePlan, type RulePlan, TABLE_OVERLAY } from './host-plan.ts'
 import { type HostStep, isClosing } from './host-step.ts'
 
 /** The kernel's own metric for an IPv6 route that names none. */
@@ -18,7 +18,7 @@ export function diffRouting(desired: HostPlan, actual: HostActual, context: Diff
 function diffRoutes(
   desired: readonly RoutePlan[],
   actual: readonly ActualRoute[],
-  { stateOf, wait }: DiffContext,
+  { stateOf, isUp, wait }: DiffContext,
 ): HostStep[] {
   const there = new Map<string, ActualRoute>()
   const extra: ActualRoute[] = []
@@ -45,7 +45,9 @@ function diffRoutes(
     const gone = found?.device !== undefined && stateOf(found.device) === 'fresh'
     if (found !== undefined && !gone && sameRoute(route, found)) continue
     const steps = route.via === undefined || route.onlink === true ? direct : through
-    steps.push({ do: 'set route', route, replace: found !== undefined && !gone })
+    const ahead = route.table === TABLE_OVERLAY && (route.device === undefined || isUp(route.device))
+    const replace = found !== undefined && !gone
+    steps.push({ do: 'set route', route, replace, ...(ahead ? { ahead } : {}) })
   }
   const obsolete = [...[...there].filter(([key]) => !wanted.has(key)).map(([, route]) => route), ...extra]
   const removed = obsolete

@@ -1,14 +1,13 @@
 import type { Mac } from '#core/ip/mac.ts'
-import {
-  type AddressPlan,
-  type FdbPlan,
-  type LinkPlan,
-  type NeighbourPlan,
-  type NftTablePlan,
-  type RoutePlan,
-  type RulePlan,
-  type SysctlPlan,
-  TABLE_OVERLAY,
+import type {
+  AddressPlan,
+  FdbPlan,
+  LinkPlan,
+  NeighbourPlan,
+  NftTablePlan,
+  RoutePlan,
+  RulePlan,
+  SysctlPlan,
 } from './host-plan.ts'
 
 /** What is set on a link that exists; absent fields stay as they are. */
@@ -37,14 +36,17 @@ export type HostStep =
   | { readonly do: 'set neighbour' | 'delete neighbour'; readonly neighbour: NeighbourPlan }
   | { readonly do: 'set fdb'; readonly fdb: FdbPlan }
   | { readonly do: 'delete fdb'; readonly fdb: Pick<FdbPlan, 'device' | 'mac'> }
-  /** `replace`: one of ours with the same table, destination and metric is there. */
-  | { readonly do: 'set route'; readonly route: RoutePlan; readonly replace: boolean }
+  /**
+   * `replace`: one of ours with the same table, destination and metric is there. `ahead`: packets take it only when a table
+   * marks them for it, and nothing that it needs is missing.
+   */
+  | { readonly do: 'set route'; readonly route: RoutePlan; readonly replace: boolean; readonly ahead?: true }
   | { readonly do: 'delete route'; readonly route: RoutePlan }
   | { readonly do: 'add rule' | 'delete rule'; readonly rule: RulePlan }
 
 /**
  * The order of an apply, and what a failure stops:
- * - `prepare`: ways that packets take only when a table of `close` marks them for it. A failure stops nothing but `release`.
+ * - `prepare`: routes that are set ahead of the tables of `close`. A failure stops nothing but `release`.
  * - `close`: what drops or steers away from clear paths. A failure stops everything but `withdraw`.
  * - `receive`: devices and what they need to take packets in. A failure stops `open` on that device.
  * - `open`: routes that let packets out. A failure stops `release`, since the old way may still be needed closed.
@@ -56,7 +58,7 @@ export type Phase = (typeof PHASES)[number]
 
 export function phaseOf(step: HostStep): Phase {
   if (step.do === 'set route') {
-    if (step.route.table === TABLE_OVERLAY) return 'prepare'
+    if (step.ahead === true) return 'prepare'
     return isClosing(step.route) ? 'close' : 'open'
   }
   if (step.do === 'delete route') return isClosing(step.route) ? 'release' : 'withdraw'

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -5,6 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { HostPlan } from '#core/host/host-plan.ts'
 import type { Mac } from '#core/ip/mac.ts'
@@ -51,6 +53,14 @@ const MARKER = 'PELLICLE-MARKER!'
 
 export type Change = (host: HostPlan) => HostPlan
 type Usable = Extract<Plan, { usable: true }>
+
+/** Pings that were answered or not. */
+interface Stream {
+  readonly name: string
+  readonly sent: number
+  /** Their numbers. */
+  readonly lost: readonly number[]
+}
 
 export interface Situation {
   readonly levels: readonly Level[]
@@ -297,11 +307,7 @@ export class SteeringCluster {
   }
 
   /** Pings 100 times a second until it is stopped; what was lost of all that was sent until then is a number. */
-  stream(
-    where: string,
-    target: string,
-    ...more: string[]
-  ): () => Promise<{ readonly sent: number; readonly lost: number }> {
+  stream(where: string, target: string, ...more: string[]): () => Promise<Stream> {
     const args = ['ip', 'netns', 'exec', this.path(where), 'ping', '-n', '-i0.01', ...more, target]
     // what does not fit into its own buffer nobody counts
     const [first = '', ...rest] = [...FIRST, ...args]
@@ -318,9 +324,8 @@ export class SteeringCluster {
     return async () => {
       // what is sent from now on, and a little of it: its answers come after all others, but may be late
       const sent = highest + 50
-      const missing = () =>
-        Array.from({ length: sent }, (_, i) => i + 1).filter((number) => !answered.has(number)).length
-      for (let quiet = 0, before = -1; missing() > 0 && quiet < 100; quiet++) {
+      const missing = () => Array.from({ length: sent }, (_, i) => i + 1).filter((number) => !answered.has(number))
+      for (let quiet = 0, before = -1; missing().length > 0 && quiet < 100; quiet++) {
         await sleep(50)
         if (answered.size !== before && highest < sent) quiet = 0
         before = answered.size
@@ -329,7 +334,7 @@ export class SteeringCluster {
       const closed = once(child, 'close')
       child.kill('SIGINT')
       await closed
-      return { sent, lost: missing() }
+      return { name: [where, target, ...more].join(' '), sent, lost: missing() }
     }
   }
 
@@ -352,8 +357,8 @@ export class SteeringCluster {
         const fields = line.trim().split(/\s+/)
         if (/^Udp: \d/.test(line)) add(`${name} udp`, Number(fields[5]) + Number(fields[6]))
         else if (/^Udp6(Rcv|Snd)bufErrors/.test(line)) add(`${name} udp6`, Number(fields[1]))
-        // of ESP: those of ping drop by their filter what is not theirs
-        else if (/^\s*\d+: [0-9A-F]+:0032 /.test(line)) add(`${name} raw`, Number(fields.at(-1)))
+        // of ESP, where it is received: ping drops by a filter what is not its own, and nobody reads what is bound to send
+        else if (/^\s*\d+: 0+:0032 /.test(line)) add(`${name} raw`, Number(fields.at(-1)))
         else if (/^\s*(cilium_wg0|pellicle_ipsec):/.test(line)) add(`${name} tun`, Number(fields[12]))
       }
     }
@@ -475,6 +480,15 @@ interface Node {
   readonly privateKey: Uint8Array
   readonly publicKey: ReturnType<typeof publicKeyOf>
   esp?: FakeEsp | undefined
+}
+
+/** `dropped`: by full queues, while they ran. */
+export function assertNothingLost(t: TestContext, streams: readonly Stream[], dropped: number): void {
+  for (const { name, sent, lost } of streams) {
+    t.diagnostic(`${name}: ${sent} sent, ${lost.length} lost; full queues dropped ${dropped}`)
+    assert.ok(sent > 100)
+    assert.ok(lost.length <= dropped, `${name}: lost ${lost.join(' ')} of ${sent}`)
+  }
 }
 
 /** Takes lines out of our tables; a test fails when there is none such, so that it cannot go stale unseen. */

@@ -5,7 +5,7 @@ import type { Level } from '#core/transition/level.ts'
 import { type EncryptionType, nextMode, settledIn } from '#core/transition/mode.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { ipsecConfig } from '#test/kit/snapshots.ts'
-import { lacking, SteeringCluster } from './cluster.ts'
+import { assertNothingLost, lacking, SteeringCluster } from './cluster.ts'
 
 /**
  * WireGuard turned into IPsec and back on closed nodes under traffic, by the rules of core/transition/mode.ts, with plans
@@ -81,12 +81,7 @@ for (const [name, shape] of [
             }
           }
           const ended = await Promise.all(streams.map((stop) => stop()))
-          const dropped = cluster.overruns - before
-          for (const { sent, lost } of ended) {
-            t.diagnostic(`${sent} sent, ${lost} lost; full queues dropped ${dropped}`)
-            assert.ok(sent > 100)
-            assert.ok(lost <= dropped, `${lost} of ${sent} lost`)
-          }
+          assertNothingLost(t, ended, cluster.overruns - before)
         })
         assert.deepEqual(seen, ['10', '11', '21', '22', '32', '33', '23', '22', '12', '11', '01', '00'])
         assert.ok(!wire.marked, 'a marker on the wire')

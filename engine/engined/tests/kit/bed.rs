@@ -1,9 +1,11 @@
 //! Two network namespaces joined by a veth pair, each with a supervisor; removed when dropped.
 
+use super::machine::{Refused, refuse};
 use super::until;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -52,6 +54,11 @@ pub fn run(words: &[&str]) -> Output {
 impl Bed {
     /// Without devices.
     pub fn bare() -> Bed {
+        Bed::on(&[], false)
+    }
+
+    /// On machines that refuse some things, or have a single processor.
+    pub fn on(refused: &[Refused], one_cpu: bool) -> Bed {
         let number = std::process::id();
         let folder = std::env::temp_dir().join(format!("pe-{number}"));
         let names = [format!("pe-{number}-a"), format!("pe-{number}-b")];
@@ -70,18 +77,15 @@ impl Bed {
         let sides = names.map(|namespace| {
             let run_dir = folder.join(&namespace);
             std::fs::create_dir_all(&run_dir).expect("a folder");
-            let supervisor = supervise(&namespace, &run_dir, &["--linger"]);
+            let mut command = supervision(&namespace, &run_dir, &["--linger"]);
+            if one_cpu {
+                on_one_cpu(&mut command);
+            }
+            refuse(&mut command, refused);
+            let supervisor = command.spawn().expect("the supervisor starts");
             Side { namespace, run_dir, supervisor }
         });
         Bed { folder, sides }
-    }
-
-    /// With a device on each side.
-    pub fn new() -> Bed {
-        let bed = Bed::bare();
-        let device = json!({ "name": DEVICE, "kind": "wireguard", "mtu": 1420, "listenPort": PORT, "mark": 0xe00 });
-        bed.add(&device);
-        bed
     }
 
     pub fn add(&self, device: &Value) {
@@ -114,13 +118,31 @@ impl Bed {
 }
 
 pub fn supervise(namespace: &str, run_dir: &Path, more: &[&str]) -> Child {
-    Command::new("ip")
+    supervision(namespace, run_dir, more).spawn().expect("the supervisor starts")
+}
+
+fn supervision(namespace: &str, run_dir: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new("ip");
+    command
         .args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_pellicle-engine"), "supervise", "--run-dir"])
         .arg(run_dir)
         .args(["--max-peers", "64"])
-        .args(more)
-        .spawn()
-        .expect("the supervisor starts")
+        .args(more);
+    command
+}
+
+fn on_one_cpu(command: &mut Command) {
+    // SAFETY: between fork and exec a system call is made, nothing else; all zero is an empty set.
+    unsafe {
+        command.pre_exec(|| {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(0, &mut set);
+            match libc::sched_setaffinity(0, size_of_val(&set), &raw const set) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
 }
 
 impl Side {
@@ -155,9 +177,15 @@ impl Side {
 
     /// How many answers came. The kernel counts them: `ping` itself waits for the last ones no longer than two round trips.
     pub fn ping(&self, address: &str, count: u32, interval: &str) -> u32 {
+        self.ping_of(address, count, interval, 56)
+    }
+
+    /// Of `size` bytes each.
+    pub fn ping_of(&self, address: &str, count: u32, interval: &str, size: u32) -> u32 {
         let replies = || self.echo_replies(address);
         let before = replies();
-        let words = ["ping", "-n", "-q", "-c", &count.to_string(), "-i", interval, "-W", "2", address];
+        let [count_text, size] = [count, size].map(|number| number.to_string());
+        let words = ["ping", "-n", "-q", "-c", &count_text, "-s", &size, "-i", interval, "-W", "2", address];
         self.command(&words).output().expect("ping starts");
         // an engine may have no processor for seconds
         let (mut answered, mut quiet) = (replies() - before, 0);

@@ -6,7 +6,9 @@ pub mod agent;
 pub mod bed;
 pub mod capture;
 pub mod keeper;
+pub mod machine;
 pub mod raw;
+pub mod world;
 
 use std::time::{Duration, Instant};
 

@@ -53,7 +53,6 @@ export function toPlanConfig(config: AgentConfig, own?: EncryptionMode, byKernel
     tunnel: { vni: DEFAULTS.tunnel.vni, port: config.tunnelPort },
     native: config.native === undefined ? undefined : { ...config.native, cidrs: widest(config.native.cidrs) },
     mark: config.mark.encrypt,
-    shape: DEFAULTS.shape,
     gsoMaxSize: DEFAULTS.gsoMaxSize,
   }
 }

@@ -10,20 +10,17 @@ import {
   text_en,
 } from '@stricli/core'
 import { describeFault, Fault } from '#core/fault/fault.ts'
+import type { CleanupFlags } from './commands/cleanup.ts'
+import type { DumpFlags } from './commands/dump-xfrm.ts'
+import type { FlushFlags } from './commands/encrypt-flush.ts'
+import type { StatusFlags } from './commands/status.ts'
 import type { DbgContext } from './context.ts'
-import { OUTPUT_BRIEF, type Output, parseOutput } from './output.ts'
+import { OUTPUT_BRIEF, type OutputFlags, parseOutput } from './output.ts'
 
-export interface OutputFlags {
-  readonly output: Output | undefined
-}
 const outputFlags: FlagParametersForType<OutputFlags, DbgContext> = {
   output: { kind: 'parsed', parse: parseOutput, brief: OUTPUT_BRIEF, optional: true },
 }
 
-export interface StatusFlags extends OutputFlags {
-  readonly verbose: boolean
-  readonly brief: boolean
-}
 const statusCommand = buildCommand<StatusFlags, [], DbgContext>({
   loader: async () => (await import('./commands/status.ts')).status,
   parameters: {
@@ -43,9 +40,6 @@ const encryptStatusCommand = buildCommand<OutputFlags, [], DbgContext>({
   docs: { brief: 'How traffic of this node is encrypted' },
 })
 
-export interface DumpFlags extends OutputFlags {
-  readonly showKeys: boolean
-}
 const dumpCommand = buildCommand<DumpFlags, [], DbgContext>({
   loader: async () => (await import('./commands/dump-xfrm.ts')).dumpXfrm,
   parameters: {
@@ -58,12 +52,6 @@ const dumpCommand = buildCommand<DumpFlags, [], DbgContext>({
   docs: { brief: 'The IPsec associations of this node; keys as fingerprints' },
 })
 
-export interface FlushFlags {
-  readonly force: boolean
-  readonly spi: number | undefined
-  readonly nodeId: string | undefined
-  readonly node: string | undefined
-}
 const flushCommand = buildCommand<FlushFlags, [], DbgContext>({
   loader: async () => (await import('./commands/encrypt-flush.ts')).encryptFlush,
   parameters: {
@@ -96,9 +84,6 @@ const debuginfoCommand = buildCommand<OutputFlags, [], DbgContext>({
   docs: { brief: 'Everything the agent knows, without keys' },
 })
 
-export interface CleanupFlags {
-  readonly force: boolean
-}
 const cleanupCommand = buildCommand<CleanupFlags, [], DbgContext>({
   loader: async () => (await import('./commands/cleanup.ts')).cleanup,
   parameters: {

@@ -5,6 +5,10 @@ import { VERSION } from '#core/version/version.ts'
 /** `-o`: as text unless it is given. */
 export type Output = { readonly kind: 'json' | 'yaml' } | { readonly kind: 'jsonpath'; readonly template: string }
 
+export interface OutputFlags {
+  readonly output: Output | undefined
+}
+
 export const OUTPUT_BRIEF = "json, yaml or jsonpath='{…}'"
 
 export function parseOutput(text: string): Output {

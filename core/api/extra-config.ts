@@ -1,7 +1,7 @@
 import { Fault } from '#core/fault/fault.ts'
 import { parseConfig } from './config.ts'
 import { CHART_KEYS } from './config-refused.ts'
-import type { Judgement } from './values.ts'
+import type { Judgement } from './judgement.ts'
 
 /** What {@link parseConfig} asks for and the chart writes. */
 const BESIDE = { 'pellicle-cluster-cidrs': '0.0.0.0/0' }

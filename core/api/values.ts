@@ -5,6 +5,7 @@ import { type Cidr, parseCidr } from '#core/ip/cidr.ts'
 import { CIDRS } from './config-fields.ts'
 import { parseDuration } from './duration.ts'
 import { judgeExtraConfig } from './extra-config.ts'
+import type { Judgement } from './judgement.ts'
 import { nearest } from './nearest.ts'
 import { POOL_MASKS, type PoolComplaint, poolComplaints, poolNames } from './pool.ts'
 import { CILIUM_SUB_VALUES, CILIUM_VALUES, IDLE, OWN_REASONS, REFUSED, type Refusal } from './values-catalog.ts'
@@ -139,13 +140,6 @@ export type Verdict =
   /** It promises a security property that nothing here keeps, or something that is not built. */
   | { readonly kind: 'refused'; readonly reason: string; readonly remedy: string }
   | { readonly kind: 'unknown'; readonly nearest: string | undefined }
-
-export interface Judgement {
-  /** Nothing may be changed while there is one. */
-  readonly faults: readonly Fault[]
-  /** To be told, one line each. */
-  readonly notes: readonly { readonly path: string; readonly reason: string }[]
-}
 
 /** One value by its path, such as `encryption.enabled`; an element of a list as `tolerations[0].key`. */
 export function judgeValue(path: string, value: unknown): Verdict {

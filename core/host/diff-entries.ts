@@ -1,4 +1,4 @@
-import type { DiffContext } from './diff-host.ts'
+import type { DiffContext } from './diff-context.ts'
 import type { ActualFdb, HostActual } from './host-actual.ts'
 import type { AddressPlan, HostPlan, NeighbourPlan } from './host-plan.ts'
 import type { HostStep } from './host-step.ts'

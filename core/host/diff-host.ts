@@ -1,4 +1,5 @@
 import { Fault } from '#core/fault/fault.ts'
+import type { DiffContext } from './diff-context.ts'
 import { diffEntries } from './diff-entries.ts'
 import { diffLinks } from './diff-links.ts'
 import { diffRouting } from './diff-routing.ts'
@@ -49,14 +50,6 @@ export function diffHost(desired: HostPlan, actual: HostActual): HostDiff {
   const rank = new Map(PHASES.map((phase, index) => [phase, index]))
   steps.sort((a, b) => (rank.get(phaseOf(a)) ?? 0) - (rank.get(phaseOf(b)) ?? 0))
   return { steps, waiting, faults: links.faults }
-}
-
-/** What the parts of a diff ask about devices. */
-export interface DiffContext {
-  readonly stateOf: (device: string) => 'there' | 'fresh' | undefined
-  readonly isUp: (device: string) => boolean
-  /** Counts one object that waits for `device`. */
-  readonly wait: (device: string) => void
 }
 
 function memo<T>(compute: (key: string) => T): (key: string) => T {

@@ -1,6 +1,6 @@
 import { FAMILY_BITS } from '#core/ip/address.ts'
 import { cidrFamily, lengthOf } from '#core/ip/cidr.ts'
-import type { DiffContext } from './diff-host.ts'
+import type { DiffContext } from './diff-context.ts'
 import type { ActualRoute, ActualRule, HostActual } from './host-actual.ts'
 import { type HostPlan, type RoutePlan, type RulePlan, TABLE_OVERLAY } from './host-plan.ts'
 import { type HostStep, isClosing } from './host-step.ts'

@@ -138,8 +138,6 @@ export interface PlanConfig {
   readonly native?: NativeRouting | undefined
   /** Of packets that are already encrypted; as Cilium's: 0xE00/0xF00. Never bits 14 and 15 (ADR 0004). */
   readonly mark: { readonly bits: number; readonly mask: number }
-  /** Which packets the profile puts on the wire: pod packets directly in WireGuard. (Later: VXLAN inside it.) */
-  readonly shape: 'direct'
   /** Bytes of one super packet that pods may send, so that one UDP send holds it encrypted (ADR 0004). */
   readonly gsoMaxSize: number
 }
@@ -169,7 +167,6 @@ export const DEFAULTS = {
   ipsec: { shape: 'udp', port: 4500 },
   tunnel: { vni: 1, port: 8472 },
   mark: { bits: 0xe00, mask: 0xf00 },
-  shape: 'direct',
   gsoMaxSize: 59_000,
 } as const satisfies Partial<PlanConfig> & { readonly listenPort: number; readonly ipsec: IpsecPlanConfig }
 

@@ -56,7 +56,6 @@ export const CONFIG: PlanConfig = {
   clusterCidrs: [cidr('10.224.0.0/11'), cidr('fd00:10:244::/48')],
   tunnel: DEFAULTS.tunnel,
   mark: DEFAULTS.mark,
-  shape: DEFAULTS.shape,
   gsoMaxSize: DEFAULTS.gsoMaxSize,
 }
 

@@ -1,6 +1,9 @@
 import { Fault } from '#core/fault/fault.ts'
-import type { CleanupFlags } from '../app.ts'
 import type { DbgContext } from '../context.ts'
+
+export interface CleanupFlags {
+  readonly force: boolean
+}
 
 export async function cleanup(this: DbgContext, flags: CleanupFlags): Promise<void> {
   if (!flags.force) {

@@ -1,5 +1,5 @@
-import type { OutputFlags } from '../app.ts'
 import type { DbgContext } from '../context.ts'
+import type { OutputFlags } from '../output.ts'
 import { formatOutput } from '../output.ts'
 
 /** Always for machines: Cilium's own default is Markdown, which nobody parses. */

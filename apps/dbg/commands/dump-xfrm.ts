@@ -1,6 +1,10 @@
-import type { DumpFlags } from '../app.ts'
 import type { DbgContext } from '../context.ts'
+import type { OutputFlags } from '../output.ts'
 import { formatOutput } from '../output.ts'
+
+export interface DumpFlags extends OutputFlags {
+  readonly showKeys: boolean
+}
 
 /** Always for machines, as Cilium's. */
 export async function dumpXfrm(this: DbgContext, flags: DumpFlags): Promise<void> {

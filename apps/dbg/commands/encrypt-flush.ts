@@ -1,8 +1,14 @@
 import { createInterface } from 'node:readline/promises'
 import { Fault } from '#core/fault/fault.ts'
 import { MAX_KEY_ID } from '#core/ipsec/key.ts'
-import type { FlushFlags } from '../app.ts'
 import type { DbgContext } from '../context.ts'
+
+export interface FlushFlags {
+  readonly force: boolean
+  readonly spi: number | undefined
+  readonly nodeId: string | undefined
+  readonly node: string | undefined
+}
 
 const WARNING =
   'Flushing all XFRM states and policies can lead to transient connectivity interruption and plain-text pod-to-pod traffic. Do you want to continue? [y/N] '

@@ -2,8 +2,8 @@ import { type AgentStatus, formatDrops } from '#core/status/agent-status.ts'
 import { formatColumns } from '#core/status/columns.ts'
 import { isUnusual } from '#core/status/drops.ts'
 import { formatEncryptStatus } from '#core/status/encryption-status.ts'
-import type { OutputFlags } from '../app.ts'
 import type { DbgContext } from '../context.ts'
+import type { OutputFlags } from '../output.ts'
 import { formatOutput } from '../output.ts'
 
 export async function encryptStatus(this: DbgContext, flags: OutputFlags): Promise<void> {

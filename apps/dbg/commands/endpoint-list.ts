@@ -1,6 +1,6 @@
 import { type EndpointStatus, formatEndpoints } from '#core/status/endpoint-status.ts'
-import type { OutputFlags } from '../app.ts'
 import type { DbgContext } from '../context.ts'
+import type { OutputFlags } from '../output.ts'
 import { formatOutput } from '../output.ts'
 
 export async function endpointList(this: DbgContext, flags: OutputFlags): Promise<void> {

@@ -1,7 +1,12 @@
 import { type AgentStatus, formatAgentStatus } from '#core/status/agent-status.ts'
-import type { StatusFlags } from '../app.ts'
 import type { DbgContext } from '../context.ts'
+import type { OutputFlags } from '../output.ts'
 import { formatOutput } from '../output.ts'
+
+export interface StatusFlags extends OutputFlags {
+  readonly verbose: boolean
+  readonly brief: boolean
+}
 
 export async function status(this: DbgContext, flags: StatusFlags): Promise<void> {
   const answer = (await this.agent.get('/v1/healthz')) as AgentStatus

@@ -1,7 +1,7 @@
 import type { AgentStatus } from '#core/status/agent-status.ts'
 import { VERSION } from '#core/version/version.ts'
-import type { OutputFlags } from '../app.ts'
 import type { DbgContext } from '../context.ts'
+import type { OutputFlags } from '../output.ts'
 import { formatOutput, versions } from '../output.ts'
 
 export async function version(this: DbgContext, flags: OutputFlags): Promise<void> {

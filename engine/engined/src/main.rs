@@ -25,7 +25,7 @@ static ALLOCATOR: counting::Counting = counting::Counting;
 const USAGE: &str = "usage: pellicle-engine supervise --run-dir DIR [--take-over] [--linger]
          [--keeper-command COMMAND] [--uapi-dir DIR] [--device name=NAME,kind=wireguard,mtu=1420,port=51820,mark=0]...
          [--max-peers N] [--engine-user UID]
-       pellicle-engine wireguard [--keeper-command COMMAND] [-f|--foreground] INTERFACE
+       pellicle-engine wireguard [--keeper-command COMMAND] [--run-dir DIR] [--uapi-dir DIR] [-f|--foreground] INTERFACE
        pellicle-engine version";
 
 fn main() -> ExitCode {

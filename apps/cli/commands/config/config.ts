@@ -9,7 +9,10 @@ import { hasCode } from '#io/kube/errors.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
 import type { ClusterFlags } from '../../flags.ts'
-import type { ChangeFlags } from './routes.ts'
+
+export interface ChangeFlags extends ClusterFlags {
+  readonly restart: boolean
+}
 
 export async function view(this: CliContext, flags: ClusterFlags): Promise<Error | undefined> {
   return await prefixed('Unable to view config:  ', async () => {
@@ -95,7 +98,7 @@ async function change(
     context.process.stdout.write('⚠️  Restart Cilium pods for configmap changes to take effect\n')
     return
   }
-  // as kubectl rollout restart does: node after node, and nothing is lost
+  // as kubectl rollout restart does: a few nodes at a time, and nothing is lost
   const restartedAt = new Date(context.clock.now()).toISOString()
   const annotations = { 'kubectl.kubernetes.io/restartedAt': restartedAt }
   const patch = { spec: { template: { metadata: { annotations } } } }

@@ -1,10 +1,7 @@
 import { buildCommand, buildRouteMap } from '@stricli/core'
 import type { CliContext } from '../../context.ts'
 import { type ClusterFlags, clusterFlags, text } from '../../flags.ts'
-
-export interface ChangeFlags extends ClusterFlags {
-  readonly restart: boolean
-}
+import type { ChangeFlags } from './config.ts'
 
 const restart = {
   kind: 'boolean',

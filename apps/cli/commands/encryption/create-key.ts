@@ -6,10 +6,16 @@ import { newKeyText, nextKeyId } from '#core/ipsec/new-key-text.ts'
 import { hasCode } from '#io/kube/errors.ts'
 import { connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
+import type { ClusterFlags } from '../../flags.ts'
 import { heldKeys } from '../../ipsec/held-keys.ts'
 import { currentKey, secretPlace } from '../../ipsec/secret.ts'
 import { requireAlgorithm } from './algorithm.ts'
-import type { CreateKeyFlags } from './routes.ts'
+
+export interface CreateKeyFlags extends ClusterFlags {
+  readonly authAlgo: string
+  /** Milliseconds. */
+  readonly waitDuration: number
+}
 
 export async function createKey(this: CliContext, flags: CreateKeyFlags): Promise<Error | undefined> {
   const algorithm = requireAlgorithm(flags.authAlgo)

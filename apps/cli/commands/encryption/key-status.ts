@@ -1,10 +1,16 @@
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
+import type { ClusterFlags } from '../../flags.ts'
 import { readUserSecret, secretPlace } from '../../ipsec/secret.ts'
-import type { KeyStatusFlags } from './routes.ts'
 
-/** The one command that prints a key: it is what it is for, as in Cilium's CLI. */
+export interface KeyStatusFlags extends ClusterFlags {
+  /** Milliseconds. */
+  readonly waitDuration: number
+  readonly output: 'summary' | 'json'
+}
+
+/** The one command of this CLI that prints a key: it is what it is for, as in Cilium's. */
 export async function keyStatus(this: CliContext, flags: KeyStatusFlags): Promise<Error | undefined> {
   const cluster = await connectCluster(this, flags)
   const signal = AbortSignal.any([this.signal, AbortSignal.timeout(flags.waitDuration)])

@@ -10,12 +10,21 @@ import { type NewKeyAlgorithm, newKeyText, nextKeyId, nextKeyText } from '#core/
 import { ipsecHash } from '#io/crypto/ipsec-crypto.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
+import type { ClusterFlags } from '../../flags.ts'
 import { readNodes } from '../../install/surroundings.ts'
 import { currentKey, readUserSecret, secretPlace, type UserSecret } from '../../ipsec/secret.ts'
 import { readRotation, waitForRotation } from '../../ipsec/wait.ts'
 import { Progress } from '../../output/progress.ts'
 import { requestedAlgorithm } from './algorithm.ts'
-import type { RotateKeyFlags } from './routes.ts'
+
+export interface RotateKeyFlags extends ClusterFlags {
+  readonly authAlgo: string | undefined
+  readonly wait: boolean
+  /** Milliseconds. */
+  readonly waitDuration: number
+  readonly force: readonly string[] | undefined
+  readonly interactive: boolean
+}
 
 /**
  * Writes the next key and waits until every node uses it alone. With `--force` a rotation that is under way is finished

@@ -1,15 +1,10 @@
 import { buildCommand, buildRouteMap } from '@stricli/core'
 import type { CliContext } from '../../context.ts'
-import { type ClusterFlags, clusterFlags, duration, text } from '../../flags.ts'
-
-export interface EncryptionStatusFlags extends ClusterFlags {
-  readonly agentPodSelector: string
-  readonly node: string | undefined
-  readonly perNodeDetails: boolean
-  /** Milliseconds. */
-  readonly waitDuration: number
-  readonly output: 'summary' | 'json'
-}
+import { clusterFlags, duration, text } from '../../flags.ts'
+import type { CreateKeyFlags } from './create-key.ts'
+import type { KeyStatusFlags } from './key-status.ts'
+import type { RotateKeyFlags } from './rotate-key.ts'
+import type { EncryptionStatusFlags } from './status.ts'
 
 const status = buildCommand<EncryptionStatusFlags, [], CliContext>({
   loader: async () => (await import('./status.ts')).encryptionStatus,
@@ -32,27 +27,6 @@ const status = buildCommand<EncryptionStatusFlags, [], CliContext>({
   },
   docs: { brief: 'Ask every agent how it encrypts' },
 })
-
-export interface CreateKeyFlags extends ClusterFlags {
-  readonly authAlgo: string
-  /** Milliseconds. */
-  readonly waitDuration: number
-}
-
-export interface RotateKeyFlags extends ClusterFlags {
-  readonly authAlgo: string | undefined
-  readonly wait: boolean
-  /** Milliseconds. */
-  readonly waitDuration: number
-  readonly force: readonly string[] | undefined
-  readonly interactive: boolean
-}
-
-export interface KeyStatusFlags extends ClusterFlags {
-  /** Milliseconds. */
-  readonly waitDuration: number
-  readonly output: 'summary' | 'json'
-}
 
 const waitDuration = {
   kind: 'parsed',

@@ -6,6 +6,7 @@ import { hasCode } from '#io/kube/errors.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
 import { mapLimit } from '../../concurrency.ts'
 import type { CliContext } from '../../context.ts'
+import type { ClusterFlags } from '../../flags.ts'
 import { readNodes } from '../../install/surroundings.ts'
 import { nodeKeys, rotationProgress } from '../../ipsec/rotation.ts'
 import { currentKey, readUserSecret, secretPlace } from '../../ipsec/secret.ts'
@@ -13,7 +14,15 @@ import { readRotationView } from '../../ipsec/wait.ts'
 import { agentJson } from '../../status/collect.ts'
 import type { IpsecFacts } from './ipsec-report.ts'
 import { formatNodes, formatReport, type NodeAnswers, nodeDocuments, reportOf } from './report.ts'
-import type { EncryptionStatusFlags } from './routes.ts'
+
+export interface EncryptionStatusFlags extends ClusterFlags {
+  readonly agentPodSelector: string
+  readonly node: string | undefined
+  readonly perNodeDetails: boolean
+  /** Milliseconds. */
+  readonly waitDuration: number
+  readonly output: 'summary' | 'json'
+}
 
 export async function encryptionStatus(this: CliContext, flags: EncryptionStatusFlags): Promise<Error | undefined> {
   const { client, namespace } = await connectCluster(this, flags)

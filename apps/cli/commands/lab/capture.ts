@@ -5,7 +5,13 @@ import { isAlive, requireUp } from '#apps/lab/state.ts'
 import { BRIDGE } from '#apps/lab/underlay/underlay.ts'
 import type { CliContext } from '../../context.ts'
 import { Exit } from '../../exit.ts'
-import type { CaptureFlags } from './routes.ts'
+import type { LabFlags } from './flags.ts'
+
+export interface CaptureFlags extends LabFlags {
+  readonly interface: string | undefined
+  readonly count: number | undefined
+  readonly write: string | undefined
+}
 
 /** tcpdump in a node, or with `underlay` on the bridge that all nodes' traffic crosses. */
 export async function capture(

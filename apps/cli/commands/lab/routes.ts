@@ -1,26 +1,12 @@
 import { buildCommand, buildRouteMap, type Command, type RouteMap } from '@stricli/core'
-import { type IpFamily, MAX_NODES } from '#apps/lab/layout.ts'
+import { MAX_NODES } from '#apps/lab/layout.ts'
 import type { CliContext } from '../../context.ts'
 import { count } from '../../flags.ts'
+import type { CaptureFlags } from './capture.ts'
 import { type LabFlags, nameFlag, parseFamily, parseNodes, text } from './flags.ts'
 import type { NodeVerb } from './node.ts'
-
-export interface UpFlags extends LabFlags {
-  readonly nodes: number
-  readonly ipFamily: IpFamily
-  readonly kubernetesBin: string | undefined
-  readonly retain: boolean
-}
-
-export interface StatusFlags extends LabFlags {
-  readonly output: 'text' | 'json'
-}
-
-export interface CaptureFlags extends LabFlags {
-  readonly interface: string | undefined
-  readonly count: number | undefined
-  readonly write: string | undefined
-}
+import type { StatusFlags } from './status.ts'
+import type { UpFlags } from './up.ts'
 
 const upCommand = buildCommand<UpFlags, [], CliContext>({
   loader: async () => (await import('./up.ts')).up,

@@ -1,7 +1,11 @@
 import { labStatus } from '#apps/lab/status.ts'
 import type { CliContext } from '../../context.ts'
 import { Exit } from '../../exit.ts'
-import type { StatusFlags } from './routes.ts'
+import type { LabFlags } from './flags.ts'
+
+export interface StatusFlags extends LabFlags {
+  readonly output: 'text' | 'json'
+}
 
 export async function status(this: CliContext, flags: StatusFlags): Promise<void> {
   const found = await labStatus(flags.name, this.env)

@@ -1,8 +1,16 @@
+import type { IpFamily } from '#apps/lab/layout.ts'
 import { labLoad } from '#apps/lab/load.ts'
 import { openProgress } from '#apps/lab/progress/progress.ts'
 import { labUp } from '#apps/lab/up.ts'
 import type { CliContext } from '../../context.ts'
-import type { UpFlags } from './routes.ts'
+import type { LabFlags } from './flags.ts'
+
+export interface UpFlags extends LabFlags {
+  readonly nodes: number
+  readonly ipFamily: IpFamily
+  readonly kubernetesBin: string | undefined
+  readonly retain: boolean
+}
 
 export async function up(this: CliContext, flags: UpFlags): Promise<void> {
   const progress = openProgress(this.process.stderr, this.terminal.stderr, () => this.clock.now())

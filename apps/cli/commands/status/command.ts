@@ -1,17 +1,7 @@
 import { buildCommand } from '@stricli/core'
 import type { CliContext } from '../../context.ts'
-import { type ClusterFlags, clusterFlags, count, duration, releaseFlag } from '../../flags.ts'
-
-export interface StatusFlags extends ClusterFlags {
-  readonly wait: boolean
-  /** Milliseconds. */
-  readonly waitDuration: number
-  readonly ignoreWarnings: boolean
-  readonly interactive: boolean
-  readonly workerCount: number
-  readonly output: 'summary' | 'json'
-  readonly helmReleaseName: string
-}
+import { clusterFlags, count, duration, releaseFlag } from '../../flags.ts'
+import type { StatusFlags } from './status.ts'
 
 export const statusCommand = buildCommand<StatusFlags, [], CliContext>({
   loader: async () => (await import('./status.ts')).status,

@@ -1,13 +1,24 @@
 import { describeFault, Fault } from '#core/fault/fault.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
+import type { ClusterFlags } from '../../flags.ts'
 import { painter } from '../../output/colour.ts'
 import { Progress } from '../../output/progress.ts'
 import { collectObjects } from '../../status/collect.ts'
 import { computeStatus, problemsOf, type StatusDocument } from '../../status/document.ts'
 import { formatSummary } from '../../status/summary.ts'
 import { waitForStatus } from '../../status/wait.ts'
-import type { StatusFlags } from './command.ts'
+
+export interface StatusFlags extends ClusterFlags {
+  readonly wait: boolean
+  /** Milliseconds. */
+  readonly waitDuration: number
+  readonly ignoreWarnings: boolean
+  readonly interactive: boolean
+  readonly workerCount: number
+  readonly output: 'summary' | 'json'
+  readonly helmReleaseName: string
+}
 
 export async function status(this: CliContext, flags: StatusFlags): Promise<Error | undefined> {
   const cluster = await connectCluster(this, flags)

@@ -1,15 +1,7 @@
 import { buildCommand } from '@stricli/core'
 import type { CliContext } from '../../context.ts'
-import { type ClusterFlags, clusterFlags, duration, releaseFlag } from '../../flags.ts'
-
-export interface UninstallFlags extends ClusterFlags {
-  readonly helmReleaseName: string
-  /** Milliseconds. */
-  readonly waitDuration: number
-  readonly force: boolean
-  readonly wait: boolean
-  readonly interactive: boolean
-}
+import { clusterFlags, duration, releaseFlag } from '../../flags.ts'
+import type { UninstallFlags } from './uninstall.ts'
 
 export const uninstallCommand = buildCommand<UninstallFlags, [], CliContext>({
   loader: async () => (await import('./uninstall.ts')).uninstall,

@@ -6,12 +6,21 @@ import { Fault } from '#core/fault/fault.ts'
 import type { KubeClient } from '#io/kube/client.ts'
 import { type Cluster, connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
+import type { ClusterFlags } from '../../flags.ts'
 import { helmOf } from '../../install/deploy.ts'
 import { examine, OUR_LABEL } from '../../install/foreign.ts'
 import { CILIUM_NODE_CRD as CRD, lookAround, readNodes } from '../../install/surroundings.ts'
 import { Progress } from '../../output/progress.ts'
 import { type CleanupState, cleanNodes, cleanupFault, readCleanup } from './cleanup.ts'
-import type { UninstallFlags } from './command.ts'
+
+export interface UninstallFlags extends ClusterFlags {
+  readonly helmReleaseName: string
+  /** Milliseconds. */
+  readonly waitDuration: number
+  readonly force: boolean
+  readonly wait: boolean
+  readonly interactive: boolean
+}
 
 /** Of agents, keeper and operator. */
 const OUR_PODS = ['k8s-app=cilium', 'k8s-app=pellicle-keeper', 'name=cilium-operator']

@@ -1,10 +1,7 @@
 import { buildCommand } from '@stricli/core'
 import type { CliContext } from '../../context.ts'
-import { type DeployFlags, deployAliases, deployFlags } from '../../install/flags.ts'
-
-export interface UpgradeFlags extends DeployFlags {
-  readonly resetValues: boolean
-}
+import { deployAliases, deployFlags } from '../../install/flags.ts'
+import type { UpgradeFlags } from './upgrade.ts'
 
 export const upgradeCommand = buildCommand<UpgradeFlags, [], CliContext>({
   loader: async () => (await import('./upgrade.ts')).upgrade,

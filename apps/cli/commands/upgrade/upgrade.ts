@@ -4,12 +4,16 @@ import type { CliContext } from '../../context.ts'
 import { takeCleanupBack } from '../../install/cleanup-request.ts'
 import { completeValues } from '../../install/complete.ts'
 import { deploy, judged, valuesOf } from '../../install/deploy.ts'
+import type { DeployFlags } from '../../install/flags.ts'
 import { examine } from '../../install/foreign.ts'
 import { warnAboutKey } from '../../install/ipsec-key.ts'
 import { lookAround } from '../../install/surroundings.ts'
 import { Progress } from '../../output/progress.ts'
 import { mergeValues, type Values } from '../../values/set.ts'
-import type { UpgradeFlags } from './command.ts'
+
+export interface UpgradeFlags extends DeployFlags {
+  readonly resetValues: boolean
+}
 
 export async function upgrade(this: CliContext, flags: UpgradeFlags): Promise<Error | undefined> {
   const progress = new Progress(this, flags.interactive)

@@ -1,10 +1,7 @@
 import { buildCommand } from '@stricli/core'
 import type { CliContext } from '../../context.ts'
-import { type ClusterFlags, clusterFlags } from '../../flags.ts'
-
-export interface VersionFlags extends ClusterFlags {
-  readonly client: boolean
-}
+import { clusterFlags } from '../../flags.ts'
+import type { VersionFlags } from './version.ts'
 
 export const versionCommand = buildCommand<VersionFlags, [], CliContext>({
   loader: async () => (await import('./version.ts')).version,

@@ -4,7 +4,11 @@ import { describeFault } from '#core/fault/fault.ts'
 import { VERSION } from '#core/version/version.ts'
 import { connectCluster } from '../../cluster.ts'
 import type { CliContext } from '../../context.ts'
-import type { VersionFlags } from './command.ts'
+import type { ClusterFlags } from '../../flags.ts'
+
+export interface VersionFlags extends ClusterFlags {
+  readonly client: boolean
+}
 
 /** The lines of `cilium version`; what cannot be asked is said, and is no failure. */
 export async function version(this: CliContext, flags: VersionFlags): Promise<void> {

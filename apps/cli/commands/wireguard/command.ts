@@ -1,9 +1,6 @@
 import { buildCommand } from '@stricli/core'
 import type { CliContext } from '../../context.ts'
-
-export interface WireguardFlags {
-  readonly foreground: boolean
-}
+import type { WireguardFlags } from './wireguard.ts'
 
 export const wireguardCommand = buildCommand<WireguardFlags, [string], CliContext>({
   loader: async () => (await import('./wireguard.ts')).wireguard,

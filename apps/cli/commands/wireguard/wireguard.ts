@@ -2,7 +2,10 @@ import { type StdioOptions, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import type { CliContext } from '../../context.ts'
 import { Exit } from '../../exit.ts'
-import type { WireguardFlags } from './command.ts'
+
+export interface WireguardFlags {
+  readonly foreground: boolean
+}
 
 /** Hands over to `bin/pellicle-wireguard` and ends as it does. */
 export async function wireguard(this: CliContext, flags: WireguardFlags, device: string): Promise<void> {

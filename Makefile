@@ -10,16 +10,16 @@ help: ## list the targets
 setup: ## install and build what everything else needs (a no-op when nothing is to do)
 	@tools/setup.sh
 
-demo: setup ## four nodes, encryption on, traffic seen on the wire: the whole thing in a minute and a half
+demo: setup ## four nodes; traffic between pods in clear, then encrypted, looked at on the wire
 	@$(NODE) tools/demo/main.ts
 
-lab: setup ## a four-node Kubernetes cluster and a shell in examples/ with kubectl, cilium, pellicle
+lab: setup ## a four-node cluster and a shell with kubectl, cilium, pellicle; `bin/pellicle lab down` removes it
 	@bin/pellicle lab up && { bin/pellicle lab shell || true; }
 
 test: setup ## all tests; SUITES=unit,contract,engine,interop,scenarios picks some
 	@$(NODE) tools/test/main.ts $(SUITES)
 
-test-all: setup ## the same with those that take too long for every change
+test-all: setup ## the same with those that `make test` skips as slow
 	@PELLICLE_SLOW_TESTS=1 $(NODE) tools/test/main.ts $(SUITES)
 
 test-kernel: setup ## the kernel datapath on Debian's kernels, in an emulated machine; KERNELS=6.12,6.1 picks some

@@ -88,7 +88,10 @@ export const DROPS: Readonly<Record<string, DropMeaning>> = {
     todo: 'Is there a route to the node, and does a firewall of this node let UDP 51871 (IPsec: 4500, or protocol 50) out?',
   },
   dropNoSocket: { means: 'this node has no socket of that address family', todo: 'Is IPv6 turned off on this node?' },
-  dropUnknownMessage: { means: 'no message of WireGuard or IPsec', todo: 'Something else sends to UDP 51871 (IPsec: 4500)' },
+  dropUnknownMessage: {
+    means: 'no message of WireGuard or IPsec',
+    todo: 'Something else sends to UDP 51871 (IPsec: 4500)',
+  },
   dropUnknownSession: {
     means: 'for a session that is not there (any more)',
     todo: 'A few after a restart are usual; many: two nodes with one key or one address',

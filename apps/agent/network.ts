@@ -1,6 +1,7 @@
 import type { Datapath } from '#core/datapath/datapath.ts'
 import { Fault } from '#core/fault/fault.ts'
 import type { IpsecKey, KeyRef } from '#core/ipsec/key.ts'
+import { withWayOfCarriers } from '#core/plan/carrier-way.ts'
 import { IPSEC_DEVICE, WIREGUARD_DEVICE } from '#core/plan/names.ts'
 import { type Plan, plan } from '#core/plan/plan.ts'
 import type { Snapshot } from '#core/plan/snapshot.ts'
@@ -69,6 +70,8 @@ export class Network {
     }
     // a route before the tunnel that it leads to would lose packets; what closes is in force since the first time
     if (this.#applied?.plan.ipsec !== undefined && made.ipsec !== undefined) {
+      const way = withWayOfCarriers(this.#applied.plan.host, made.host)
+      if (way !== undefined) await this.#host.apply(way)
       // tried again, and told, when the host's part is done
       await this.#applyIpsec(made, keys).catch(() => undefined)
     }

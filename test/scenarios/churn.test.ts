@@ -74,8 +74,12 @@ suite('a long time of churn', { skip }, () => {
 async function comeAndGo(lab: TunnelLab, side: Side, round: number): Promise<void> {
   const keys = Array.from({ length: PEERS }, () => randomBytes(32).toString('base64'))
   const words = keys.flatMap((key, n) => [
-    ...['peer', key, 'endpoint', `192.0.2.${100 + (n % 100)}:${1000 + (round % 1000)}`],
-    ...['allowed-ips', `10.${100 + (round % 100)}.${n}.0/24,fd00:${round % 1000}:${n}::/64`],
+    'peer',
+    key,
+    'endpoint',
+    `192.0.2.${100 + (n % 100)}:${1000 + (round % 1000)}`,
+    'allowed-ips',
+    `10.${100 + (round % 100)}.${n}.0/24,fd00:${round % 1000}:${n}::/64`,
   ])
   await lab.wg('set', side.device, ...words)
   await lab.wg('set', side.device, ...keys.flatMap((key) => ['peer', key, 'remove']))

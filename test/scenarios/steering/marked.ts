@@ -7,7 +7,7 @@ export class Marked {
   /** For a stream: its payload from the time on, in what leaves as it is. */
   readonly pattern: readonly string[]
 
-  /** `text`: 16 bytes. Nodes 1 and 2 count from now on. */
+  /** `text`: 16 bytes. Nodes 1 and 2 count from now on, in VXLAN too (an IPv4 or IPv6 packet in it). */
   constructor(cluster: SteeringCluster, name: string, text: string) {
     const payload = Buffer.from(text).toString('hex')
     this.#cluster = cluster
@@ -22,6 +22,8 @@ table inet ${this.#name} {
   counter marked { }
   chain out { type filter hook postrouting priority 310
     oifname "eth0" meta l4proto { icmp, ipv6-icmp } @th,192,128 0x${payload} counter name marked
+    oifname "eth0" udp dport 8472 @th,592,128 0x${payload} counter name marked
+    oifname "eth0" udp dport 8472 @th,752,128 0x${payload} counter name marked
   }
 }`,
       )

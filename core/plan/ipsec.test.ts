@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_STEERING } from '#core/host/host-plan.ts'
+import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { Level } from '#core/transition/level.ts'
 import {
@@ -38,6 +38,7 @@ const codes = (p: Plan) => p.problems.map(({ code, object }) => `${code} ${objec
 const linkNames = (p: Usable) => p.host.links.map((l) => `${l.kind} ${l.name} ${l.mtu}`)
 const deviceTo = (p: Usable, prefix: string) =>
   p.host.routes.filter((r) => r.destination === prefix).map((r) => `${r.table} ${r.device}`)
+const POD_RULES = ([4, 6] as const).flatMap((family) => [`${family} 202 false 0 202`, `${family} 202 false c00 202`])
 const closed = (shape: IpsecShape, peers: readonly Peer[] = [ipsecPeerOf(2, 3)], change = {}) =>
   planned(snapshotOf(1, 3, peers, { config: ipsecConfig(shape), ...change }))
 
@@ -76,7 +77,11 @@ for (const [shape, encapsulation, mtu] of [
     })
     assert.deepEqual(linkNames(p), ['veth cilium_host 1500', `given pellicle_ipsec ${mtu}`, 'given lxc1x10 1420'])
     assert.deepEqual(deviceTo(p, '10.244.2.0/24'), ['201 pellicle_ipsec'])
-    assert.deepEqual(deviceTo(p, '172.18.0.4/32'), [], 'hosts stay out without nodeEncryption')
+    assert.deepEqual(
+      deviceTo(p, '172.18.0.4/32'),
+      ['202 pellicle_ipsec'],
+      'of hosts what pods ask, without nodeEncryption',
+    )
     assert.ok(!p.host.rules.some((rule) => rule.table === TABLE_ENCRYPT_MARKED))
     assert.doesNotMatch(table(p), /cilium_wg0|cilium_vxlan/)
     assert.match(chain(p, 'into_encryption'), /meta mark & 0xf00 == 0xe00 counter name loop drop/)
@@ -106,7 +111,7 @@ test('esp-in-vxlan: ESP goes between internal IPs, by the marked table and ciliu
   )
   assert.deepEqual(
     p.host.rules.map((r) => `${r.family} ${r.priority} ${r.invert} ${r.mark.toString(16)} ${r.table}`),
-    ['4 200 false e00 200', '6 200 false e00 200', '4 201 true e00 201', '6 201 true e00 201'],
+    ['4 200 false e00 200', '6 200 false e00 200', '4 201 true e00 201', '6 201 true e00 201', ...POD_RULES],
   )
   assert.deepEqual(p.host.fdb, [{ device: 'cilium_vxlan', mac: '0e:04:0a:f4:02:01', destination: '172.18.0.4' }])
   assert.deepEqual(
@@ -150,10 +155,11 @@ test('vxlan-in-esp: pods go into cilium_vxlan, and what that sends into the devi
     'given lxc1x10 1420',
   ])
   assert.deepEqual(deviceTo(p, '10.244.2.0/24'), ['201 cilium_vxlan'])
-  assert.deepEqual(deviceTo(p, '172.18.0.4/32'), ['203 pellicle_ipsec', '203 undefined'], 'only for what is marked')
+  const toHost = ['202 pellicle_ipsec', '203 pellicle_ipsec', '203 undefined']
+  assert.deepEqual(deviceTo(p, '172.18.0.4/32'), toHost, 'for pods, and for what is marked')
   assert.deepEqual(
     p.host.rules.map((r) => `${r.family} ${r.priority} ${r.invert} ${r.mark.toString(16)} ${r.table}`),
-    ['4 200 false f00 203', '4 201 true e00 201', '6 201 true e00 201'],
+    ['4 200 false f00 203', '4 201 true e00 201', '6 201 true e00 201', ...POD_RULES],
   )
   assert.match(chain(p, 'overlay'), /udp dport 8472 ip daddr @overlay4 meta mark set meta mark & 0xfffff0ff \| 0xf00/)
   assert.match(table(p), /set overlay4 \{ type ipv4_addr; elements = \{ 172\.18\.0\.4 \}; \}/)
@@ -188,7 +194,7 @@ test('what carries the encrypted packets is let in where hosts are closed', () =
     ['vxlan-in-esp', 'meta l4proto esp accept'],
   ] as const) {
     const p = nodeEncryption(shape)
-    assert.equal(deviceTo(p, '172.18.0.4/32')[0], '201 pellicle_ipsec')
+    assert.deepEqual(deviceTo(p, '172.18.0.4/32').slice(0, 2), ['202 pellicle_ipsec', '201 pellicle_ipsec'])
     const rules = chain(p, 'enter')
     const at = rules.indexOf(carrier)
     assert.ok(at > 0 && at < rules.indexOf('host_entered_in_clear'), shape)
@@ -376,7 +382,8 @@ test('no plan of a closed node has a way for a remote pod outside the device, no
         const isHost = route.destination.startsWith('172.') || route.destination.startsWith('fc00:')
         const inVxlan = way === 'vxlan-in-esp' ? !isHost : route.table === TABLE_ENCRYPT_MARKED
         assert.equal(route.device, inVxlan ? 'cilium_vxlan' : 'pellicle_ipsec')
-        assert.ok([TABLE_STEERING, TABLE_ENCRYPT_MARKED, TABLE_OVERLAY].includes(route.table))
+        const tables = [TABLE_STEERING, TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, ...(isHost ? [TABLE_POD_STEERING] : [])]
+        assert.ok(tables.includes(route.table))
         if (route.table !== TABLE_ENCRYPT_MARKED) continue
         assert.ok(peers.some((peer) => route.destination === `${peer.internalIps[4]}/32`))
       }

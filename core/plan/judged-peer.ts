@@ -7,7 +7,15 @@ import type { PublicKey } from '#core/wireguard/key.ts'
 import { conflictsOf } from './conflicts.ts'
 import { factsOf, type PeerFacts } from './peer-facts.ts'
 import { nodeObject, type Problem } from './problem.ts'
-import { type OwnNode, type Peer, type PerFamily, type PlanConfig, uses } from './snapshot.ts'
+import {
+  hostLevelOf,
+  type OwnNode,
+  type Peer,
+  type PerFamily,
+  type PlanConfig,
+  peerHostLevel,
+  uses,
+} from './snapshot.ts'
 
 /** What a peer gets, after its claims were compared with all others'. */
 export interface JudgedPeer {
@@ -33,6 +41,12 @@ export interface JudgedPeer {
    * claims them too or its Node is gone. Never one of an opted-out node, such as the API server's.
    */
   readonly guarded: PerFamily<Ip>
+  /** By IPsec, what pods say to the node's own addresses takes the encrypted path, whatever `hosts` says of this node's own. */
+  readonly askedByPods: boolean
+  /** What its pods ask this node's own addresses comes by IPsec, and is answered so (nft-answers.ts). */
+  readonly answered: boolean
+  /** What no pod's packet goes to in clear, closed and by IPsec: as `guarded`, with those of opted-out nodes. */
+  readonly guardedFromPods: PerFamily<Ip>
   /** Opted out itself: its pods ask this node's own addresses as themselves, and expect answers from what they asked. */
   readonly podsAskHosts: boolean
   /** What comes in clear from its own addresses is refused. */
@@ -58,13 +72,15 @@ export function judgePeers(config: PlanConfig, self: OwnNode, peers: readonly Pe
   if (last?.config === config && last.self === self) return last.judgement
   const facts = peers.filter((peer) => peer.name !== self.name).map((peer) => factsOf(config, peer))
   const conflicts = conflictsOf(self, facts)
+  const own = new Set(addressesOf(self))
   const exempt = new Set([...facts.filter((fact) => fact.optedOut), self].flatMap(addressesOf))
   const problems: Problem[] = []
   const judged = facts.map((fact) => {
     problems.push(...fact.problems)
     const refused = conflicts.podCidrs.get(fact.peer.name)
-    const guarded = free(fact.peer.granted === undefined ? fact.peer.nodeIps : fact.nodeIps, exempt)
-    const peer = judge(config, self, guarded, {
+    const claimed = fact.peer.granted === undefined ? fact.peer.nodeIps : fact.nodeIps
+    const guards = { guarded: free(claimed, exempt), guardedFromPods: free(claimed, own) }
+    const peer = judge(config, self, guards, {
       ...fact,
       key: fact.key === undefined || conflicts.keys.has(fact.key) ? undefined : fact.key,
       nodeIps: free(fact.nodeIps, conflicts.nodeIps),
@@ -80,7 +96,9 @@ export function judgePeers(config: PlanConfig, self: OwnNode, peers: readonly Pe
   return judgement
 }
 
-function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts: PeerFacts): JudgedPeer {
+type Guards = Pick<JudgedPeer, 'guarded' | 'guardedFromPods'>
+
+function judge(config: PlanConfig, self: OwnNode, guards: Guards, facts: PeerFacts): JudgedPeer {
   const { peer, level, nodeIps, internalIps, podCidrs } = facts
   const own = self.announcement.level
   const key = endpointIp(self, facts.nodeIps) === undefined ? undefined : facts.key
@@ -98,7 +116,18 @@ function judge(config: PlanConfig, self: OwnNode, guarded: PerFamily<Ip>, facts:
   // only one that has said so, and so was told as well: while `nodeEncryption` spreads, the others still send in clear
   const refused = own === CLOSED && nodeEncryption && hosts === 'all' && peer.encryptsHosts
   const podsAskHosts = nodeEncryption && facts.optedOut && !self.optedOut
-  return { peer, key, ipsec, nodeIps, internalIps, podCidrs, path, via, hosts, guarded, podsAskHosts, refused }
+  const byPods = path === 'encrypted' && via === 'ipsec' ? podsAndHosts(config, own, facts) : NEITHER
+  const claims = { nodeIps, internalIps, podCidrs, ...guards }
+  return { peer, key, ipsec, ...claims, path, via, hosts, podsAskHosts, ...byPods, refused }
+}
+
+const NEITHER = { askedByPods: false, answered: false }
+
+/** As for pods' packets to pods; answers wait for the peer's word that it sends so: before it, its pods ask in clear. */
+function podsAndHosts(config: PlanConfig, level: Level, facts: PeerFacts): typeof NEITHER {
+  const [own, theirs] = [hostLevelOf(config, level), peerHostLevel(facts.peer, facts.level)]
+  if (own === CLOSED) return { askedByPods: true, answered: true }
+  return { askedByPods: own === SENDING && theirs >= RECEIVING, answered: own === SENDING && theirs >= SENDING }
 }
 
 /** Undefined where no tunnel can be made: either end without boot id or words, or without addresses to speak between. */
@@ -216,9 +245,12 @@ function reuse(judged: JudgedPeer): JudgedPeer {
     before.via === judged.via &&
     before.hosts === judged.hosts &&
     before.podsAskHosts === judged.podsAskHosts &&
+    before.askedByPods === judged.askedByPods &&
+    before.answered === judged.answered &&
     before.refused === judged.refused &&
     same(before.nodeIps, judged.nodeIps) &&
     same(before.guarded, judged.guarded) &&
+    same(before.guardedFromPods, judged.guardedFromPods) &&
     same(before.internalIps, judged.internalIps) &&
     before.podCidrs.length === judged.podCidrs.length &&
     before.podCidrs.every((cidr, index) => cidr === judged.podCidrs[index])

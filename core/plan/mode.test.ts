@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_STEERING } from '#core/host/host-plan.ts'
+import { TABLE_ENCRYPT_MARKED, TABLE_OVERLAY, TABLE_POD_STEERING, TABLE_STEERING } from '#core/host/host-plan.ts'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { Level } from '#core/transition/level.ts'
 import { sendsBy } from '#core/transition/mode.ts'
@@ -113,7 +113,7 @@ test('with nodeEncryption what carries either of them is let in', () => {
       ['201 cilium_wg0 1420'],
     )
     const later = planned(stageSnapshotOf(1, 3, 2, peers, shape, { nodeEncryption: true }))
-    assert.match(steered(later, '172.18.0.4/32').join(), /^201 pellicle_ipsec \d+/)
+    assert.match(steered(later, '172.18.0.4/32').join(), /^202 pellicle_ipsec \d+,201 pellicle_ipsec \d+/)
   }
 })
 
@@ -129,16 +129,39 @@ test('vxlan-in-esp: what VXLAN’s packets will need is there before a pod’s t
     ['unicast pellicle_ipsec', 'unreachable undefined'],
   )
   assert.deepEqual(before.host.fdb, after.host.fdb)
-  assert.deepEqual(before.host.tables, after.host.tables, 'the switch is the routes alone')
 })
+
+/** What is there by IPsec alone: what pods and other nodes' own addresses say to each other (ADR 0004, "Hosts"). */
+const OF_HOSTS = [
+  /^chain (asked|answer) \{[^]*?^\}\n/gm,
+  /^set (asked|answered|asking)[46] .*\n/gm,
+  /^ {2}meta mark & 0xf00 == 0xc00 accept\n/gm,
+  /^ {2}ip6? daddr @asked[46] .* snat .*\n/gm,
+  /^ {2}ip6? daddr @nodes[46] tcp flags .* maxseg .*\n/gm,
+]
 
 test('the switch from the one to the other is nothing but routes, in every shape', () => {
   for (const shape of SHAPES) {
     const [before, after] = [at(1, shape), at(2, shape)]
-    const rest = ({ host }: Usable) => ({ ...host, routes: [] })
+    const rest = ({ host }: Usable) => ({ ...host, routes: [], tables: [] })
     assert.deepEqual(rest(before), rest(after), shape)
-    const names = (p: Usable) => p.host.routes.map((r) => `${r.table} ${r.type} ${r.destination} ${r.metric}`).sort()
-    assert.deepEqual(names(before), names(after), `${shape}: each is replaced, none is removed`)
+    const names = (p: Usable, ofHosts: boolean) =>
+      p.host.routes
+        .filter((r) => (r.table === TABLE_POD_STEERING) === ofHosts)
+        .map((r) => `${r.table} ${r.type} ${r.destination} ${r.metric}`)
+        .sort()
+    assert.deepEqual(names(before, false), names(after, false), `${shape}: each is replaced, none is removed`)
+    // What pods say to other nodes goes in clear before, so here something is added, and taken away on the way back: what
+    // was received before still is, since nobody refuses the clear ones before he has nothing but IPsec.
+    assert.deepEqual(names(before, true), [])
+    assert.deepEqual(names(after, true), ['202 unicast 172.18.0.4/32 1024', '202 unicast fc00:18::4/128 1024'])
+    assert.doesNotMatch(table(after), /@guarded/)
+    const without = OF_HOSTS.reduce((text, part) => {
+      assert.match(text, part, `${shape}: ${part}`)
+      return text.replaceAll(part, '')
+    }, table(after))
+    assert.equal(without, table(before), `${shape}: of the nftables nothing else changes`)
+    assert.deepEqual(before.host.tables.slice(1), after.host.tables.slice(1))
   }
 })
 
@@ -167,7 +190,8 @@ test('no plan of a closed node has a way for a remote pod outside the two device
         }
         for (const route of p.host.routes) {
           if (route.type !== 'unicast' || route.device?.startsWith('lxc')) continue
-          assert.ok([TABLE_STEERING, TABLE_ENCRYPT_MARKED, TABLE_OVERLAY].includes(route.table))
+          assert.ok([TABLE_STEERING, TABLE_POD_STEERING, TABLE_ENCRYPT_MARKED, TABLE_OVERLAY].includes(route.table))
+          if (route.table === TABLE_POD_STEERING) assert.match(route.destination, /^172\.|^fc00:/)
           if (route.table === TABLE_OVERLAY) assert.equal(route.device, 'pellicle_ipsec')
         }
         assert.equal(p.host.routes.filter(({ type }) => type === 'blackhole').length, 2)

@@ -1,10 +1,11 @@
 import { FAMILIES } from '#core/ip/address.ts'
+import { SENDING } from '#core/transition/level.ts'
 import { hasVxlan } from './links.ts'
 import { VXLAN_DEVICE } from './names.ts'
 import { clusterOf, inside, ownOf } from './nft-parts.ts'
 import { NFT, nftChain, outside, within } from './nft-text.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
-import { encryptionDevices, type Snapshot } from './snapshot.ts'
+import { encryptionDevices, hostLevelOf, type Snapshot } from './snapshot.ts'
 
 /** A mark of kube-proxy that the first NAT makes void would stay on the packet and on what encapsulates it. */
 const CLEAR_MARKS = 'meta mark set meta mark & 0xffff3fff'
@@ -35,6 +36,7 @@ export function sourceNat(snapshot: Snapshot): string[] {
       ...(config.masquerade[n] ? fromOwn(`${outside(`${ip} daddr`, cluster(n))} ${CLEAR_MARKS} masquerade`) : []),
     ]
   })
+  const asks = hostLevelOf(config, self.announcement.level) >= SENDING
   const tunnel = FAMILIES.flatMap((n) => {
     const { ip } = NFT[n]
     const [node, internal] = [self.nodeIps[n], self.internalIps[n]]
@@ -42,6 +44,8 @@ export function sourceNat(snapshot: Snapshot): string[] {
       // Pods speak to nodes as their node with and without `nodeEncryption`, so a connection outlives a change of it. For
       // both, "snat" also where it changes nothing: kube-proxy's masquerading, which comes next, would.
       node === undefined || self.optedOut ? undefined : `${ip} daddr @hosts${n} ${CLEAR_MARKS} snat ${ip} to ${node}`,
+      // by IPsec without `nodeEncryption` too
+      node === undefined || !asks ? undefined : `${ip} daddr @asked${n} ${CLEAR_MARKS} snat ${ip} to ${node}`,
       ...within(`${ip} saddr`, own(n)).map((from) => `${from} accept`),
       internal === undefined ? undefined : `${outside(`${ip} saddr`, own(n))} ${CLEAR_MARKS} snat ${ip} to ${internal}`,
     ]

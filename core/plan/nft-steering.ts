@@ -1,9 +1,10 @@
 import type { NftTablePlan } from '#core/host/host-plan.ts'
-import { FAMILIES } from '#core/ip/address.ts'
-import { SENDING } from '#core/transition/level.ts'
+import { FAMILIES, type Ip } from '#core/ip/address.ts'
+import { CLOSED, SENDING } from '#core/transition/level.ts'
 import type { JudgedPeer } from './judged-peer.ts'
 import { hasVxlan } from './links.ts'
 import { IPSEC_DEVICE, POD_DEVICE_PREFIX, STEERING_TABLE, VXLAN_DEVICE } from './names.ts'
+import { answers, answersByIpsec, fittingAnswers, podsToHosts } from './nft-answers.ts'
 import { carriers, carriersByPods, untracked } from './nft-carriers.ts'
 import { sourceNat } from './nft-nat.ts'
 import {
@@ -20,7 +21,7 @@ import {
   ownOf,
 } from './nft-parts.ts'
 import { drop, NFT, nftBody, nftChain, nftCounters, nftSet, outside, within } from './nft-text.ts'
-import { encryptionDevices, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
+import { answerMark, encryptionDevices, hostLevelOf, ipsecShape, otherMark, type Snapshot } from './snapshot.ts'
 
 /**
  * The table of the node itself: what may enter and leave, and by which address (docs/adr/0004-steering.md has a
@@ -38,6 +39,7 @@ export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]):
     forward(snapshot),
     arrived(),
     ...findAnew(snapshot),
+    ...answers(snapshot),
     ...overlay(snapshot),
     leave(snapshot),
     ...(carriesEsp(snapshot) ? [intoVxlan(snapshot)] : []),
@@ -51,15 +53,27 @@ export function steeringTable(snapshot: Snapshot, peers: readonly JudgedPeer[]):
   }
 }
 
-function sets({ config }: Snapshot, peers: readonly JudgedPeer[]): string[] {
+function sets({ config, self }: Snapshot, peers: readonly JudgedPeer[]): string[] {
   return FAMILIES.flatMap((family) => {
     const { type } = NFT[family]
     const ips = (list: readonly JudgedPeer[]) => list.flatMap((peer) => peer.nodeIps[family] ?? [])
     const carried = peers.filter((peer) => peer.hosts !== 'none')
-    const guarded = [...new Set(carried.flatMap((peer) => peer.guarded[family] ?? []))]
+    const unique = (list: readonly (Ip | undefined)[]) => [...new Set(list.filter((ip) => ip !== undefined))]
+    const hostLevel = hostLevelOf(config, self.announcement.level)
     return [
       nftSet(`nodes${family}`, type, ips(peers)),
-      nftSet(`hosts${family}`, type, guarded),
+      nftSet(`hosts${family}`, type, unique(carried.map((peer) => peer.guarded[family]))),
+      ...(hostLevel >= SENDING
+        ? [
+            // not of an opted-out node with `nodeEncryption`, whose pods keep their address
+            nftSet(`asked${family}`, type, ips(peers.filter((peer) => peer.askedByPods && peer.hosts === 'none'))),
+            nftSet(`answered${family}`, type, ips(peers.filter((peer) => peer.answered))),
+            nftSet(`asking${family}`, type, ips(peers.filter((peer) => peer.answered && peer.hosts !== 'all'))),
+          ]
+        : []),
+      ...(hostLevel === CLOSED
+        ? [nftSet(`guarded${family}`, type, unique(peers.map((peer) => peer.guardedFromPods[family])))]
+        : []),
       nftSet(`refused${family}`, type, ips(peers.filter((peer) => peer.refused))),
       ...(ipsecShape(config) === 'vxlan-in-esp'
         ? [nftSet(`overlay${family}`, type, ips(peers.filter((peer) => peer.path === 'encrypted' && peer.ipsec)))]
@@ -219,6 +233,7 @@ function leave(snapshot: Snapshot): string {
           ),
         )
       : []),
+    ...podsToHosts(snapshot),
   ])
 }
 
@@ -238,6 +253,7 @@ function intoEncryption(snapshot: Snapshot): string {
     // group reports of the kernel: the device is silent until somebody talks (ADR 0004)
     `ip daddr 224.0.0.0/4 ${drop('multicast')}`,
     `ip6 daddr ff00::/8 ${drop('multicast')}`,
+    ...fittingAnswers(snapshot),
   ])
 }
 
@@ -253,6 +269,7 @@ function findAnew(snapshot: Snapshot): string[] {
   return [
     nftChain('find_anew', 'type route hook output priority mangle; policy accept;', [
       `meta mark & ${hex(mask)} == ${hex(bits)} accept`,
+      answersByIpsec(snapshot) ? `meta mark & ${hex(mask)} == ${hex(answerMark(snapshot.config))} accept` : undefined,
       `icmpv6 type { ${ICMPV6_OF_THE_LINK} } accept`,
       `ip6 daddr @hosts6 meta mark set meta mark & ${hex(~mask >>> 0)} | ${hex(other)}`,
     ]),

@@ -3,7 +3,7 @@ import { type Cidr, cidrFamily, containsCidr, containsIp } from '#core/ip/cidr.t
 import { CLEAR, RECEIVING } from '#core/transition/level.ts'
 import type { EncryptionType } from '#core/transition/mode.ts'
 import { CONFIG_OBJECT, nodeObject, type Problem } from './problem.ts'
-import { encryptionTypes, ipsecShape, otherMark, type Snapshot, uses } from './snapshot.ts'
+import { answerMark, encryptionTypes, ipsecShape, type Snapshot, uses } from './snapshot.ts'
 
 /** kube-proxy marks with 0x4000 what it masquerades, kubelet with 0x8000 what it drops (ADR 0004). */
 const KUBERNETES_MARKS = 0xc000
@@ -53,11 +53,14 @@ export function refusals({ config, self }: Snapshot): readonly Problem[] {
       remedy: 'Choose a mark such as 0xe00/0xf00',
     })
   }
-  if (ipsecShape(config) === 'vxlan-in-esp' && otherMark(config) === 0) {
+  // of IPsec's: VXLAN that is to be encrypted, and answers to pods
+  const encrypts = config.encryption.enabled || self.announcement.level > CLEAR
+  const marks = uses(config, 'ipsec') && (encrypts || ipsecShape(config) === 'vxlan-in-esp')
+  if (marks && answerMark(config) === 0) {
     problems.push({
       code: 'config.mark.too-narrow',
       object: CONFIG_OBJECT,
-      message: `the mark 0x${bits.toString(16)}/0x${mask.toString(16)} leaves no second one for VXLAN that is to be encrypted`,
+      message: `the mark 0x${bits.toString(16)}/0x${mask.toString(16)} leaves no others for what IPsec is to encrypt`,
       remedy: 'Choose a mask of two bits or more, such as 0xe00/0xf00',
     })
   }

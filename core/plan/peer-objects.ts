@@ -81,10 +81,12 @@ function steeringRoutes(snapshot: Snapshot, judged: JudgedPeer): readonly RouteP
         ]
   const hosts = FAMILIES.flatMap((family) => {
     const ip = judged.nodeIps[family]
-    if (ip === undefined || judged.hosts === 'none') return []
-    return judged.hosts === 'all'
-      ? route(hostCidr(ip), self.nodeIps[family])
-      : route(hostCidr(ip), self.internalIps[family], TABLE_POD_STEERING)
+    if (ip === undefined) return []
+    const ofPods = route(hostCidr(ip), self.internalIps[family], TABLE_POD_STEERING)
+    return [
+      ...(judged.askedByPods || judged.hosts === 'pods' ? ofPods : []),
+      ...(judged.hosts === 'all' ? route(hostCidr(ip), self.nodeIps[family]) : []),
+    ]
   })
   const pods = judged.podCidrs.flatMap((cidr) => {
     const family = cidrFamily(cidr)

@@ -4,7 +4,7 @@ import { FAMILIES, type Family } from '#core/ip/address.ts'
 import { cidrFamily, hostCidr } from '#core/ip/cidr.ts'
 import { CLOSED, RECEIVING } from '#core/transition/level.ts'
 import { familiesOf, ofFamily } from './own-node.ts'
-import { ipsecShape, type LocalEndpoint, otherMark, type Snapshot } from './snapshot.ts'
+import { answerMark, hostLevelOf, ipsecShape, type LocalEndpoint, otherMark, type Snapshot } from './snapshot.ts'
 
 export const TABLE_MAIN = 254
 /** The kernel's own for IPv6, so that both families look alike. */
@@ -106,23 +106,21 @@ function markedRules(snapshot: Snapshot): readonly RulePlan[] {
 }
 
 /**
- * An opted-out node's own packets go to other nodes in clear, its pods' do not, by an address that answers come back to
- * encrypted: their own. Only a rule can tell them apart.
+ * A node's own packets to other nodes may go in clear where its pods', and answers to others' pods, do not: those of an
+ * opted-out node, and with IPsec those of any. Only a rule can tell them apart: by the pod's address, which source NAT changes
+ * later, or by the mark of an answer (nft-answers.ts).
  */
 function podSteeringRules(snapshot: Snapshot): readonly RulePlan[] {
   const { config, self } = snapshot
-  if (!config.encryption.nodeEncryption || !self.optedOut) return []
-  return familiesOf(snapshot).flatMap((family) =>
-    ofFamily(self.podCidrs, family).map((source) => ({
-      family,
-      priority: POD_STEERING_RULE_PRIORITY,
-      source,
-      mark: 0,
-      mask: 0,
-      invert: false,
-      table: TABLE_POD_STEERING,
-    })),
-  )
+  const byIpsec = hostLevelOf(config, self.announcement.level) >= RECEIVING
+  if (!byIpsec && !(config.encryption.nodeEncryption && self.optedOut)) return []
+  return familiesOf(snapshot).flatMap((family) => {
+    const common = { family, priority: POD_STEERING_RULE_PRIORITY, invert: false, table: TABLE_POD_STEERING }
+    return [
+      ...ofFamily(self.podCidrs, family).map((source) => ({ ...common, source, mark: 0, mask: 0 })),
+      ...(byIpsec ? [{ ...common, mark: answerMark(config), mask: config.mark.mask }] : []),
+    ]
+  })
 }
 
 /** Whether host addresses of that family may be steered: pods need not have the family for that. */

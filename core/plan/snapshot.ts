@@ -4,7 +4,7 @@ import type { Mac } from '#core/ip/mac.ts'
 import type { KeyRef } from '#core/ipsec/key.ts'
 import type { IpsecShape } from '#core/ipsec/shape.ts'
 import type { IpsecWords } from '#core/ipsec/words.ts'
-import type { Announcement } from '#core/transition/level.ts'
+import { type Announcement, CLEAR, CLOSED, type Level, RECEIVING, SENDING } from '#core/transition/level.ts'
 import type { EncryptionType, ModeWords } from '#core/transition/mode.ts'
 import type { PublicKey } from '#core/wireguard/key.ts'
 import { IPSEC_DEVICE, WIREGUARD_DEVICE } from './names.ts'
@@ -201,8 +201,39 @@ export function usesVxlan(config: PlanConfig): boolean {
  * The mark of what has to be routed anew: another one than that of encrypted packets, within the same mask. 0: a mask of a
  * single bit leaves none.
  */
-export function otherMark({ mark: { bits, mask } }: PlanConfig): number {
-  return bits ^ (mask & -mask)
+export function otherMark(config: PlanConfig): number {
+  return moreMarks(config)[0] ?? 0
+}
+
+/**
+ * How far a node at `level` and with this mode is with encrypting what pods and other nodes' own addresses say to each other:
+ * IPsec does, WireGuard leaves it in clear (ADR 0004, "Hosts"). It is the lower of the level and the stage of the mode
+ * (core/transition/mode.ts), so it obeys the rules of both.
+ */
+export function hostLevelOf({ encryption: { type, second } }: PlanConfig, level: Level): Level {
+  if (type === 'wireguard') return lower(second === undefined ? CLEAR : RECEIVING, level)
+  return lower(second === undefined ? CLOSED : SENDING, level)
+}
+
+/** The same of a peer, as it is known: one that says no stage is past all of them. */
+export function peerHostLevel({ mode }: Pick<Peer, 'mode'>, level: Level): Level {
+  return lower(mode?.level ?? CLOSED, level)
+}
+
+function lower(a: Level, b: Level): Level {
+  return a < b ? a : b
+}
+
+/** The mark of what is answered encrypted though it goes to a node itself: a third one. 0 as above. */
+export function answerMark(config: PlanConfig): number {
+  return moreMarks(config)[1] ?? 0
+}
+
+function moreMarks({ mark: { bits, mask } }: PlanConfig): readonly number[] {
+  const lowest = mask & -mask
+  const next = (mask ^ lowest) & -(mask ^ lowest)
+  if (next === 0) return []
+  return [bits ^ lowest, bits ^ next, bits ^ lowest ^ next].filter((mark) => mark !== 0)
 }
 
 /** `spec.encryption.key` of a WireGuard node. */

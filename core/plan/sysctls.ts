@@ -1,8 +1,9 @@
 import type { SysctlPlan } from '#core/host/host-plan.ts'
+import { RECEIVING } from '#core/transition/level.ts'
 import { hasVxlan } from './links.ts'
 import { HOST_DEVICE, HOST_PEER_DEVICE, VXLAN_DEVICE } from './names.ts'
 import { familiesOf, hasDevice, hasEncryption } from './own-node.ts'
-import { ENCRYPTION_DEVICE, encryptionTypes, type LocalEndpoint, type Snapshot } from './snapshot.ts'
+import { ENCRYPTION_DEVICE, encryptionTypes, hostLevelOf, type LocalEndpoint, type Snapshot } from './snapshot.ts'
 
 /**
  * `rp_filter`: the kernel takes the larger of `all` and the device's, and what is decrypted comes in by another device
@@ -22,10 +23,11 @@ export function sysctls(snapshot: Snapshot): readonly SysctlPlan[] {
     list.push({ path: `net/ipv4/conf/${device}/rp_filter`, value: '0' })
     list.push({ path: `net/ipv6/conf/${device}/addr_gen_mode`, value: '1' })
   }
-  // Encrypted packets of a peer come in here while the way back to its address leads into the encryption device; 2
-  // still asks that there is any way back.
+  // Encrypted packets of a peer, and its answers in clear to pods while encryption is turned on or off, come in here while
+  // the way back leads into the encryption device; 2 still asks that there is any way back.
   // The same where pods' packets come in by it as they are.
-  const carries = (config.encryption.nodeEncryption && hasEncryption(snapshot)) || config.native !== undefined
+  const byHosts = config.encryption.nodeEncryption || hostLevelOf(config, self.announcement.level) >= RECEIVING
+  const carries = (byHosts && hasEncryption(snapshot)) || config.native !== undefined
   if (carries && self.underlayDevice !== undefined) {
     list.push({ path: `net/ipv4/conf/${self.underlayDevice}/rp_filter`, value: '2' })
   }

@@ -24,7 +24,7 @@ const HOME =
 
 export const DROPS: Readonly<Record<string, DropMeaning>> = {
   would_leave_in_clear: {
-    means: 'for a pod of another node, but without a route into the tunnel',
+    means: 'for a pod of another node, or between a pod and another node, but without a route into the tunnel',
     todo: 'Pods wait for a node that has no key or no route yet: see Nodes and Problem in cilium-dbg status',
   },
   host_would_leave_in_clear: {

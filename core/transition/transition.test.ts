@@ -114,10 +114,42 @@ const RULES: NodeRules<Announcement, boolean> = {
   decide: (wanted, n, own, seen) =>
     nextLevel({ wanted, own, ownSeen: seen.get(n), receiving: true, peers: peersIn(n, seen) }).next,
   wrong(from, known, to) {
-    const encrypted = from.level === 3 || (from.level === 2 && known.level >= 1)
+    const encrypted = sendsEncrypted(from, known)
     const received = encrypted ? to.level >= 1 : to.level <= 2
     return received ? undefined : `sends ${encrypted ? 'encrypted' : 'clear'} to one at ${formatAnnouncement(to)}`
   },
+}
+
+function sendsEncrypted(from: Announcement, known: Announcement): boolean {
+  return from.level === 3 || (from.level === 2 && known.level >= 1)
+}
+
+/**
+ * Pods of one node ask the other node itself, on connections that are silent for as long as they like, and are answered at
+ * any time. They have the asking node's address, so the other one goes by what core/plan/nft-answers.ts remembers of each:
+ * that it was asked encrypted, or in clear when closed. Here that is every memory that a connection could have left.
+ */
+function answering(): NodeRules<Announcement, boolean> {
+  const memories = new Map<string, Set<'encrypted' | 'clear' | 'nothing'>>()
+  return {
+    ...RULES,
+    wrong(from, known, to, back, pair) {
+      const lost = RULES.wrong(from, known, to, back, pair)
+      if (lost !== undefined) return lost
+      const marks = memories.get(pair) ?? new Set(['nothing'])
+      memories.set(pair, marks)
+      const knows = to.level === 3 || (to.level === 2 && back.level >= 2)
+      if (knows && sendsEncrypted(from, known)) marks.add('encrypted')
+      else if (to.level === 3) marks.add('clear')
+      for (const mark of marks) {
+        const encrypted = knows && (to.level === 3 ? mark !== 'clear' : mark === 'encrypted')
+        const what = `at ${formatAnnouncement(to)}, mark ${mark}, one at ${formatAnnouncement(from)}`
+        if (encrypted && from.level === 0) return `answers encrypted what is not received: ${what}`
+        if (!encrypted && to.level === 3) return `answers in clear, closed: ${what}`
+      }
+      return undefined
+    },
+  }
 }
 
 function peersIn(n: number, seen: ReadonlyMap<number, Announcement>): TransitionPeer[] {
@@ -136,6 +168,15 @@ test('no order, delay, restart or change of mind loses a packet between nodes th
       run(new ToldCluster(RULES, 5, size, wanted), list, false)
     }),
     RUNS,
+  )
+})
+
+test('no order, delay, restart or change of mind makes a closed node answer a pod in clear, or a node lose an answer', () => {
+  fc.assert(
+    fc.property(fc.boolean(), fc.integer({ min: 2, max: 3 }), moves(240, 'the other'), (wanted, size, list) => {
+      run(new ToldCluster(answering(), 5, size, wanted), list, false)
+    }),
+    { ...RUNS, numRuns: 150 },
   )
 })
 

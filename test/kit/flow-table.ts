@@ -1,3 +1,4 @@
+import type { EncryptionType } from '#core/transition/mode.ts'
 import { type Family, type Flow, listen, type Place } from '#test/kit/flows.ts'
 import type { Lab } from '#test/kit/lab.ts'
 import { runPods } from '#test/kit/traffic.ts'
@@ -70,12 +71,14 @@ async function serviceIps(lab: Lab, name: string): Promise<ServiceIps> {
 /**
  * Every kind of traffic, and what must be seen of it (docs/adr/0004-steering.md): `pods` encrypts whatever goes to a pod of
  * another node; `nodes` also what goes to another node itself, unless one of both is opted out, as the control plane is.
+ * IPsec encrypts in any case what a pod says to another node itself.
  */
 export function flowTable(
   place: Readonly<Record<string, Place>>,
   services: FlowServices,
   families: readonly Family[],
   encryption: Encryption,
+  by: EncryptionType = 'wireguard',
 ): readonly Flow[] {
   const of = (name: string) => place[name] as Place
   const [a, near, b, c, d] = FLOW_PODS.map(of) as [Place, Place, Place, Place, Place]
@@ -87,6 +90,7 @@ export function flowTable(
   ]
   const ifPods = encryption === 'off' ? 'clear' : 'absent'
   const ifNodes = encryption === 'nodes' ? 'absent' : 'clear'
+  const ifAsked = by === 'ipsec' ? ifPods : ifNodes
   return families.flatMap((family): Flow[] => {
     const ip = (from: Place) => from.ips[family] as string
     const internal = (node: Place) => node.internalIps?.[family] as string
@@ -121,17 +125,17 @@ export function flowTable(
       flow('host to Service', worker, services.b[family] as string, ifPods, internal(worker)),
       flow('host to its own pod', worker, ip(a), 'absent', ip(worker)),
       flow('pod to its own host', a, ip(worker), 'absent', ip(a)),
-      flow('pod to host', a, ip(worker2), ifNodes, ip(worker)),
-      flow('pod to Service of a host', a, services.host[family] as string, ifNodes, ip(worker)),
-      flow('pod to host of the control plane', a, ip(control), 'clear', ip(worker)),
-      flow('pod of the control plane to host', c, ip(worker), ifNodes, encryption === 'nodes' ? ip(c) : ip(control)),
+      flow('pod to host', a, ip(worker2), ifAsked, ip(worker)),
+      flow('pod to Service of a host', a, services.host[family] as string, ifAsked, ip(worker)),
+      flow('pod to host of the control plane', a, ip(control), by === 'ipsec' ? ifPods : 'clear', ip(worker)),
+      flow('pod of the control plane to host', c, ip(worker), ifAsked, encryption === 'nodes' ? ip(c) : ip(control)),
       flow('host to host', worker, ip(worker2), ifNodes, ip(worker)),
       flow('host to Service of a host', worker, services.host[family] as string, ifNodes, ip(worker)),
       flow('host to host of the control plane', worker, ip(control), 'clear', ip(worker)),
       flow('host of the control plane to host', control, ip(worker), 'clear', ip(control)),
       flow('host to NodePort, on from there', worker, ip(worker3), ifNodes, internal(worker3), FLOW_NODE_PORT),
       flow('host to NodePort beside the pod', worker, ip(worker2), ifNodes, masqueraded(worker2), FLOW_NODE_PORT),
-      flow('pod to NodePort, on from there', a, ip(worker3), ifNodes, internal(worker3), FLOW_NODE_PORT),
+      flow('pod to NodePort, on from there', a, ip(worker3), ifAsked, internal(worker3), FLOW_NODE_PORT),
       flow('pod to NodePort of its host', a, ip(worker), ifPods, internal(worker), FLOW_NODE_PORT),
     ]
   })

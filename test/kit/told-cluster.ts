@@ -7,8 +7,11 @@ export interface NodeRules<Words, Wish> {
   begin(wish: Wish, n: number, seen: ReadonlyMap<number, Words>): Words
   /** The next step; the same object when there is none. */
   decide(wish: Wish, n: number, own: Words, seen: ReadonlyMap<number, Words>): Words
-  /** What goes wrong when `from`, who knows `known` of `to`, sends to it now; undefined: nothing. */
-  wrong(from: Words, known: Words, to: Words): string | undefined
+  /**
+   * What goes wrong when `from`, who knows `known` of `to`, sends to it now, and `to`, who knows `back` of `from`, answers;
+   * undefined: nothing. `pair` is a name of the two, in that order.
+   */
+  wrong(from: Words, known: Words, to: Words, back: Words, pair: string): string | undefined
 }
 
 interface Node<Words> {
@@ -120,8 +123,9 @@ export class ToldCluster<Words, Wish> {
       for (const [b, to] of this.nodes.entries()) {
         if (a === b || from === undefined || to === undefined) continue
         const known = from.seen.get(b)
-        if (known === undefined || !to.seen.has(a) || from.view < from.since) continue
-        const wrong = this.#rules.wrong(from.applied, known, to.applied)
+        const back = to.seen.get(a)
+        if (known === undefined || back === undefined || from.view < from.since) continue
+        const wrong = this.#rules.wrong(from.applied, known, to.applied, back, `${a} ${b}`)
         assert.ok(wrong === undefined, `${a} to ${b}: ${wrong}\n${trace()}`)
       }
     }

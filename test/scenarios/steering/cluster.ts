@@ -429,7 +429,12 @@ export class SteeringCluster {
       child.kill('SIGTERM')
       await closed
     }
-    const lines = execFileSync('tcpdump', ['-n', '-r', file], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+    const lines = execFileSync('tcpdump', ['-n', '-r', file], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+      // seconds of streams are more than Node's own limit
+      maxBuffer: 64 * 1024 * 1024,
+    })
     return { lines, marked: readFileSync(file).includes(MARKER) }
   }
 

@@ -104,7 +104,7 @@ for (const { shape, onWire, mtu } of SHAPES) {
           ...host,
           rules: host.rules
             .filter(({ table }) => table !== 200)
-            .map((rule) => ({ ...rule, mark: 0, mask: 0, invert: false })),
+            .map((rule) => (rule.invert ? { ...rule, mark: 0, mask: 0, invert: false } : rule)),
         }),
         true,
       ),
@@ -238,7 +238,9 @@ test('vxlan-in-esp: a closed node takes VXLAN by the device alone, and sends it 
 })
 
 test('vxlan-in-esp: its own packets keep their address', { skip }, async () => {
-  await cluster.be(closed('vxlan-in-esp', withoutLines(/^ {2}udp dport 8472 ip6? daddr @nodes. notrack/)))
+  await cluster.be(
+    closed('vxlan-in-esp', withoutLines(/^ {2}(udp dport 8472 ip6? daddr @nodes. notrack|ip6? daddr @asked. .* snat)/)),
+  )
   // a connection of VXLAN's that conntrack does not know yet
   assert.equal(cluster.ping('p1', '10.244.2.1'), 0)
   await cluster.be(closed('vxlan-in-esp'))

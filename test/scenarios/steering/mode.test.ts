@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Level } from '#core/transition/level.ts'
+import { CLOSED, type Level } from '#core/transition/level.ts'
 import { type EncryptionType, nextMode, settledIn } from '#core/transition/mode.ts'
 import { SLOW, SLOW_HINT } from '#test/kit/slow.ts'
 import { ipsecConfig } from '#test/kit/snapshots.ts'
 import { assertNothingLost, lacking, SteeringCluster } from './cluster.ts'
+import { Marked } from './marked.ts'
 
 /**
  * WireGuard turned into IPsec and back on closed nodes under traffic, by the rules of core/transition/mode.ts, with plans
@@ -57,6 +58,9 @@ for (const [name, shape] of [
         assert.equal(cluster.reach('n1', '172.18.0.4'), 3)
         const marked = ['-s', '64', '-p', Buffer.from('PELLICLE-MARKER!').toString('hex')]
         const mtu = Number(/default .* mtu (\d+)/.exec(cluster.run('p1', 'ip route show'))?.[1])
+        // by design WireGuard leaves in clear what pods say to nodes, without nodeEncryption
+        const toNodes = new Marked(cluster, 'to_nodes', 'PELLICLE-TO-NODE')
+        const asked = ['-s', '64', ...toNodes.pattern]
         const seen: string[] = []
         const wire = await cluster.watch('wire', 'br0', async () => {
           const before = cluster.overruns
@@ -65,10 +69,10 @@ for (const [name, shape] of [
             cluster.stream('p2', 'fd00:10:244:1::a', ...marked),
             cluster.stream('n2', '10.244.1.10', ...marked),
             cluster.stream('p1', '10.244.2.10', '-M', 'do', '-s', String(mtu - 28)),
-            // without nodeEncryption what goes to hosts is in clear, by design
-            ...(nodeEncryption
-              ? [cluster.stream('p1', '172.18.0.4', ...marked), cluster.stream('n1', '172.18.0.4', ...marked)]
-              : []),
+            cluster.stream('p1', '172.18.0.4', ...asked),
+            cluster.stream('p2', 'fc00:18::3', ...asked),
+            // and what nodes say to nodes is in clear with both
+            ...(nodeEncryption ? [cluster.stream('n1', '172.18.0.4', ...marked)] : []),
           ]
           for (const [from, to] of [
             ['wireguard', 'ipsec'],
@@ -77,7 +81,10 @@ for (const [name, shape] of [
             for (const stages of way(from, to)) {
               seen.push(stages.join(''))
               await cluster.be({ levels: [3, 3], stages, config })
+              const earlier = toNodes.inClear
               await sleep(200)
+              const isClosed = nodeEncryption || stages.includes(CLOSED)
+              if (isClosed) assert.equal(toNodes.inClear, earlier, `in clear at ${stages.join()}`)
             }
           }
           const ended = await Promise.all(streams.map((stop) => stop()))
@@ -85,6 +92,7 @@ for (const [name, shape] of [
         })
         assert.deepEqual(seen, ['10', '11', '21', '22', '32', '33', '23', '22', '12', '11', '01', '00'])
         assert.ok(!wire.marked, 'a marker on the wire')
+        assert.equal(toNodes.inClear > 0, !nodeEncryption, 'it is seen in clear before, and after')
         assert.match(wire.lines, /51871/)
         assert.match(wire.lines, /ESP\(spi|UDP-encap: ESP/)
       })
